@@ -1,0 +1,97 @@
+"""Summary: how many patients, mean, standard deviation, standard error and confidence interval of each column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import msgspec
+
+from ..analysis import Joint, Params, Result, Setting, analysis, names_of
+from ..dictionary import Dictionary
+from ..disclosure import may_count, may_imply
+from ..statistic import INDICATORS
+from ..views import Picture, Table
+from ._common import CONFIDENCE, check_confidence, t_of
+from .moments import few_levels, moments, moments_of
+
+
+class SummaryParams(Params, frozen=True):
+    """columns : numbers, integers or booleans. confidence : of the interval of the mean."""
+
+    names: tuple[str, ...]
+    confidence: float = CONFIDENCE
+
+    def columns(self) -> tuple[str, ...]:
+        return self.names
+
+    def check(self, dictionary: Dictionary) -> None:
+        names_of(self.names)
+        check_confidence(self.confidence)
+        for name in self.names:
+            dictionary.numeric(name)
+
+
+class ColumnSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One column, in its own unit; `low` and `high` are the Student interval of the mean. None: not released."""
+
+    column: str
+    unit: str
+    n: int
+    missing: int | None
+    mean: float | None
+    sd: float | None
+    se: float | None
+    low: float | None
+    high: float | None
+
+
+class Summary(Result, frozen=True, kw_only=True):
+    """Frame: index `column`; columns n, missing, mean, sd, se, ci_low, ci_high, unit. `result["age"]` is one column."""
+
+    kind: ClassVar[str] = "summary"
+    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
+
+    columns: tuple[ColumnSummary, ...]
+    confidence: float
+
+    def __getitem__(self, name: str) -> ColumnSummary:
+        return {one.column: one for one in self.columns}[name]
+
+    def tables(self) -> tuple[Table, ...]:
+        rows = tuple((c.column, c.n, c.missing, c.mean, c.sd, c.se, c.low, c.high, c.unit) for c in self.columns)
+        return (Table(("column", "n", "missing", "mean", "sd", "se", "ci_low", "ci_high", "unit"), rows, title="Summary"),)
+
+    def picture(self) -> Picture:
+        return Picture("points", f"Mean with {self.confidence:.0%} interval", labels=tuple(c.column for c in self.columns),
+                       series=tuple((name, tuple(getattr(c, name) for c in self.columns)) for name in ("mean", "low", "high")))
+
+
+def _call(columns: str | Iterable[str], *, confidence: float = CONFIDENCE) -> SummaryParams:
+    """summary(columns, confidence=0.95)"""
+    return SummaryParams(names_of(columns), confidence)
+
+
+@analysis("summary/1", params=SummaryParams, result=Summary, call=_call)
+def summary(params: SummaryParams, setting: Setting) -> Joint:
+    """n, mean, SD, SE and Student interval of the mean, over complete cases.
+
+    The mean of a few-level column (a boolean) is shown only if the table of its levels might be.
+    """
+    (totals,) = yield [moments(columns=params.names)]
+    columns, notes = [], []
+    for k, name in enumerate(params.names):
+        variable = setting.dictionary[name]
+        shown = may_count(int(totals["n"][0]), setting.rules, int(totals["n" + INDICATORS][0]))
+        if shown and few_levels(variable):
+            shown = may_imply(totals[f"levels{k}"][0], totals[f"levels{k}{INDICATORS}"][0], setting.rules)
+        if not shown:
+            notes.append(f'mean of "{name}" not released: it would give away a level with fewer than {setting.rules.min_cell} '
+                         "people (rule min_cell)")
+        found = moments_of(totals, k, variable)
+        half = t_of(params.confidence, found.n - 1) * found.se if found.se is not None else None
+        values = (found.mean, found.sd, found.se, found.mean - half if half is not None else None,
+                  found.mean + half if half is not None else None) if shown else (None,) * 5
+        columns.append(ColumnSummary(name, variable.unit, found.n, setting.size.missing.get(name), *values))
+    return Summary(size=setting.size, columns=tuple(columns), confidence=params.confidence, notes=tuple(notes),
+                   methods=f"Means with standard deviations and Student {params.confidence:.0%} confidence intervals.")

@@ -1,0 +1,255 @@
+"""An analysis: a question, a joint half that runs at every registry in lockstep, and a result.
+
+How this works:
+1. The analyst's parameters are a small frozen struct; `@analysis` registers it with its joint half and its result type.
+2. The joint half is a generator. It yields lists of asks and is sent back the totals over all registries, with ordinary
+   loops; it returns a frozen `Result` computed only from totals that the release rules have shown (DISCLOSURE, closure).
+3. The driver `together` advances several joint halves side by side in the same rounds. It knows no statistic and no network:
+   whoever calls it turns `list[Ask]` into `list[Sums]`. A joint half that fails becomes a `Failed` value; the others go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from .dictionary import Dictionary
+from .disclosure import Rules
+from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
+from .statistic import Ask, Sums
+
+Joint = Generator[list[Ask], list[Sums], "Result"]
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
+    """The parameters of an analysis. Subclasses name the columns they need, for the count of complete cases."""
+
+    def columns(self) -> tuple[str, ...]:
+        """The variables that must be known for a patient to count."""
+        raise NotImplementedError
+
+    def check(self, dictionary: Dictionary) -> None:
+        """Whether this can be asked of this dictionary. Raises QuestionError."""
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One question as it is sent: the analysis, by name and version, and its parameters."""
+
+    analysis: str
+    params: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{key}={value!r}" for key, value in self.params.items() if value not in (None, [], False))
+        return f"{self.analysis.partition('/')[0]}({inside})"
+
+    def read(self) -> Params:
+        """The parameters, typed. Raises QuestionError if the analysis is unknown or a parameter is wrong."""
+        return read_params(self)
+
+
+class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many patients a question is about.
+
+    n : complete cases over the columns of the question.
+    n_missing, missing, cohort : those left out, in all and by column, and the size of the cohort; None where these counts
+        would single out fewer than the smallest cell.
+    """
+
+    n: int
+    n_missing: int | None = None
+    cohort: int | None = None
+    missing: dict[str, int | None] = {}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a joint half may know besides totals: the dictionary, the rules, how many registries, and the size (round 0)."""
+
+    dictionary: Dictionary
+    rules: Rules
+    registries: int
+    size: Size
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all results share. Numbers that the rules do not let out are None; `notes` says which rule and what to change.
+
+    size : patients behind the result. registries : how many took part. rules : one sentence. methods : for a paper.
+    query : id of the query, empty for `pooled`. released : "sealed", "simulated" or "pooled".
+    """
+
+    kind: ClassVar[str] = ""
+
+    size: Size
+    registries: int = 0
+    rules: str = ""
+    notes: tuple[str, ...] = ()
+    methods: str = ""
+    query: str = ""
+    released: str = ""
+
+    @property
+    def n(self) -> int:
+        return self.size.n
+
+    @property
+    def n_missing(self) -> int | None:
+        return self.size.n_missing
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready content; `Result.from_dict` reads it back."""
+        return {"kind": kind_of(self)} | msgspec.to_builtins(self)
+
+    @staticmethod
+    def from_dict(source: dict[str, Any]) -> Result:
+        """The result that `to_dict` wrote. Raises QuestionError for an unknown kind."""
+        return read_result(source)
+
+    def frame(self) -> Any:
+        """The result as a pandas DataFrame (index and columns: docstring of each result)."""
+        from . import show
+
+        return show.frame(self)
+
+    def plot(self, **options: Any) -> Any:
+        """The result as a matplotlib figure."""
+        from . import show
+
+        return show.plot(self, **options)
+
+    def _repr_html_(self) -> str:
+        from . import show
+
+        return show.html(self)
+
+    def __str__(self) -> str:
+        from . import show
+
+        return show.text(self)
+
+
+class Failed(Result, frozen=True, kw_only=True):
+    """A question that ended in an error while others of the same query went on."""
+
+    kind: ClassVar[str] = "failed"
+    question: str
+    problem: Problem
+
+    def error(self) -> FedstatsError:
+        return as_error(self.problem)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One line of the list of analyses."""
+
+    name: str
+    params: type[Params]
+    result: type[Result]
+    joint: Callable[[Any, Setting], Joint]
+    call: Callable[..., Params]
+
+
+ANALYSES: dict[str, Analysis] = {}
+
+
+def analysis(name: str, *, params: type[Params], result: type[Result], call: Callable[..., Params] | None = None) -> Callable:
+    """Register a joint half. `call` turns the arguments of `cohort.<name>(...)` into parameters, the struct itself by default."""
+
+    def register(joint: Callable[[Any, Setting], Joint]) -> Callable[[Any, Setting], Joint]:
+        assert name not in ANALYSES, f"{name} is registered twice"
+        ANALYSES[name] = Analysis(name, params, result, joint, call or params)
+        return joint
+
+    return register
+
+
+def names_of(columns: Any) -> tuple[str, ...]:
+    """One column name or several, as a tuple without repeats. Raises QuestionError."""
+    found = (columns,) if isinstance(columns, str) else tuple(columns or ())
+    if not found or not all(isinstance(name, str) for name in found):
+        raise QuestionError("at least one column name is wanted, as a text or a list of texts")
+    if len(set(found)) != len(found):
+        raise QuestionError(f'a column is named twice: {", ".join(found)}')
+    return found
+
+
+def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
+    """The question that `cohort.<short name>(*args, **kwargs)` asks. Raises QuestionError for wrong arguments."""
+    member = _by_short_name(name)
+    try:
+        made = member.call(*args, **kwargs)
+    except TypeError as error:
+        text = str(error).replace("__init__()", f"{name}()").replace("call()", f"{name}()")
+        raise QuestionError(f"{name}: {text}") from None
+    question = Question(member.name, msgspec.to_builtins(made))
+    question.read()
+    return question
+
+
+def read_params(question: Question) -> Params:
+    member = ANALYSES.get(question.analysis)
+    if member is None:
+        raise QuestionError(f'there is no analysis "{question.analysis}" in this version', hint="there are: " + ", ".join(ANALYSES))
+    try:
+        return msgspec.convert(question.params, member.params, strict=True)
+    except msgspec.ValidationError as error:
+        raise QuestionError(f"{question.analysis}: {error}") from None
+
+
+def kind_of(result: Result) -> str:
+    return result.kind or type(result).__name__.lower()
+
+
+def read_result(source: dict[str, Any]) -> Result:
+    kinds: dict[str, type[Result]] = {"failed": Failed} | {member.result.kind: member.result for member in ANALYSES.values()}
+    content = dict(source)
+    kind = content.pop("kind", None)
+    if kind not in kinds:
+        raise QuestionError(f'there is no result of kind "{kind}" in this version')
+    try:
+        return msgspec.convert(content, kinds[kind], strict=True)
+    except msgspec.ValidationError as error:
+        raise QuestionError(f"a result of kind {kind} cannot be read: {error}") from None
+
+
+def together(halves: Sequence[tuple[Question, Joint]], who: str = "") -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
+    """Drive several joint halves side by side: yields all open asks of a round, is sent their totals, returns the results.
+
+    Finished halves drop out of the later rounds; one that raises becomes a `Failed` value and the others go on.
+    """
+    results: list[Any] = [None] * len(halves)
+    waiting: dict[int, list[Ask]] = {}
+
+    def turn(k: int, totals: list[Sums] | None) -> None:
+        question, joint = halves[k]
+        try:
+            waiting[k] = next(joint) if totals is None else joint.send(totals)
+        except StopIteration as done:
+            waiting.pop(k, None)
+            results[k] = done.value
+        except FedstatsError as error:
+            waiting.pop(k, None)
+            results[k] = Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
+
+    for k in range(len(halves)):
+        turn(k, None)
+    while waiting:
+        order = sorted(waiting)
+        totals = yield [ask for k in order for ask in waiting[k]]
+        place = 0
+        for k in order:
+            count = len(waiting[k])
+            turn(k, totals[place:place + count])
+            place += count
+    return results
+
+
+def _by_short_name(name: str) -> Analysis:
+    for member in ANALYSES.values():
+        if member.name.partition("/")[0] == name:
+            return member
+    raise QuestionError(f'there is no analysis "{name}"', hint="there are: " + ", ".join(key.partition("/")[0] for key in ANALYSES))

@@ -1,0 +1,110 @@
+"""A whole query as one generator: round 0, the gate, all joint halves side by side, rounding.
+
+It yields the asks of each round and is sent back the totals over all registries. Every world runs this same generator:
+`pooled` answers it from rows, the nodes from sealed totals (each its own copy, in lockstep), `explain` from zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import msgspec
+
+from . import __version__
+from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, kind_of, read_result, together
+from .dictionary import Dictionary
+from .disclosure import NO_RULES, Rules, gate, rounded, safe
+from .errors import FedstatsError, QuestionError, Refused, as_problem
+from .rows import Rows
+from .statistic import INDICATORS, Ask, Block, Sums, statistic
+
+Totals = list[Sums]
+MOST_QUESTIONS = 50
+ONE_REGISTRY = "Each patient is assumed to be in one registry only."
+
+
+def _size_layout(dictionary: Dictionary, *, sets: Sequence[Sequence[str]]) -> dict[str, Block]:
+    return {"cohort": Block(counts=True), "complete": Block((len(sets),), counts=True),
+            "present": Block((sum(len(columns) for columns in sets),), counts=True)}
+
+
+@statistic("size/1", layout=_size_layout)
+def size(rows: Rows, sets: Sequence[Sequence[str]]) -> dict:
+    """Patients of the cohort; per set of columns those who have all of them; per column those who have it."""
+    return {"cohort": rows.n, "complete": [rows.complete(columns).n for columns in sets],
+            "present": [int(rows.present(name).sum()) for columns in sets for name in columns]}
+
+
+def check_questions(questions: Sequence[Question], dictionary: Dictionary) -> list[Params]:
+    """The typed parameters of all questions, or the QuestionError that says why they cannot be asked of this dictionary."""
+    if not 1 <= len(questions) <= MOST_QUESTIONS:
+        raise QuestionError(f"a query holds 1 to {MOST_QUESTIONS} questions, not {len(questions)}")
+    found = []
+    for question in questions:
+        params = question.read()
+        for name in params.columns():
+            dictionary[name]
+        params.check(dictionary)
+        found.append(params)
+    return found
+
+
+def query(questions: Sequence[Question], dictionary: Dictionary, rules: Rules, registries: int
+          ) -> Generator[list[Ask], Totals, list[Result]]:
+    """Drive all questions of one query; returns one result per question, a `Failed` where one could not be answered.
+
+    Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
+    """
+    params = check_questions(questions, dictionary)
+    sets = [list(one.columns()) for one in params]
+    (first,) = yield [size(sets=sets)]
+    gate(int(first["cohort"]), int(first["cohort" + INDICATORS]), rules)
+    sizes = _sizes(first, sets, rules)
+
+    def joint(k: int) -> Generator[list[Ask], Totals, Result]:
+        gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=str(questions[k]))
+        setting = Setting(dictionary, rules, registries, sizes[k])
+        result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
+        return result
+
+    results = yield from together([(question, joint(k)) for k, question in enumerate(questions)])
+    if all(isinstance(result, Failed) for result in results) and len(results) == 1:
+        raise results[0].error()
+    return [finish(result, rules, registries) for result in results]
+
+
+def _sizes(first: Sums, sets: Sequence[Sequence[str]], rules: Rules) -> list[Size]:
+    """The size of each question. Counts of missing values are shown only if, over the whole query, each is safe: one column
+    without gaps would otherwise give the cohort's size, and with it the small number missing in another."""
+    cohort, complete, present = int(first["cohort"]), first["complete"].tolist(), first["present"].tolist()
+    shown = all(safe(cohort - count, rules) for count in (*complete, *present))
+    found, place = [], 0
+    for n, columns in zip(complete, sets):
+        missing = {name: cohort - known if shown else None for name, known in zip(columns, present[place:])}
+        found.append(Size(n, cohort - n if shown else None, cohort if shown else None, missing))
+        place += len(columns)
+    return found
+
+
+def finish(result: Result, rules: Rules, registries: int) -> Result:
+    """The result as it may leave: rounded, with the rules and the assumptions it rests on."""
+    kind = type(result)
+    content = msgspec.to_builtins(result)
+    if rules.rounding:
+        content = rounded(content, verbatim=getattr(kind, "verbatim", frozenset()), curves=getattr(kind, "curves", frozenset()))
+    content |= {"kind": kind_of(result), "registries": registries, "rules": rules.sentence()}
+    if not isinstance(result, Failed):
+        notes = list(result.notes)
+        if result.size.n_missing is None and rules != NO_RULES:
+            notes.append(f"numbers of missing values are not shown: at least one is below {rules.min_cell} (rule min_cell)")
+        content |= {"notes": [*notes, ONE_REGISTRY],
+                    "methods": f"{result.methods} Computed over {registries} registries with fedstats {__version__}; "
+                               f"complete cases, n = {result.n}."}
+    return read_result(content)
+
+
+def failed(question: Question, error: FedstatsError) -> Failed:
+    return Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
+
+
+__all__ = ["Refused", "check_questions", "finish", "query", "size"]
