@@ -19,7 +19,7 @@ import msgspec
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
-from .statistic import Ask, Sums
+from .statistic import Ask, Sums, plain
 
 Joint = Generator[list[Ask], list[Sums], "Result"]
 
@@ -185,7 +185,7 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     except TypeError as error:
         text = str(error).replace("__init__()", f"{name}()").replace("call()", f"{name}()")
         raise QuestionError(f"{name}: {text}") from None
-    question = Question(member.name, msgspec.to_builtins(made))
+    question = Question(member.name, plain(msgspec.to_builtins(made)))
     question.read()
     return question
 

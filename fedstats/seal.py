@@ -12,9 +12,9 @@ The vector of a prime: the entries of all segments that need this prime, in the 
 the tag. Its length is a multiple of 4096. The zeros are masked and tagged like everything else, so a stranger sees nothing but
 the number of ciphertexts, and nobody can put anything in their place.
 
-Everything a round derives depends on: the caller's 32-byte context (transcript and round), the plan, the places of all registries in
-the roster, the prime, the length. One set of masks is for one vector: a second `close` for the same round is refused, since the
-difference of the two would be in the clear.
+Everything a round derives depends on: the caller's 32-byte context (transcript and round), the plan, the places of all registries
+in the roster, the prime, the length. One set of masks is for one vector: a second `close` for the same round is refused, since
+the difference of the two would be in the clear.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from ..dictionary import MOST_GROUPS, Bins, Dictionary, Variable
+from ..dictionary import MOST_GROUPS, ON_STEP, Bins, Dictionary, Variable
+from ..disclosure import Rules, may_imply
 from ..errors import QuestionError
 from ..rows import Rows
 
@@ -77,6 +78,60 @@ def integer_bound(variable: Variable, power: int = 1) -> float:
 def ordered_bins(dictionary: Dictionary, name: str) -> Bins:
     """The bins of a variable whose values have an order: numbers, integers, booleans, dates; a category by its list of levels."""
     return dictionary.bins(name)
+
+
+def check_ordered(dictionary: Dictionary, name: str) -> None:
+    """Whether neighbouring bins of a variable may be merged, as its values have an order. Raises QuestionError."""
+    if dictionary[name].type == "category":
+        raise QuestionError(f'"{name}" is a category: its levels have no order', hint="use crosstab for levels")
+    dictionary.bins(name)
+
+
+def ends_of_bins(dictionary: Dictionary, name: str) -> tuple[tuple[float, float], ...]:
+    """The smallest and the largest value that can lie in each bin; equal where a bin holds a single value.
+
+    For a variable with a step [20, 25) ends at the last whole step below 25; without one it ends at 25.
+    """
+    variable, bins = dictionary[name], dictionary.bins(name)
+    if bins.atoms:
+        return tuple((value, value) for value in bins.values)
+    assert bins.edges is not None
+    pairs = list(zip(bins.edges, bins.edges[1:]))
+    if variable.unit_step is None:
+        return tuple(pairs)
+
+    def step_at(edge: float) -> int:
+        return math.ceil((edge - variable.low) / variable.unit_step - ON_STEP)
+
+    found = []
+    for k, (a, b) in enumerate(pairs):
+        first = step_at(a)
+        last = round((variable.high - variable.low) / variable.unit_step) if k == len(pairs) - 1 else step_at(b) - 1
+        found.append((variable.low + first * variable.unit_step, variable.low + max(first, last) * variable.unit_step))
+    return tuple(found)
+
+
+def range_label(bins: Bins, start: int, stop: int) -> str:
+    """The label of bins start..stop-1 merged into one: "20 to 24", "[20, 30)"."""
+    first, last = bins.labels[start], bins.labels[stop - 1]
+    if stop == start + 1:
+        return first
+    return f"{first} to {last}" if bins.atoms else f"{first.split(', ')[0]}, {last.split(', ')[1]}"
+
+
+def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, rules: Rules) -> np.ndarray:
+    """Groups about whose values nothing may be said: those hidden, those whose implied row of cells is not safe, and then the
+    smallest others, until what is withheld is safe as a whole. (The total over all groups may be known from elsewhere.)
+
+    counts, contributors : the implied table, shape (groups, cells). hidden : boolean, shape (groups,).
+    """
+    kept_back = hidden | np.array([not may_imply(row, there, rules) for row, there in zip(counts, contributors)], dtype=bool)
+    while kept_back.any() and not kept_back.all():
+        if may_imply(counts[kept_back].sum(axis=0), contributors[kept_back].max(axis=0), rules):
+            break
+        sizes = np.where(kept_back, np.iinfo(np.int64).max, counts.sum(axis=1))
+        kept_back[np.argmin(sizes)] = True
+    return kept_back
 
 
 def number_text(value: float | None, digits: int = 4) -> str:

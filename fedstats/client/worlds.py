@@ -39,3 +39,19 @@ def frame_bytes(asks: Sequence[Ask], dictionary: Dictionary, registries: int, pa
     from .. import seal
 
     return seal.frame_size(rounds.plan(asks, dictionary, patients, registries)) if asks else 0
+
+
+class Simulated:
+    """All parties in one process: the real conversation over `transport.memory`."""
+
+    def __init__(self, dictionary: Dictionary, rows: Mapping[str, Rows], reports: Mapping[str, LoadReport], rules: Rules, *,
+                 seed: int) -> None:
+        from ..transport.memory import MemoryNetwork
+
+        self.dictionary, self.rows, self.reports, self.rules = dictionary, rows, reports, rules
+        self.registries = tuple(rows)
+        self.network = MemoryNetwork(dictionary, rows, rules, seed=seed)
+
+    def run(self, questions: Sequence[Question], where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
+        results = self.network.ask(questions, where, purpose=purpose)
+        return [msgspec.structs.replace(result, released="simulated") for result in results]

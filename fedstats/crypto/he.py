@@ -205,9 +205,10 @@ def load(data: bytes) -> Keys:
 
     Raises MessageError if these bytes are not keys of this parameter set, Tampered if the keys do not work.
     """
-    size = KEYS.size + DIGEST
-    primes, over = divmod(len(data) - size, PUBLIC_BYTES + SECRET_BYTES)
-    if not isinstance(data, bytes) or over or not 1 <= primes <= len(PRIMES):
+    if not isinstance(data, bytes):
+        raise MessageError("these bytes are not the keys of a query")
+    primes, over = divmod(len(data) - KEYS.size - DIGEST, PUBLIC_BYTES + SECRET_BYTES)
+    if over or not 1 <= primes <= len(PRIMES):
         raise MessageError("these bytes are not the keys of a query")
     head, digest, body = _split(data, KEYS.size)
     if head != KEYS.pack(KEYS_MAGIC, VERSION, primes, hashlib.sha256(PARAMETER_SET.encode()).digest()):

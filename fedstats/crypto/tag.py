@@ -2,9 +2,9 @@
 
 How this works. All registries share a secret K that whoever adds does not know. Registry i appends to its vector x_i the number
 tag_i = <r, x_i> + s_i (mod prime), with r and s_i derived from K and the round. The tags add up with the vectors, so the true
-total X carries <r, X> + sum of all s_i. The coefficients r catch a changed entry; the offsets s_i catch what a merely linear tag would let
-through: the total doubled, replaced by an encryption of zeros, a registry left out or counted twice, another round's total.
-A forgery passes one prime with probability 1 / prime, about 1e-12, and the keys do not survive a failed opening.
+total X carries <r, X> + sum of all s_i. The coefficients r catch a changed entry; the offsets s_i catch what a merely linear tag
+would let through: the total doubled, replaced by an encryption of zeros, a registry left out or counted twice, another round's
+total. A forgery passes one prime with probability 1 / prime, about 1e-12, and the keys do not survive a failed opening.
 
 It proves nothing about a registry's own numbers, and nothing against a registry that shares K with whoever adds.
 

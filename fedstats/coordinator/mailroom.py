@@ -1,0 +1,275 @@
+"""The coordinator without its socket: a blind adder and mailbox. No database, no disk; what it holds is in flight and expires.
+
+How this works: a parcel comes in, its signature is verified against the roster before anything else, and it goes into the
+mailboxes of those it is meant for. Contributions of a round are added as they arrive, so that only one running total per query
+is ever held, however many registries there are; the last one completes the total, which goes to all registries of the query.
+A mailbox is read by cursor: reading drops what was read before, and nobody reads another's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import seal
+from ..crypto.identity import Identity
+from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, Refused, Unreachable, as_problem
+from ..wire import messages
+from ..wire.conversation import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash
+from ..wire.messages import Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
+from ..wire.roster import Consortium
+
+MOST_OPEN_QUERIES = 64
+MOST_OPEN_PER_ANALYST = 16
+MAIL_BATCH_BYTES = 64 * 1024 * 1024
+ROUND_SECONDS = 300.0           # without any answer for so long in a round, the query is given up
+ANSWER_SECONDS = 60.0           # how long a finished query's mail is kept
+MOST_MAIL = 4096                # parcels waiting for one member
+MOST_NONCES = 100_000
+
+
+@dataclass
+class Session:
+    """One query in flight: who is in it, how far it is, and the running total of the round."""
+
+    T: bytes
+    query: Query
+    deadline: float                         # monotonic seconds
+    phase: str = "admission"
+    round: int = 0
+    answered: dict[str, bytes] = field(default_factory=dict)    # of the phase or round: signed messages by registry
+    adding: Any = None
+    chunks: tuple[int, ...] = ()
+
+    def missing(self) -> list[str]:
+        return [name for name in self.query.registries if name not in self.answered]
+
+
+@dataclass
+class Mailbox:
+    """Parcels for one member, numbered from 1; those up to the reader's cursor are dropped."""
+
+    last: int = 0
+    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
+
+    def put(self, parcel: bytes) -> None:
+        if len(self.waiting) >= MOST_MAIL:
+            self.waiting.popleft()          # a member that has been away for long finds its queries over anyway
+        self.last += 1
+        self.waiting.append((self.last, parcel))
+
+    def read(self, after: int) -> list[tuple[int, bytes]]:
+        while self.waiting and self.waiting[0][0] <= after:
+            self.waiting.popleft()
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for number, parcel in self.waiting:
+            size += len(parcel)
+            if found and size > MAIL_BATCH_BYTES:
+                break
+            found.append((number, parcel))
+        return found
+
+
+class Mailroom:
+    """All mailboxes and all queries in flight.
+
+    me, roster : the coordinator's identity and the consortium. wake : called with the names that have new mail.
+    Times are given: `now` in seconds since 1970, `clock` monotonic.
+    """
+
+    def __init__(self, me: Identity, roster: Consortium, *, wake: Callable[[str], None] = lambda name: None,
+                 round_seconds: float = ROUND_SECONDS) -> None:
+        self.me, self.roster, self.wake, self.round_seconds = me, roster, wake, round_seconds
+        self.boxes: dict[str, Mailbox] = {name: Mailbox() for name in (*roster.names("registry"), *roster.names("analyst"))}
+        self.sessions: dict[bytes, Session] = {}
+        self.ended: dict[bytes, float] = {}             # T -> when it may be forgotten
+        self.nonces: dict[bytes, float] = {}
+        self.counts = {"queries": 0, "rounds": 0, "bytes_in": 0, "refused_messages": 0, "aborted": 0, "released": 0}
+
+    # -- in ----------------------------------------------------------------------------------------------------------------------
+
+    def receive(self, raw: bytes, *, now: float, clock: float) -> None:
+        """Take one parcel. Raises MessageError, Tampered, Refused or OutOfOrder; the sender is told, nobody else."""
+        self.counts["bytes_in"] += len(raw)
+        try:
+            parcel = messages.read(raw, self.roster.public)
+            if isinstance(parcel.message, Query):
+                self._query(parcel, parcel.message, now, clock)
+            else:
+                self._in_session(parcel, clock)
+        except FedstatsError:
+            self.counts["refused_messages"] += 1
+            raise
+
+    def _query(self, parcel: Parcel, query: Query, now: float, clock: float) -> None:
+        T = query_hash(parcel)
+        if self.roster.role(query.analyst) != "analyst":
+            raise Refused(f"{query.analyst} is not an analyst of this consortium")
+        if query.roster != self.roster.digest:
+            raise Refused("the query was made under another roster (epoch)", hint="accept the current consortium file")
+        if any(self.roster.role(name) != "registry" for name in query.registries):
+            raise MessageError("the query names somebody who is not a registry")
+        if not now - LONGEST_QUERY_SECONDS <= query.created <= now + SKEW_SECONDS or query.expires < now:
+            raise Refused("the query has expired or comes from the future", hint="set the clock, or ask again")
+        if T in self.sessions:
+            return              # a retry of the same bytes
+        if T in self.ended:
+            raise Refused("this query is over: a query is used once", hint="ask again under a new id")
+        mine = sum(session.query.analyst == query.analyst for session in self.sessions.values())
+        if len(self.sessions) >= MOST_OPEN_QUERIES or mine >= MOST_OPEN_PER_ANALYST:
+            raise Refused("too many queries are open", hint="wait until one has ended")
+        self.counts["queries"] += 1
+        self.sessions[T] = Session(T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS))
+        self._put(query.registries, bytes(parcel))
+
+    def _in_session(self, parcel: Parcel, clock: float) -> None:
+        message: Any = parcel.message
+        if isinstance(message, (Poll, Total)):
+            raise OutOfOrder("a coordinator takes no such message")
+        session = self.sessions.get(message.T)
+        if session is None:
+            if isinstance(message, Abort):
+                return          # the query is over already
+            raise Unreachable("this query is not in flight here", hint="it has ended, or the coordinator was restarted: ask again")
+        sender = parcel.sender
+        if sender not in session.query.registries and not (isinstance(message, Abort) and sender == session.query.analyst):
+            raise Refused(f"{sender} is not part of this query")
+        match message:
+            case Admission():
+                self._once(session, "admission", sender, parcel)
+                self._put_others(session, sender, bytes(parcel), analyst=True)
+                if not message.accept:
+                    self._close(session, clock)
+                elif not session.missing():
+                    self._phase(session, "rounds", clock)
+            case Keys():
+                if message.recipient not in session.query.registries or session.phase != "rounds" or session.round:
+                    raise OutOfOrder("keys arrived out of order")
+                self._put((message.recipient,), bytes(parcel))
+            case Contribution():
+                self._contribution(session, message, parcel, clock)
+            case Verdict():
+                if session.phase == "rounds" and session.round and not session.answered:
+                    self._phase(session, "verdict", clock)
+                self._once(session, "verdict", sender, parcel)
+                self._put_others(session, sender, bytes(parcel), analyst=True)
+                if not message.release:
+                    self._close(session, clock)
+                elif not session.missing():
+                    self._phase(session, "release", clock)
+            case Release():
+                self._once(session, "release", sender, parcel)
+                self._put((session.query.analyst,), bytes(parcel))
+                if not session.missing():
+                    self.counts["released"] += 1
+                    self._close(session, clock)
+            case Abort():
+                self._put_others(session, sender, bytes(parcel), analyst=sender != session.query.analyst)
+                self.counts["aborted"] += 1
+                self._close(session, clock)
+
+    def _contribution(self, session: Session, message: Contribution, parcel: Parcel, clock: float) -> None:
+        if session.phase != "rounds" or message.round != session.round:
+            if message.round < session.round:
+                return          # a retry: it has been added
+            raise OutOfOrder("a contribution arrived out of order")
+        if message.registry in session.answered:
+            if session.answered[message.registry] != parcel.signed:
+                raise OutOfOrder(f"{message.registry} answered a round twice")
+            return
+        messages.check_payload(parcel)
+        if session.adding is None:
+            session.chunks, session.adding = message.chunks, seal.Adding(message.chunks)
+        if message.chunks != session.chunks:
+            problem = Unreachable(f"{message.registry} derived another question than the others", who=self.me.name,
+                                  hint="all registries must run one version of fedstats")
+            self._give_up(session, problem, clock)
+            return
+        session.adding.add(parcel.payload)
+        session.answered[message.registry] = parcel.signed
+        if session.missing():
+            session.deadline = max(session.deadline, clock)     # the round's deadline stays
+            return
+        payload = session.adding.total()
+        total = Total(T=session.T, S=message.S, coordinator=self.me.name, round=session.round, digest=messages.digest_of(payload),
+                      contributions=tuple(session.answered[name] for name in session.query.registries))
+        self.counts["rounds"] += 1
+        self._phase(session, "rounds", clock)
+        session.round += 1
+        self._put(session.query.registries, bytes(messages.sign(total, self.me, payload)))
+
+    def _once(self, session: Session, phase: str, sender: str, parcel: Parcel) -> None:
+        if session.phase != phase:
+            raise OutOfOrder(f"{phase} of {sender} arrived while the query was at {session.phase}")
+        if sender in session.answered:
+            raise OutOfOrder(f"a second {phase} of {sender}")
+        session.answered[sender] = parcel.signed
+
+    def _phase(self, session: Session, phase: str, clock: float) -> None:
+        session.phase, session.answered, session.adding = phase, {}, None
+        session.deadline = clock + self.round_seconds
+
+    # -- time --------------------------------------------------------------------------------------------------------------------
+
+    def tick(self, clock: float) -> None:
+        """Give up queries whose deadline has passed, naming who was missing; forget what is long over."""
+        for session in list(self.sessions.values()):
+            if clock > session.deadline:
+                names = ", ".join(session.missing()) or "nobody"
+                where = f"round {session.round}" if session.phase == "rounds" else f"the {session.phase}"
+                self._give_up(session, Unreachable(f"no answer from {names} in {where}", who=self.me.name,
+                                                   hint="see that these nodes run, then ask again"), clock)
+        self.ended = {T: until for T, until in self.ended.items() if until > clock}
+
+    def _give_up(self, session: Session, error: FedstatsError, clock: float) -> None:
+        abort = Abort(T=session.T, sender=self.me.name, problem=as_problem(error, self.me.name))
+        self._put((*session.query.registries, session.query.analyst), bytes(messages.sign(abort, self.me)))
+        self.counts["aborted"] += 1
+        self._close(session, clock)
+
+    def _close(self, session: Session, clock: float) -> None:
+        self.sessions.pop(session.T, None)
+        self.ended[session.T] = clock + LONGEST_QUERY_SECONDS
+
+    # -- out ---------------------------------------------------------------------------------------------------------------------
+
+    def mail(self, member: str, after: int) -> list[tuple[int, bytes]]:
+        """A member's parcels after its cursor."""
+        return self.boxes[member].read(after)
+
+    def check_poll(self, signed: bytes, path: str, *, now: float) -> str:
+        """The member behind a signed GET. Raises Tampered, MessageError or Refused (replayed, late, meant for another path)."""
+        message, _ = messages.open_signed(signed, self.roster.public)
+        if not isinstance(message, Poll) or message.coordinator != self.me.name or message.path != path:
+            raise MessageError("the signature was made for another request")
+        if abs(message.time - now) > SKEW_SECONDS:
+            raise Refused("the request is too old, or a clock is wrong", hint="set the clocks of both machines")
+        if message.nonce in self.nonces:
+            raise Refused("this request has been made before")
+        if len(self.nonces) >= MOST_NONCES:
+            self.nonces = {nonce: until for nonce, until in self.nonces.items() if until > now}
+        self.nonces[message.nonce] = message.time + 2 * SKEW_SECONDS
+        return message.member
+
+    def progress(self, T: bytes, member: str) -> dict[str, Any]:
+        """How far a query is: phase, round, who has answered. For its members only."""
+        session = self.sessions.get(T)
+        if session is None or member not in (*session.query.registries, session.query.analyst):
+            return {"phase": "over"}
+        return {"phase": session.phase, "round": session.round, "answered": len(session.answered),
+                "of": len(session.query.registries), "missing": session.missing()}
+
+    def _put(self, names: tuple[str, ...], raw: bytes) -> None:
+        for name in names:
+            self.boxes[name].put(raw)
+            self.wake(name)
+
+    def _put_others(self, session: Session, sender: str, raw: bytes, *, analyst: bool) -> None:
+        others = tuple(name for name in session.query.registries if name != sender)
+        self._put((*others, session.query.analyst) if analyst else others, raw)
+
+
+__all__ = ["Mailroom", "Problem"]

@@ -1,0 +1,452 @@
+"""The conversation of one query as a registry holds it: no socket, no clock, no file; bytes in, bytes out.
+
+How this works (PROTOCOL, phases 0 to 4):
+0. QUERY      an analyst's signed query arrives; T is the hash of its bytes and is used once, for ever.
+1. ADMITTED   the registry posts its Admission and collects the others'. All in hand: S = H(T, roster, all signed admissions).
+2. KEYING     the first registry makes the key pair and the secret K, sealed to each other one. H_0 = H(S, key digest).
+3. ROUNDS     derive the asks, compute, seal, post; open the total; H_r = H(H_{r-1}, r, layout, asks, every opened residue).
+              Masks, tag keys and the HMAC of the asks come from H: whoever was shown another total masks differently, the sum
+              of the next round is noise and its tag fails. Nothing has been released by then.
+4. JUDGING    the joint halves have ended: post a Verdict on H_final and the decisions; collect the others'.
+   RELEASED   n equal verdicts "release": the result goes, sealed, to the analyst.
+   ENDED      any refusal, fault, deadline or Abort: keys are erased, nothing is released, the question may be asked again.
+
+`NEXT` is the whole of it; `Registry` fills in what is done on the way.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+import msgspec
+
+from .. import __version__, driver, rounds, seal
+from ..analysis import Result
+from ..crypto import he, identity
+from ..crypto.identity import Identity, OneTime
+from ..dictionary import Dictionary
+from ..disclosure import Rules, strictest
+from ..errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, RangeError, Refused, Tampered, as_error, as_problem
+from ..rows import Rows, keep, normal_filter
+from . import messages
+from .messages import (Abort, Admission, AnyMessage, Contribution, Keys, Parcel, Query, Release, Total, Verdict, digest_of, hashed)
+from .roster import Consortium
+
+QUERY, ADMITTED, KEYING, ROUNDS, JUDGING, RELEASED, ENDED = "query", "admitted", "keying", "rounds", "judging", "released", "ended"
+
+NEXT: dict[str, dict[str, str]] = {     # what may happen, and where it leads; everything else is out of order
+    QUERY:    {"query": ADMITTED, "refusal": ENDED},
+    ADMITTED: {"admission": ADMITTED, "last admission": KEYING, "abort": ENDED, "fault": ENDED},
+    KEYING:   {"keys": ROUNDS, "abort": ENDED, "fault": ENDED},
+    ROUNDS:   {"total": ROUNDS, "last total": JUDGING, "abort": ENDED, "fault": ENDED},
+    JUDGING:  {"verdict": JUDGING, "last verdict": RELEASED, "abort": ENDED, "fault": ENDED},
+    RELEASED: {"abort": RELEASED},      # too late to take anything back
+    ENDED:    {"abort": ENDED, "fault": ENDED, "admission": ENDED, "keys": ENDED, "total": ENDED, "verdict": ENDED},
+}
+
+SKEW_SECONDS = 300.0            # PROTOCOL, phase 0: clocks may differ by this much at admission
+LONGEST_QUERY_SECONDS = 30 * 86_400.0
+SECRET_BYTES = 32
+NOT_VERIFIED = "answer could not be verified"
+
+Random = Callable[[int], bytes]
+
+
+def advance(state: str, event: str) -> str:
+    """The state after an event. Raises OutOfOrder if the event is not expected now."""
+    try:
+        return NEXT[state][event]
+    except KeyError:
+        raise OutOfOrder(f"a message arrived out of order: {event} while {state}") from None
+
+
+class Journal(Protocol):
+    """What a registry writes down durably. Bytes are in the outbox before they leave; nothing is ever made twice."""
+
+    def claim(self, T: bytes, query_id: bytes) -> bool:
+        """Note a query as used; False if it has been before."""
+
+    def post(self, T: bytes, key: str, parcel: bytes) -> None:
+        """Keep the bytes of a posting; an error if other bytes were posted under the key."""
+
+    def close(self, T: bytes, outcome: str) -> None:
+        """Note how a query ended."""
+
+
+class House(Protocol):
+    """What a registry decides on its own: its data, its minima, and whether a query is welcome."""
+
+    dictionary: Dictionary
+    minima: Rules
+    data_cut: str
+
+    def rows(self) -> Rows: ...
+
+    def admit(self, query: Query) -> None:
+        """Raises Refused if this house does not take part; never looks at rows."""
+
+    def approve(self, query: Query, results: list[Result]) -> None:
+        """The house's last word on a checked result; raises Refused to keep it in."""
+
+
+def transcript_of(T: bytes, roster: bytes, admissions: list[bytes]) -> bytes:
+    """S: what all registries must have seen alike before any key is made. admissions: signed, in the query's order."""
+    return hashed(b"fedstats S/1", T, roster, *admissions)
+
+
+def query_hash(parcel: Parcel) -> bytes:
+    """T: the hash of the signed query."""
+    return hashed(b"fedstats T/1", parcel.signed)
+
+
+def check_query(query: Query, roster: Consortium, now: float) -> None:
+    """Whether a query may be looked at all: its roster, its registries, its time. Raises Refused or MessageError."""
+    if query.roster != roster.digest:
+        raise Refused("the query was made under another roster (epoch)", hint="accept the current consortium file and ask again")
+    if roster.role(query.analyst) != "analyst":
+        raise Refused(f"{query.analyst} is not an analyst of this consortium")
+    if len(set(query.registries)) != len(query.registries) or any(roster.role(name) != "registry" for name in query.registries):
+        raise MessageError("the query names a registry twice, or one that is not in the roster")
+    fewest = roster.fewest_registries
+    if len(query.registries) < fewest:
+        raise Refused(f"a query needs at least {fewest} registries (rule min_registries), this one names {len(query.registries)}",
+                      hint="name more registries")
+    if query.created > now + SKEW_SECONDS:
+        raise Refused("the query comes from the future: a clock is wrong", hint="set the clocks of both machines")
+    if query.expires < now - SKEW_SECONDS or query.expires - query.created > LONGEST_QUERY_SECONDS:
+        raise Refused("the query has expired, or would live longer than 30 days", hint="ask again")
+
+
+class Registry:
+    """One query at one registry. `receive` takes each parcel in turn and returns the parcels to post.
+
+    roster, me : who takes part and who this is. house : data and policy. journal : durable notes.
+    random : bytes source. A fault is posted as an Abort and raised by `problem`; it never leaves a key behind.
+    """
+
+    def __init__(self, me: Identity, roster: Consortium, house: House, journal: Journal, *, random: Random) -> None:
+        self.me, self.roster, self.house, self.journal, self.random = me, roster, house, journal, random
+        self.state = QUERY
+        self.problem: FedstatsError | None = None
+        self.round = 0
+        self.T = b""
+        self.admissions: dict[str, tuple[Admission, bytes]] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self.onetime: OneTime | None = None
+        self.keys: seal.SealKeys | None = None
+        self.results: list[Result] | None = None
+        self._outgoing: list[Parcel] = []
+
+    def __repr__(self) -> str:
+        return f"Registry({self.me.name}, {self.state}, round {self.round})"
+
+    # -- what happens ----------------------------------------------------------------------------------------------------------
+
+    def receive(self, parcel: Parcel, now: float) -> list[Parcel]:
+        """Take one verified parcel. now : seconds since 1970, used at admission only. Returns what to post, oldest first."""
+        self._outgoing = []
+        try:
+            match parcel.message:
+                case Query():
+                    self._query(parcel, parcel.message, now)
+                case Admission():
+                    self._admission(parcel.message, parcel.signed)
+                case Keys():
+                    self._keys(parcel.message)
+                case Total():
+                    self._total(parcel, parcel.message)
+                case Verdict():
+                    self._verdict(parcel.message)
+                case Abort():
+                    self._abort(parcel.message)
+                case _:
+                    raise OutOfOrder(f"a registry takes no {type(parcel.message).__name__.lower()}")
+        except FedstatsError as error:
+            self.fail(error)
+        except Exception as error:      # noqa: BLE001 - whatever breaks here must end the query and free its keys
+            self.fail(error)
+            raise
+        return self._outgoing
+
+    def fail(self, error: BaseException) -> list[Parcel]:
+        """End the query with an Abort (a deadline, a fault, an operator's no). Returns what to post."""
+        self._outgoing = [] if self.state in (RELEASED, ENDED) else self._outgoing
+        if self.state in (RELEASED, ENDED):
+            return []
+        problem = as_problem(error, self.me.name)
+        self.problem = as_error(problem)
+        self._end("refused" if isinstance(error, Refused) else "failed")
+        # one line only: what was waiting to be posted belongs to a query that is over
+        self._outgoing = [messages.sign(Abort(T=self.T, sender=self.me.name, problem=problem), self.me)] if self.T else []
+        return self._outgoing
+
+    # -- phases 0 and 1: query, admission ---------------------------------------------------------------------------------------
+
+    def _query(self, parcel: Parcel, query: Query, now: float) -> None:
+        self.state = advance(self.state, "query")
+        self.query, self.T = query, query_hash(parcel)
+        if self.me.name not in query.registries:
+            raise MessageError("the query does not name this registry")
+        if not self.journal.claim(self.T, query.id):
+            raise Refused("this query has been asked before: a query is used once", hint="ask again under a new id")
+        problem = None
+        try:
+            check_query(query, self.roster, now)
+            self.where = normal_filter(query.where)
+            driver.check_questions(query.questions, self.house.dictionary)
+            keep(self.where, Rows(self.house.dictionary, 0, {}))
+            self.house.admit(query)
+        except FedstatsError as error:
+            problem = as_problem(error, self.me.name)
+        self.onetime = OneTime.generate(self.random)
+        mine = Admission(T=self.T, registry=self.me.name, accept=problem is None, problem=problem, nonce=self.random(16),
+                         onetime=self.onetime.public, data_cut=self.house.data_cut, minima=self.house.minima, software=__version__)
+        posted = self._post(mine, "admission")
+        if problem is not None:
+            self.problem = as_error(problem)
+            self._end("refused")
+            return
+        self.admissions[self.me.name] = (mine, posted.signed)
+
+    def _admission(self, admission: Admission, signed: bytes) -> None:
+        self._mine(admission)
+        if self.state == ENDED:
+            return
+        if admission.registry in self.admissions or admission.registry not in self.query.registries:
+            raise OutOfOrder(f"a second or unasked admission of {admission.registry}")
+        last = len(self.admissions) + 1 == len(self.query.registries)
+        self.state = advance(self.state, "last admission" if last else "admission")
+        if not admission.accept:
+            raise _refusal(admission)
+        if admission.software != __version__:
+            raise Refused(f"{admission.registry} runs version {admission.software}, this registry {__version__}",
+                          hint="all registries must run one version")
+        self.admissions[admission.registry] = (admission, signed)
+        if last:
+            self._keying()
+
+    # -- phase 2: keying ------------------------------------------------------------------------------------------------------------
+
+    def _keying(self) -> None:
+        order = self.query.registries
+        self.S = transcript_of(self.T, self.roster.digest, [self.admissions[name][1] for name in order])
+        self.rules = strictest([self.roster.effective_rules, *(self.admissions[name][0].minima for name in order)])
+        if self.me.name != order[0]:
+            return
+        secret = self.random(SECRET_BYTES) + bytes(he.generate(len(seal.fixedpoint.PRIMES)))
+        assert self.onetime is not None
+        for name in order[1:]:
+            box = identity.seal_to(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime,
+                                   hashed(b"keys", self.S), secret, self.random)
+            self._post(Keys(T=self.T, S=self.S, sender=self.me.name, recipient=name, sealed=box), f"keys {name}")
+        self._start(secret)
+
+    def _keys(self, message: Keys) -> None:
+        self._mine(message)
+        if self.state == ENDED:
+            return
+        if self.state != KEYING or self.keys is not None:
+            raise OutOfOrder("keys arrived out of order")
+        first = self.query.registries[0]
+        if message.sender != first or message.recipient != self.me.name or message.S != self.S:
+            raise Tampered(NOT_VERIFIED)
+        assert self.onetime is not None
+        secret = identity.open_from(self.me, self.onetime, self.roster.public(first), self.admissions[first][0].onetime,
+                                    hashed(b"keys", self.S), message.sealed)
+        self._start(secret)
+
+    def _start(self, secret: bytes) -> None:
+        """Keys in hand: H_0, the pair keys, and the first round."""
+        self.state = advance(self.state, "keys")
+        order, me = self.query.registries, self.me.name
+        assert self.onetime is not None
+        pairs = {k: identity.pair_key(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime, self.S, me, name)
+                 for k, name in enumerate(order) if name != me}
+        K, he_keys = secret[:SECRET_BYTES], secret[SECRET_BYTES:]
+        self.keys = seal.SealKeys(he=he.load(he_keys), K=K, pair_keys=pairs, index=order.index(me), registries=len(order))
+        self.onetime_public = self.onetime.public
+        self.H = hashed(b"fedstats H0/1", self.S, digest_of(secret))
+        self.patients = self.roster.max_patients_per_registry * len(order)
+        table = self.house.rows()
+        self.rows = table.where(keep(self.where, table))
+        if self.rows.n > self.roster.max_patients_per_registry:
+            raise RangeError("this registry has more patients than the consortium's max_patients_per_registry",
+                             hint="raise it in the consortium file, under a new epoch")
+        self.steps: Generator = driver.query(self.query.questions, self.house.dictionary, self.rules, len(order))
+        self.asks = next(self.steps)
+        self._contribute()
+
+    # -- phase 3: rounds ----------------------------------------------------------------------------------------------------------
+
+    def _contribute(self) -> None:
+        """Seal this registry's numbers for the round and post them, once."""
+        assert self.keys is not None
+        registries = len(self.query.registries)
+        self.plan = rounds.plan(self.asks, self.house.dictionary, self.patients, registries)
+        values = rounds.values(self.asks, self.rows)
+        payload = seal.close(values, self.plan, self.keys, self._context())
+        mine = Contribution(T=self.T, S=self.S, registry=self.me.name, round=self.round, H=self.H, asks=self._asks_code(),
+                            chunks=tuple(self.plan.chunks), digest=digest_of(payload))
+        self.mine = self._post(mine, f"round {self.round}", payload).signed
+
+    def _context(self) -> bytes:
+        return hashed(b"round", self.H, self.round.to_bytes(4, "big"))
+
+    def _asks_code(self) -> bytes:
+        """The asks of the round as a code that only the registries can compare."""
+        assert self.keys is not None
+        return hmac.digest(self.keys.K, b"asks" + self.H + rounds.digest(self.asks), "sha256")
+
+    def _total(self, parcel: Parcel, total: Total) -> None:
+        self._mine(total)
+        if self.state == ENDED:
+            return
+        if self.state != ROUNDS or self.keys is None:
+            raise OutOfOrder("a total arrived out of order")
+        if total.S != self.S or total.round != self.round:
+            raise Tampered(NOT_VERIFIED)
+        messages.check_payload(parcel)
+        self._check_contributions(total)
+        integers, residues = seal.open_total(parcel.payload, self.plan, self.keys, self._context())
+        self.H = hashed(b"fedstats H/1", self.H, self.round.to_bytes(4, "big"), self.plan.layout_digest(), rounds.digest(self.asks), residues)
+        registries = len(self.query.registries)
+        found = rounds.totals(integers, self.asks, self.plan, self.house.dictionary, self.patients, registries)
+        if self.round == 0:
+            self.patients = max(1, int(found[0]["cohort"]))     # N sets the scales of the later rounds
+            if self.rows.n > self.patients:
+                raise Tampered(NOT_VERIFIED)
+        self.round += 1
+        try:
+            self.asks = self.steps.send(found)
+        except StopIteration as done:
+            self.state = advance(self.state, "last total")
+            self._judge(done.value)
+            return
+        self.state = advance(self.state, "total")
+        self._contribute()
+
+    def _check_contributions(self, total: Total) -> None:
+        """Every registry's signed contribution is in the total once, made from the same transcript and the same asks."""
+        order = self.query.registries
+        if len(total.contributions) != len(order):
+            raise Tampered(NOT_VERIFIED)
+        other: list[str] = []
+        for name, signed in zip(order, total.contributions):
+            message, _ = messages.open_signed(signed, self.roster.public)
+            if (not isinstance(message, Contribution) or message.registry != name or message.T != self.T or message.S != self.S
+                    or message.round != self.round or message.H != self.H):
+                raise Tampered(NOT_VERIFIED)
+            if message.asks != self._asks_code():
+                other.append(name)
+            if name == self.me.name and signed != self.mine:
+                raise Tampered(NOT_VERIFIED)
+        if other:
+            raise Tampered(f"the next question was derived differently at {', '.join(other)}",
+                           hint="all registries must run one version of fedstats and its libraries")
+
+    # -- phase 4: verdict, release ---------------------------------------------------------------------------------------------------
+
+    def _judge(self, results: list[Result]) -> None:
+        query_id = self.query.id.hex()
+        self.results = [msgspec.structs.replace(result, query=query_id, released="sealed") for result in results]
+        decisions = decisions_of(self.results)
+        self.H = hashed(b"fedstats H final/1", self.H, decisions)
+        problem = None
+        try:
+            self.house.approve(self.query, self.results)
+        except Refused as error:
+            problem = as_problem(error, self.me.name)
+        mine = Verdict(T=self.T, S=self.S, registry=self.me.name, H=self.H, decisions=decisions, release=problem is None,
+                       problem=problem)
+        self.verdicts[self.me.name] = mine
+        self._post(mine, "verdict")
+        if problem is not None:
+            self.problem = as_error(problem)
+            self._end("refused")
+
+    def _verdict(self, verdict: Verdict) -> None:
+        self._mine(verdict)
+        if self.state == ENDED:
+            return
+        if self.state != JUDGING or verdict.registry in self.verdicts or verdict.registry not in self.query.registries:
+            raise OutOfOrder(f"a verdict of {verdict.registry} arrived out of order")
+        if not verdict.release:
+            raise _refusal(verdict)
+        mine = self.verdicts[self.me.name]
+        if (verdict.S, verdict.H, verdict.decisions) != (mine.S, mine.H, mine.decisions):
+            raise Tampered(f"{verdict.registry} came to another result", hint="all registries must run one version of fedstats")
+        self.verdicts[verdict.registry] = verdict
+        last = len(self.verdicts) == len(self.query.registries)
+        self.state = advance(self.state, "last verdict" if last else "verdict")
+        if last:
+            self._release()
+
+    def _release(self) -> None:
+        assert self.results is not None and self.onetime is not None
+        content = msgspec.json.encode([result.to_dict() for result in self.results])
+        box = identity.seal_to(self.me, self.onetime, self.roster.public(self.query.analyst), self.query.onetime,
+                               hashed(b"release", self.S, self.H), content, self.random)
+        self._post(Release(T=self.T, S=self.S, roster=self.roster.digest, registry=self.me.name, H=self.H, sealed=box), "release")
+        self._forget()
+        self.journal.close(self.T, "released")
+
+    def _abort(self, abort: Abort) -> None:
+        self._mine(abort)
+        self.state = advance(self.state, "abort")
+        if self.state == ENDED:
+            # the sender of an abort speaks for itself only
+            self.problem = self.problem or as_error(Problem(abort.problem.code, abort.sender, abort.problem.what, abort.problem.hint))
+            self._end("aborted")
+
+    # -- small things -------------------------------------------------------------------------------------------------------------
+
+    def _mine(self, message: Any) -> None:
+        if message.T != self.T or not self.T:
+            raise OutOfOrder("a message belongs to another query")
+
+    def _post(self, message: AnyMessage, key: str, payload: bytes = b"") -> Parcel:
+        """Sign, write to the outbox, then let go: in this order."""
+        parcel = messages.sign(message, self.me, payload)
+        self.journal.post(self.T, key, bytes(parcel))
+        self._outgoing.append(parcel)
+        return parcel
+
+    def _end(self, outcome: str) -> None:
+        self.state = ENDED
+        self._forget()
+        if self.T:
+            self.journal.close(self.T, outcome)
+
+    def _forget(self) -> None:
+        if self.keys is not None:
+            self.keys.burn()
+        self.keys = self.onetime = None
+        for name in ("steps", "rows", "asks"):
+            self.__dict__.pop(name, None)
+
+
+def decisions_of(results: list[Result]) -> bytes:
+    """Digest of what the release rules decided: every whole number, text and gap of the results, floats left out.
+
+    Floats may differ in the last digit between machines; what is shown and what is not may not.
+    """
+
+    def skeleton(value: Any) -> Any:
+        if isinstance(value, float):
+            return "float"
+        if isinstance(value, dict):
+            return {key: skeleton(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [skeleton(one) for one in value]
+        return value
+
+    return hashed(b"decisions", msgspec.json.encode([skeleton(result.to_dict()) for result in results]))
+
+
+def _refusal(message: Admission | Verdict) -> FedstatsError:
+    """A registry's no, in its own name."""
+    problem = message.problem or Problem("refused", message.registry, "refused without a reason")
+    error = as_error(Problem(problem.code, message.registry, problem.what, problem.hint))
+    return error if isinstance(error, (Refused, Aborted)) else Refused(error.what, hint=error.hint, who=message.registry)

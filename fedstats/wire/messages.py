@@ -1,0 +1,284 @@
+"""The messages of the protocol: types, canonical bytes, signatures.
+
+Every message is a typed struct in canonical MessagePack, signed over the received bytes: `decode` accepts exactly the bytes
+that `encode` would write. Unknown or duplicate fields, NaN, other versions, over-long or over-deep messages are refused with one
+sentence. Nothing that arrives is evaluated or unpickled. A `Parcel` is a signed message with an unsigned payload behind it
+whose digest the message carries: ciphertexts are large and must not be copied through a decoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import msgspec
+
+from ..analysis import Question
+from ..crypto.identity import Identity, PublicIdentity
+from ..disclosure import Rules
+from ..errors import MessageError, Problem, Tampered
+
+PROTOCOL = "fedstats/1"
+SEAL = "bfv-4096-101-40/1"          # the parameter set of the seal: see crypto/he
+LONGEST_BODY = 512 * 1024           # bytes of one signed message
+LONGEST_PAYLOAD = 128 * 1024 * 1024     # bytes of ciphertexts behind it
+DEEPEST = 24                        # levels of nesting in plain data
+MOST_REGISTRIES = 256
+HEAD = struct.Struct(">4sI")        # magic, length of the signed message
+MAGIC = b"FS1\n"
+
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Text = Annotated[str, msgspec.Meta(max_length=2000)]
+M = TypeVar("M", bound="Message")
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+    """What every message carries: the protocol and seal versions and the query it belongs to (T, hash of the signed query)."""
+
+    protocol: str = PROTOCOL
+    seal: str = SEAL
+
+
+class Query(Message, frozen=True, kw_only=True, tag="query"):
+    """Phase 0: what an analyst asks. Times are seconds since 1970; onetime: the analyst's X25519 key for the results."""
+
+    id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    analyst: Name
+    questions: Annotated[tuple[Question, ...], msgspec.Meta(min_length=1, max_length=50)]
+    where: Any
+    purpose: Text
+    registries: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=MOST_REGISTRIES)]
+    roster: Hash
+    created: float
+    expires: float
+    onetime: Key
+
+
+class Admission(Message, frozen=True, kw_only=True, tag="admission"):
+    """Phase 1: a registry's word on a query. accept, or a problem; its one-time key, its data cut, its house's minima."""
+
+    T: Hash
+    registry: Name
+    accept: bool
+    problem: Problem | None
+    nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    onetime: Key
+    data_cut: Name
+    minima: Rules
+    software: Name
+
+
+class Keys(Message, frozen=True, kw_only=True, tag="keys"):
+    """Phase 2: the key pair of the outer layer and the secret K, sealed to one other registry."""
+
+    T: Hash
+    S: Hash
+    sender: Name
+    recipient: Name
+    sealed: Annotated[bytes, msgspec.Meta(max_length=LONGEST_PAYLOAD)]
+
+
+class Contribution(Message, frozen=True, kw_only=True, tag="contribution"):
+    """Phase 3: a registry's sealed numbers of a round. H: the transcript so far; asks: HMAC of the asks under K and H;
+    chunks: ciphertexts per prime; digest: of the payload."""
+
+    T: Hash
+    S: Hash
+    registry: Name
+    round: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    H: Hash
+    asks: Hash
+    chunks: Annotated[tuple[Annotated[int, msgspec.Meta(ge=1, le=4096)], ...], msgspec.Meta(min_length=1, max_length=3)]
+    digest: Hash
+
+
+class Total(Message, frozen=True, kw_only=True, tag="total"):
+    """Phase 3: the sum of a round, by the coordinator, with the signed contributions that went into it."""
+
+    T: Hash
+    S: Hash
+    coordinator: Name
+    round: Annotated[int, msgspec.Meta(ge=0, le=10_000)]
+    digest: Hash
+    contributions: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MOST_REGISTRIES)]
+
+
+class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
+    """Phase 4a: whether a registry lets the result out. decisions: digest of what the release rules decided."""
+
+    T: Hash
+    S: Hash
+    registry: Name
+    H: Hash
+    decisions: Hash
+    release: bool
+    problem: Problem | None
+
+
+class Release(Message, frozen=True, kw_only=True, tag="release"):
+    """Phase 4b: the checked result, sealed to the analyst."""
+
+    T: Hash
+    S: Hash
+    roster: Hash
+    registry: Name
+    H: Hash
+    sealed: Annotated[bytes, msgspec.Meta(max_length=LONGEST_PAYLOAD)]
+
+
+class Abort(Message, frozen=True, kw_only=True, tag="abort"):
+    """Any phase: the sender leaves the query; nothing is released."""
+
+    T: Hash
+    sender: Name
+    problem: Problem
+
+
+class Poll(Message, frozen=True, kw_only=True, tag="poll"):
+    """A signed GET: who reads which path at which coordinator, once (nonce), now (time, seconds since 1970)."""
+
+    member: Name
+    coordinator: Name
+    path: Annotated[str, msgspec.Meta(max_length=300)]
+    nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    time: float
+
+
+AnyMessage = Query | Admission | Keys | Contribution | Total | Verdict | Release | Abort | Poll
+SENDER: dict[type, str] = {Query: "analyst", Admission: "registry", Keys: "sender", Contribution: "registry", Total: "coordinator",
+                           Verdict: "registry", Release: "registry", Abort: "sender", Poll: "member"}
+
+
+class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """A message as it travels: its bytes and the sender's signature over them."""
+
+    body: Annotated[bytes, msgspec.Meta(max_length=LONGEST_PAYLOAD)]
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """A signed message as received, its decoded form, and the payload behind it."""
+
+    message: AnyMessage
+    signed: bytes
+    payload: bytes = b""
+
+    DOMAIN: ClassVar[bytes] = b"fedstats message/1"
+
+    @property
+    def sender(self) -> str:
+        return sender_of(self.message)
+
+    def __bytes__(self) -> bytes:
+        return HEAD.pack(MAGIC, len(self.signed)) + self.signed + self.payload
+
+    def __repr__(self) -> str:
+        return f"Parcel({type(self.message).__name__.lower()} from {self.sender}, {len(self.payload)} bytes behind it)"
+
+
+def sign(message: AnyMessage, identity: Identity, payload: bytes = b"") -> Parcel:
+    """A parcel of a message, signed by its sender."""
+    if sender_of(message) != identity.name:
+        raise MessageError(f"{identity.name} cannot sign for {sender_of(message)}")
+    body = encode(message)
+    return Parcel(message, msgspec.msgpack.encode(Signed(body, identity.sign(body, Parcel.DOMAIN))), payload)
+
+
+def read(raw: bytes, who: Callable[[str], PublicIdentity]) -> Parcel:
+    """A parcel from the wire, its signature verified before its fields are used for anything.
+
+    who : public identity of a member by name; it raises for anybody not in the roster.
+    Raises MessageError for bytes that are no parcel, Tampered for a signature that does not hold.
+    """
+    signed, payload = split(raw)
+    return Parcel(*open_signed(signed, who), payload)
+
+
+def split(raw: bytes) -> tuple[bytes, bytes]:
+    """The signed message and the payload of a parcel's bytes. Raises MessageError."""
+    if len(raw) < HEAD.size or len(raw) > LONGEST_PAYLOAD + LONGEST_BODY:
+        raise MessageError("this is not a parcel: its length is wrong")
+    magic, length = HEAD.unpack_from(raw)
+    if magic != MAGIC or length > LONGEST_PAYLOAD or HEAD.size + length > len(raw):
+        raise MessageError("this is not a parcel: its head is wrong")
+    return bytes(raw[HEAD.size:HEAD.size + length]), bytes(raw[HEAD.size + length:])
+
+
+def open_signed(signed: bytes, who: Callable[[str], PublicIdentity]) -> tuple[AnyMessage, bytes]:
+    """The message of signed bytes, verified against the roster. Raises MessageError or Tampered."""
+    envelope = _strict(signed, Signed)
+    message = decode(envelope.body)
+    who(sender_of(message)).verify(envelope.signature, envelope.body, Parcel.DOMAIN)
+    return message, signed
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The canonical bytes of a message."""
+    _check_plain(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return msgspec.msgpack.encode(message)
+
+
+def decode(body: bytes) -> AnyMessage:
+    """The message of canonical bytes. Raises MessageError for anything that `encode` would not have written."""
+    message = _strict(body, AnyMessage)
+    if not isinstance(message, (Keys, Release)) and len(body) > LONGEST_BODY:
+        raise MessageError("a message is too long")
+    if message.protocol != PROTOCOL or message.seal != SEAL:
+        raise MessageError(f"another version of the protocol: this side speaks {PROTOCOL} with {SEAL}", hint="update both sides")
+    return message
+
+
+def _strict(data: bytes, kind: Any) -> Any:
+    try:
+        found = msgspec.msgpack.decode(data, type=kind)
+        if not isinstance(found, (Keys, Release, Signed)):
+            _check_plain(msgspec.to_builtins(found, builtin_types=(bytes,)))
+        again = msgspec.msgpack.encode(found)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, MemoryError):
+        raise MessageError("this is not a message of this protocol") from None
+    if again != bytes(data):
+        raise MessageError("a message is not in its canonical form")
+    return found
+
+
+def _check_plain(value: Any, depth: int = 0) -> None:
+    """No NaN, no infinity, nothing too deep, in any plain data of a message."""
+    if depth > DEEPEST:
+        raise MessageError("a message is nested too deeply")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MessageError("a number in a message is not finite")
+    if isinstance(value, dict):
+        for key, one in value.items():
+            _check_plain(key, depth + 1)
+            _check_plain(one, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _check_plain(one, depth + 1)
+
+
+def sender_of(message: AnyMessage) -> str:
+    return getattr(message, SENDER[type(message)])
+
+
+def hashed(*parts: bytes) -> bytes:
+    """SHA-256 over parts, each with its length before it, so that no two lists of parts read alike."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(len(part).to_bytes(8, "big"))
+        state.update(part)
+    return state.digest()
+
+
+def digest_of(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
+
+
+def check_payload(parcel: Parcel) -> None:
+    """Whether the payload is the one that the message names. Raises Tampered."""
+    if digest_of(parcel.payload) != parcel.message.digest:        # type: ignore[union-attr]
+        raise Tampered("answer could not be verified")
