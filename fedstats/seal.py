@@ -28,7 +28,7 @@ import numpy as np
 
 from fedstats.crypto import fixedpoint, he, masks, tag
 from fedstats.crypto.fixedpoint import PRIMES, Scale
-from fedstats.errors import FedstatsError, InputError, MessageError, OutOfOrder, Tampered
+from fedstats.errors import FedstatsError, InputError, MessageError, OutOfOrder, RangeError, Tampered
 
 FEWEST_REGISTRIES = 3  # with two, either learns the other's numbers from the total
 CONTEXT_BYTES = 32
@@ -190,7 +190,8 @@ class Adding:
     """
 
     def __init__(self, chunks: tuple[int, ...]) -> None:
-        self.chunks = chunks
+        chunks_size(chunks)
+        self.chunks = tuple(chunks)
         self._adders = [he.Adder(j, count) for j, count in enumerate(chunks)]
 
     def add(self, sealed: bytes) -> None:
@@ -219,14 +220,14 @@ def frame_size(plan: Plan) -> int:
 
 
 def chunks_size(chunks: tuple[int, ...]) -> int:
-    """Bytes of a sealed vector with so many ciphertexts per prime: exact."""
+    """Bytes of a sealed vector with so many ciphertexts per prime: exact. RangeError for what no vector can have."""
+    if not 1 <= len(chunks) <= len(PRIMES):
+        raise RangeError(f"a sealed vector has 1 to {len(PRIMES)} primes, not {len(chunks)}")
     return HEAD.size + sum(he.frame_size(count) for count in chunks)
 
 
 def _frames(sealed: bytes, chunks: tuple[int, ...]) -> list[bytes]:
     """The frames of every prime; MessageError unless all sizes are exactly right."""
-    if not 1 <= len(chunks) <= len(PRIMES):
-        raise InputError(f"a sealed vector has 1 to {len(PRIMES)} primes, not {len(chunks)}")
     if not isinstance(sealed, bytes) or len(sealed) != chunks_size(chunks):
         raise MessageError(f"a sealed vector of this round has {chunks_size(chunks)} bytes")
     if sealed[: HEAD.size] != HEAD.pack(MAGIC, VERSION, len(chunks)):

@@ -173,6 +173,12 @@ def test_a_bound_must_be_a_positive_number_of_a_usable_size(bound):
         real_scale(bound, 10, 3)
 
 
+def test_numbers_from_numpy_make_the_same_scales():
+    assert integer_scale(np.int64(2**40), np.int64(10**6), np.int64(64)) == integer_scale(2**40, 10**6, 64)
+    for bound, kind in ((3.5, np.float64), (2**40, np.int64)):
+        assert real_scale(kind(bound), np.int64(10**6), np.int64(64)) == real_scale(bound, 10**6, 64)
+
+
 # ---- nothing clipped ------------------------------------------------------------------------------------------------------------
 
 BEYOND = [

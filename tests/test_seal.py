@@ -257,6 +257,23 @@ def test_a_contribution_alone_does_not_open():
         seal.open_total(one, plan, keys[1], CONTEXT)
 
 
+def test_a_registry_cannot_use_the_padding_as_a_channel(monkeypatch):
+    """Its own tag covers what it hides there, so the tag is right; the total is refused all the same."""
+    plan, keys = small_plan(1), parties(3)
+    sealed = [seal.close(some_values(plan, i), plan, k, CONTEXT) for i, k in enumerate(keys[1:])]
+    honest = seal._encode
+
+    def hiding(values, plan):
+        vectors = honest(values, plan)
+        vectors[0][plan.lengths[0] + 3] = 42
+        return vectors
+
+    monkeypatch.setattr(seal, "_encode", hiding)
+    sealed.append(seal.close(some_values(plan, 9), plan, keys[0], CONTEXT))
+    with pytest.raises(Tampered):
+        seal.open_total(added(sealed, plan), plan, keys[1], CONTEXT)
+
+
 def test_a_malformed_message_is_not_added():
     plan, keys = small_plan(2), parties(3)
     sealed = [seal.close(some_values(plan, i), plan, k, CONTEXT) for i, k in enumerate(keys)]

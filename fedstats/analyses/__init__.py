@@ -1,11 +1,21 @@
 """The list of analyses. A new analysis is one file with two halves, a reference test, and a line here."""
 
 from . import (
+    compare,
+    correlation,
     crosstab,
+    histogram,
+    quantiles,
+    rates,
     summary,
 )
 
 __all__ = [
+    "compare",
+    "correlation",
     "crosstab",
+    "histogram",
+    "quantiles",
+    "rates",
     "summary",
 ]

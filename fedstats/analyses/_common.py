@@ -96,19 +96,12 @@ def ends_of_bins(dictionary: Dictionary, name: str) -> tuple[tuple[float, float]
     if bins.atoms:
         return tuple((value, value) for value in bins.values)
     assert bins.edges is not None
-    pairs = list(zip(bins.edges, bins.edges[1:]))
-    if variable.unit_step is None:
-        return tuple(pairs)
-
-    def step_at(edge: float) -> int:
-        return math.ceil((edge - variable.low) / variable.unit_step - ON_STEP)
-
-    found = []
-    for k, (a, b) in enumerate(pairs):
-        first = step_at(a)
-        last = round((variable.high - variable.low) / variable.unit_step) if k == len(pairs) - 1 else step_at(b) - 1
-        found.append((variable.low + first * variable.unit_step, variable.low + max(first, last) * variable.unit_step))
-    return tuple(found)
+    step, steps = variable.unit_step, variable.steps
+    if step is None or steps is None:
+        return tuple(zip(bins.edges, bins.edges[1:]))
+    first = [math.ceil((edge - variable.low) / step - ON_STEP) for edge in bins.edges[:-1]]
+    last = [after - 1 for after in first[1:]] + [steps]
+    return tuple((variable.low + a * step, variable.low + max(a, b) * step) for a, b in zip(first, last))
 
 
 def range_label(bins: Bins, start: int, stop: int) -> str:

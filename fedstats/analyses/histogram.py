@@ -15,7 +15,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Bins, Dictionary
 from ..disclosure import intervals, merged, show_table
 from ..rows import Rows
-from ..statistic import INDICATORS, Block, statistic
+from ..statistic import INDICATORS, Block, Sums, statistic
 from ..views import Curve, Picture, Table
 from ._common import check_ordered, count_cells, group_of, groups, range_label
 
@@ -115,14 +115,15 @@ def _call(column: str, *, by: str | None = None, missing: bool = False) -> Histo
 def histogram(params: HistogramParams, setting: Setting) -> Joint:
     """People per registered bin, merged over neighbours until each bin of each group is safe to show; the same bins for all groups.
 
-    Density is the share of the group per unit of the column. Freedman & Diaconis (1981), Z Wahrscheinlichkeitstheorie 57:453-476.
+    What is left of the cohort beside the shown groups is merged with them, so that a histogram of everybody gives nothing away.
+    Density is the share of the group per unit of the column. Scott (2015), Multivariate Density Estimation, section 3.1.
     """
     (totals,) = yield [binned(columns=[params.column], by=params.by, missing=params.missing)]
     names = groups(setting.dictionary, params.by, params.missing) if params.by else (EVERYBODY,)
     sizes = show_table(totals["n"], totals["n" + INDICATORS], setting.rules).cells if params.by else totals["n"]
     kept = np.flatnonzero(sizes >= 0)
-    counts, contributors = totals["people0"][kept], totals["people0" + INDICATORS][kept]
-    ranges = intervals(counts, contributors, setting.rules, zeros=not setting.rules.hides_zeros) if len(kept) else ()
+    counts = totals["people0"][kept]
+    ranges = intervals(*_with_rest(totals, sizes < 0), setting.rules, zeros=not setting.rules.hides_zeros) if len(kept) else ()
     bins = setting.dictionary.bins(params.column)
     notes = []
     if len(kept) < len(names):
@@ -142,6 +143,15 @@ def histogram(params: HistogramParams, setting: Setting) -> Joint:
                      bins=tuple(found), registered=len(bins), notes=tuple(notes),
                      methods="Histogram over the cut points of the consortium's dictionary"
                              + (", neighbouring bins merged by the release rules." if len(ranges) < len(bins) else "."))
+
+
+def _with_rest(totals: Sums, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """People per bin and contributing registries: one row per shown group, and one row for all hidden groups together."""
+    counts, contributors = totals["people0"], totals["people0" + INDICATORS]
+    if not hidden.any():
+        return counts, contributors
+    return (np.vstack([counts[~hidden], counts[hidden].sum(axis=0)]),
+            np.vstack([contributors[~hidden], contributors[hidden].max(axis=0)]))
 
 
 def _bin(group: str, bins: Bins, a: int, b: int, count: int, n: int) -> HistogramBin:

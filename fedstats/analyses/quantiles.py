@@ -61,8 +61,8 @@ def registered(q: float) -> Fraction:
     for one in PROBABILITIES:
         if abs(q - one) <= SAME:
             return one
-    raise QuestionError(f"{q:g} is not a registered probability of quantiles",
-                        hint="registered are " + ", ".join(str(one) if one.denominator == 3 else f"{float(one):g}" for one in PROBABILITIES))
+    texts = (str(one) if one.denominator == 3 else f"{float(one):g}" for one in PROBABILITIES)
+    raise QuestionError(f"{q:g} is not a registered probability of quantiles", hint="registered are " + ", ".join(texts))
 
 
 class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +127,8 @@ def quantiles(params: QuantilesParams, setting: Setting) -> Joint:
         elif any(one.value is None for one in some):
             notes.append(f'outer quantiles of "{name}" not released: fewer than {setting.rules.min_cell} people lie beyond them '
                          "(rule min_cell); ask for probabilities nearer to 0.5, or for a larger cohort")
-        wide = [one.high_bound - one.low_bound for one in some if one.low_bound is not None and one.high_bound is not None and not one.exact]
+        wide = [one.high_bound - one.low_bound for one in some
+                if one.low_bound is not None and one.high_bound is not None and not one.exact]
         if wide:
             unit = setting.dictionary[name].unit
             notes.append(f'quantiles of "{name}" are interpolated inside bins where `exact` is false: the exact ones lie within their '

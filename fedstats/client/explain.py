@@ -38,9 +38,9 @@ class Explanation:
 
 def explain(questions: Sequence[Question], where: Any, dictionary: Dictionary, rules: Rules, registries: int) -> Explanation:
     """See `Federation.explain`. The rounds after the first are counted by driving the joint halves with empty totals."""
-    from ..rows import Rows, filter_columns
     from ..analysis import ANALYSES, Setting, Size
     from ..disclosure import NO_RULES
+    from ..rows import Rows, filter_columns
     from ..statistic import answer
     from .worlds import frame_bytes
 
@@ -59,7 +59,7 @@ def explain(questions: Sequence[Question], where: Any, dictionary: Dictionary, r
             depth += 1
             try:
                 asks = joint.send([answer(ask, nobody) for ask in asks])
-            except Exception:       # noqa: BLE001 - empty totals end most analyses early; the rounds seen so far are what is known
+            except Exception:
                 break
     values = sum(block.size for asks in steps for ask in asks for block in ask.layout(dictionary).values())
     return Explanation(

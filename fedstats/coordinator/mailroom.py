@@ -83,9 +83,11 @@ class Mailroom:
     def __init__(self, me: Identity, roster: Consortium, *, wake: Callable[[str], None] = lambda name: None,
                  round_seconds: float = ROUND_SECONDS) -> None:
         self.me, self.roster, self.wake, self.round_seconds = me, roster, wake, round_seconds
-        self.boxes: dict[str, Mailbox] = {name: Mailbox() for name in (*roster.names("registry"), *roster.names("analyst"))}
+        # a registry has one mailbox; an analyst has one per query, so that two notebooks do not read each other's
+        self.boxes: dict[str, Mailbox] = {name: Mailbox() for name in roster.names("registry")}
         self.sessions: dict[bytes, Session] = {}
         self.ended: dict[bytes, float] = {}             # T -> when it may be forgotten
+        self.stale: list[tuple[float, str]] = []        # analysts' mailboxes of ended queries, and when they go
         self.nonces: dict[bytes, float] = {}
         self.counts = {"queries": 0, "rounds": 0, "bytes_in": 0, "refused_messages": 0, "aborted": 0, "released": 0}
 
@@ -123,6 +125,7 @@ class Mailroom:
             raise Refused("too many queries are open", hint="wait until one has ended")
         self.counts["queries"] += 1
         self.sessions[T] = Session(T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS))
+        self.boxes[box_of(query.analyst, T)] = Mailbox()
         self._put(query.registries, bytes(parcel))
 
     def _in_session(self, parcel: Parcel, clock: float) -> None:
@@ -162,7 +165,7 @@ class Mailroom:
                     self._phase(session, "release", clock)
             case Release():
                 self._once(session, "release", sender, parcel)
-                self._put((session.query.analyst,), bytes(parcel))
+                self._put((box_of(session.query.analyst, session.T),), bytes(parcel))
                 if not session.missing():
                     self.counts["released"] += 1
                     self._close(session, clock)
@@ -223,22 +226,26 @@ class Mailroom:
                 self._give_up(session, Unreachable(f"no answer from {names} in {where}", who=self.me.name,
                                                    hint="see that these nodes run, then ask again"), clock)
         self.ended = {T: until for T, until in self.ended.items() if until > clock}
+        for until, box in [one for one in self.stale if one[0] <= clock]:
+            self.boxes.pop(box, None)
+            self.stale.remove((until, box))
 
     def _give_up(self, session: Session, error: FedstatsError, clock: float) -> None:
         abort = Abort(T=session.T, sender=self.me.name, problem=as_problem(error, self.me.name))
-        self._put((*session.query.registries, session.query.analyst), bytes(messages.sign(abort, self.me)))
+        self._put((*session.query.registries, box_of(session.query.analyst, session.T)), bytes(messages.sign(abort, self.me)))
         self.counts["aborted"] += 1
         self._close(session, clock)
 
     def _close(self, session: Session, clock: float) -> None:
         self.sessions.pop(session.T, None)
         self.ended[session.T] = clock + LONGEST_QUERY_SECONDS
+        self.stale.append((clock + ANSWER_SECONDS, box_of(session.query.analyst, session.T)))
 
     # -- out ---------------------------------------------------------------------------------------------------------------------
 
-    def mail(self, member: str, after: int) -> list[tuple[int, bytes]]:
-        """A member's parcels after its cursor."""
-        return self.boxes[member].read(after)
+    def mail(self, box: str, after: int) -> list[tuple[int, bytes]]:
+        """The parcels of a mailbox after its reader's cursor; none for a mailbox that is gone."""
+        return self.boxes[box].read(after) if box in self.boxes else []
 
     def check_poll(self, signed: bytes, path: str, *, now: float) -> str:
         """The member behind a signed GET. Raises Tampered, MessageError or Refused (replayed, late, meant for another path)."""
@@ -269,7 +276,12 @@ class Mailroom:
 
     def _put_others(self, session: Session, sender: str, raw: bytes, *, analyst: bool) -> None:
         others = tuple(name for name in session.query.registries if name != sender)
-        self._put((*others, session.query.analyst) if analyst else others, raw)
+        self._put((*others, box_of(session.query.analyst, session.T)) if analyst else others, raw)
+
+
+def box_of(analyst: str, T: bytes) -> str:
+    """The name of an analyst's mailbox for one query."""
+    return f"{analyst}/{T.hex()}"
 
 
 __all__ = ["Mailroom", "Problem"]

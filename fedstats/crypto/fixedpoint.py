@@ -59,7 +59,7 @@ def integer_scale(bound: int, patients: int, registries: int) -> Scale:
     Raises RangeError if three primes are not enough.
     """
     _check(bound, patients, registries)
-    total = operator.index(bound) * patients
+    total = operator.index(bound) * int(patients)  # Python ints: numpy's would overflow
     for primes in range(1, len(PRIMES) + 1):
         if 2 * total < Scale(0, primes).modulus:
             return Scale(0, primes)
@@ -79,7 +79,10 @@ def real_scale(bound: float, patients: int, registries: int, resolution: float |
     Raises RangeError if the resolution cannot be had.
     """
     _check(bound, patients, registries)
-    exact, wanted = Fraction(bound), Fraction(bound) * Fraction(RELATIVE_RESOLUTION) if resolution is None else Fraction(resolution)
+    if resolution is not None and not (isfinite(resolution) and resolution > 0):
+        raise RangeError(f"a resolution must be above 0 and finite, not {resolution!r}")
+    exact, patients, registries = _fraction(bound), int(patients), int(registries)
+    wanted = exact * _fraction(RELATIVE_RESOLUTION) if resolution is None else _fraction(resolution)
     for primes in (2, 3):
         room = Fraction(Scale(0, primes).modulus, 2) - registries
         fits = _floor_log2(room / (exact * max(patients, 1)), strict=True)
@@ -247,6 +250,11 @@ def _check(bound: float, patients: int, registries: int) -> None:
         raise RangeError(f"the bound of one patient must be above 0 and finite, not {bound!r}")
     if patients < 0 or registries < 1:
         raise RangeError(f"need 0 patients or more and at least one registry, not {patients} and {registries}")
+
+
+def _fraction(x: float) -> Fraction:
+    # numpy's integers would stay inside the fraction and overflow there
+    return Fraction(int(x)) if isinstance(x, int | np.integer) else Fraction(float(x))
 
 
 def _ceil_log2(x: Fraction) -> int:

@@ -59,7 +59,9 @@ CIPHERTEXT_BYTES, PUBLIC_BYTES, SECRET_BYTES = map(_bytes_of, (CIPHERTEXT_SHAPE,
 
 
 def frame_size(chunks: int) -> int:
-    """Bytes of a frame of so many ciphertexts: exact, whatever is inside."""
+    """Bytes of a frame of so many ciphertexts: exact, whatever is inside. RangeError for a number no vector can have."""
+    if type(chunks) is not int or not 1 <= chunks <= MOST_CHUNKS:
+        raise RangeError(f"a vector has 1 to {MOST_CHUNKS} ciphertexts, not {chunks!r}")
     return FRAME.size + DIGEST + chunks * CIPHERTEXT_BYTES
 
 
@@ -73,6 +75,7 @@ class Adder:
     """A running total of frames, 32 bytes per value however many are added. Holds no key and reads nothing."""
 
     def __init__(self, prime_index: int, chunks: int) -> None:
+        frame_size(chunks)  # the number may come from a message: refused before memory is taken for it
         self.prime_index, self.chunks, self.count = prime_index, chunks, 0
         self._total = np.zeros((chunks, *CIPHERTEXT_SHAPE), dtype=np.uint64)
 
@@ -108,8 +111,6 @@ def _ciphertexts(frame: bytes, chunks: int, prime_index: int, *, checked: bool =
 
 
 def _check_head(frame: bytes, chunks: int, prime_index: int) -> None:
-    if not 1 <= chunks <= MOST_CHUNKS:
-        raise RangeError(f"a vector has 1 to {MOST_CHUNKS} ciphertexts, not {chunks}")
     if not isinstance(frame, bytes) or len(frame) != frame_size(chunks):
         raise MessageError(f"a sealed vector of {chunks} ciphertexts has {frame_size(chunks)} bytes")
     head, digest, body = _split(frame, FRAME.size)

@@ -17,7 +17,7 @@ STYLE = """
 .fedstats thead th{border-bottom:2px solid rgba(128,128,128,.6);vertical-align:bottom}
 .fedstats th[scope=row]{font-weight:500}
 .fedstats .number{text-align:right;white-space:nowrap}
-.fedstats .held{color:#8a8a8a;cursor:help;text-decoration:none;border:0}
+.fedstats .held{opacity:.45;cursor:help;text-decoration:none;border:0}
 .fedstats .foot,.fedstats .notes{color:#757575;font-size:.88em;margin:.15em 0}
 .fedstats ul.notes{padding-left:1.2em}
 .fedstats .failed{border-left:4px solid #d55e00;padding:.2em .8em}
@@ -54,12 +54,13 @@ def table(sheet: Sheet, *, whole: bool = False) -> str:
     return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{foot}{cut}"
 
 
-def remarks(result: Result) -> str:
-    """n, notes, rules and methods."""
+def remarks(result: Result, *, first: bool = True) -> str:
+    """n, notes, rules and methods. first : whether n and methods are among them, or were said before."""
     notes = "".join(f"<li>{escape(plain(note))}</li>" for note in result.notes)
-    lines = [people(result), plain(provenance(result)), plain(result.methods)]
-    first, *rest = [f'<p class="notes">{escape(line)}</p>' for line in lines if line]
-    return first + (f'<ul class="notes">{notes}</ul>' if notes else "") + "".join(rest)
+    n, rules, methods = (f'<p class="notes">{escape(line)}</p>' if line else ""
+                         for line in (people(result), plain(provenance(result)), plain(result.methods)))
+    listed = f'<ul class="notes">{notes}</ul>' if notes else ""
+    return n + listed + rules + methods if first else listed + rules
 
 
 def _cell(sheet: Sheet, k: int, entry: Entry) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from ..analysis import Failed, Result
 from ..errors import InputError
 from ..views import Picture
-from .words import RESEARCH, count_text, interval_text, number_text, picture_of, plain
+from .words import RESEARCH, count_text, interval_text, number_text, picture_of, plain, values_text
 
 # Colours that are told apart with any colour vision. Okabe & Ito (2008), Color Universal Design; black is left to the axes.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
@@ -59,10 +59,11 @@ def draw(picture: Picture, *, under: str = "", title: str | None = None, size: t
     painters: dict[str, Callable[..., None]] = {"steps": _steps, "bars": _bars, "points": _points, "heat": _heat}
     with matplotlib.rc_context(FIGURE):
         figure = matplotlib.figure.Figure(figsize=size or _size(picture), dpi=120, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)
         painters[picture.kind](figure, picture, band=band, log=log)
         axes = figure.axes[0]
         axes.set_title(_text(picture.title if title is None else title), loc="left", fontweight="bold", pad=10)
-        if not _anything(picture):
+        if not anything(picture):
             axes.text(0.5, 0.5, "nothing in this picture may be released", transform=axes.transAxes, ha="center", va="center",
                       color=MUTED)
         figure.supxlabel(_text(f"{under}; {RESEARCH}" if under else RESEARCH), x=0.01, ha="left", fontsize=7.5, color=MUTED)
@@ -103,7 +104,7 @@ def alt(picture: Picture) -> str:
 
 def _steps(figure: Any, picture: Picture, *, band: bool, **_: Any) -> None:
     rows = len(picture.below)
-    heights = [1.0] + ([0.055 * (rows + 1)] if rows else [])
+    heights = [1.0] + ([0.062 * (rows + 1.4)] if rows else [])
     axes, *rest = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False, sharex=True)[:, 0]
     for k, curve in enumerate(picture.curves):
         colour, values = _colour(k), _gaps(curve.y)
@@ -121,7 +122,7 @@ def _steps(figure: Any, picture: Picture, *, band: bool, **_: Any) -> None:
         axes.axvline(mark, color=MUTED, linewidth=0.8, linestyle=":")
     _frame(axes, picture, grid="y")
     if len(picture.curves) > 1:
-        _legend(axes)
+        _legend(axes, None)
     if rows:
         _below(rest[0], axes, picture)
 
@@ -132,9 +133,9 @@ def _below(strip: Any, axes: Any, picture: Picture) -> None:
     times = picture.below_at[::every]
     axes.set_xticks(times, [number_text(time) for time in times])
     axes.tick_params(labelbottom=True)
-    strip.set_ylim(len(picture.below) - 0.4, -1.1)
+    strip.set_ylim(len(picture.below) - 0.4, -1.6)
     strip.set_yticks(range(len(picture.below)), [_text(label) for label, _ in picture.below])
-    strip.tick_params(length=0, labelbottom=False)
+    strip.tick_params(length=0, labelbottom=False, pad=16)       # the first number is centred under time 0
     strip.spines[:].set_visible(False)
     strip.annotate("Number at risk", (0, 1), xycoords="axes fraction", fontsize=8.5, color=MUTED, va="top", ha="left",
                    annotation_clip=False)
@@ -153,18 +154,18 @@ def _bars(figure: Any, picture: Picture, **_: Any) -> None:
     touching = len(series) == 1 and bool(labels) and labels[0].startswith("[")      # bins of a number, not groups
     width = (0.96 if touching else 0.8) / max(len(series), 1)
     top = max((value for _, values in series for value in values if value is not None), default=1.0) or 1.0
-    hidden = False
+    handles, gaps, patch = [], [], _matplotlib().patches.Patch
     for k, (name, values) in enumerate(series):
         places = [j + (k - (len(series) - 1) / 2) * width for j in range(len(values))]
         known = [(place, value) for place, value in zip(places, values) if value is not None]
-        drawn = axes.bar([p for p, _ in known], [v for _, v in known], width * 0.94, color=_colour(k), label=_text(name))
-        gaps = [place for place, value in zip(places, values) if value is None]
-        if gaps:
-            axes.bar(gaps, top * STUB, width * 0.94, facecolor="none", edgecolor=MUTED, hatch=HATCH, linewidth=0.6,
-                     label="" if hidden else NOT_RELEASED)
-            hidden = True
+        drawn = axes.bar([p for p, _ in known], [v for _, v in known], width * 0.94, color=_colour(k))
+        handles += [patch(color=_colour(k), label=_text(name))] if len(series) > 1 else []
+        gaps += [place for place, value in zip(places, values) if value is None]
         if len(labels) * len(series) <= MOST_NUMBERS:
             axes.bar_label(drawn, [_value(v) for _, v in known], padding=2, fontsize=8, color=INK)
+    if gaps:
+        axes.bar(gaps, top * STUB, width * 0.94, facecolor="none", edgecolor=MUTED, hatch=HATCH, linewidth=0.6)
+        handles.append(patch(facecolor="none", edgecolor=MUTED, hatch=HATCH, label=NOT_RELEASED))
     axes.set_ylim(*(picture.y_range or (0, top * 1.12)))
     every = math.ceil(len(labels) / MOST_LABELS)
     tall = [textwrap.fill(label, WRAP) for label in labels[::every]]
@@ -172,10 +173,13 @@ def _bars(figure: Any, picture: Picture, **_: Any) -> None:
     axes.set_xticks(range(0, len(labels), every), tall, rotation=35 if slanted else 0, ha="right" if slanted else "center",
                     rotation_mode="anchor" if slanted else "default")
     axes.tick_params(axis="x", length=0)
+    axes.locator_params(axis="y", integer=all(isinstance(value, (int, type(None))) for _, values in series for value in values))
     axes.yaxis.set_major_formatter(lambda value, _: number_text(value))
     _frame(axes, picture, grid="y")
-    if len(series) > 1 or hidden:
-        _legend(axes, outside=True)
+    if not anything(picture):
+        axes.set_yticks([])
+    if handles:
+        _legend(axes, handles, outside=len(series) > 1)
 
 
 def _points(figure: Any, picture: Picture, *, log: bool | None, **_: Any) -> None:
@@ -197,8 +201,8 @@ def _points(figure: Any, picture: Picture, *, log: bool | None, **_: Any) -> Non
                 axes.plot([a, b], [row + shift] * 2, color=_colour(k), linewidth=1.7, solid_capstyle="butt")
             axes.plot([value], [row + shift], "s" if many == 1 else "osD^v"[k % 5], color=_colour(k), markersize=5.5,
                       label=_text(name) if row == next((r for r in rows if values[r] is not None), 0) else None)
-            limits = f" ({interval_text(_value(a), _value(b))})" if step == 3 else ""
-            words[row] += ("\n" if words[row] else "") + _value(value) + limits
+            texts = values_text([value, a, b])
+            words[row] += ("\n" if words[row] else "") + texts[0] + (f" ({interval_text(*texts[1:])})" if step == 3 else "")
     ratio = "ratio" in f"{picture.x} {picture.title}".lower()
     seen = [v for _, values in picture.series for v in values if v is not None]
     if (ratio if log is None else log) and min(seen, default=0) > 0:
@@ -215,7 +219,7 @@ def _points(figure: Any, picture: Picture, *, log: bool | None, **_: Any) -> Non
     right.tick_params(axis="y", length=0)
     right.spines[:].set_visible(False)
     if many > 1:
-        _legend(axes, outside=True)
+        _legend(axes, None, outside=True)
 
 
 def _log_axis(axes: Any, seen: Sequence[float]) -> None:
@@ -232,6 +236,8 @@ def _heat(figure: Any, picture: Picture, **_: Any) -> None:
     matplotlib, axes = _matplotlib(), figure.subplots()
     rows = [_gaps(values) for _, values in picture.series]
     seen = [value for row in rows for value in row if not math.isnan(value)]
+    counts = all(isinstance(value, (int, type(None))) for _, values in picture.series for value in values)
+    texts = iter([] if counts else values_text([value for _, values in picture.series for value in values]))
     both = min(seen, default=0) < 0
     reach = max(map(abs, seen), default=1.0) or 1.0
     low, high = picture.y_range or ((-reach, reach) if both else (0.0, reach))
@@ -239,17 +245,16 @@ def _heat(figure: Any, picture: Picture, **_: Any) -> None:
     scale = matplotlib.colors.Normalize(low, high)
     for i, row in enumerate(rows):
         for j, value in enumerate(row):
-            gap = math.isnan(value)
+            gap, word = math.isnan(value), count_text(int(value)) if counts and not math.isnan(value) else next(texts, "")
             fill = "none" if gap else colours(0.06 + 0.88 * float(scale(value)))
             axes.add_patch(matplotlib.patches.Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, facecolor=fill, linewidth=0.6 if gap else 0,
                                                         edgecolor=MUTED if gap else "none", hatch=HATCH if gap else None))
             if not gap:
                 dark = 0.299 * fill[0] + 0.587 * fill[1] + 0.114 * fill[2] < 0.55       # ITU-R BT.601 luma
-                axes.text(j, i, _value(picture.series[i][1][j]), ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
+                axes.text(j, i, word, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
     axes.set_xlim(-0.5, len(picture.columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks(range(len(picture.columns)), [_text(textwrap.fill(name, WRAP)) for name in picture.columns],
-                    rotation=35 if sum(map(len, picture.columns)) > 60 else 0)
+    axes.set_xticks(range(len(picture.columns)), [_text(textwrap.fill(name, WRAP // 2)) for name in picture.columns])
     axes.set_yticks(range(len(rows)), [_text(textwrap.fill(name, WRAP)) for name, _ in picture.series])
     _frame(axes, picture, grid="")
     axes.spines[:].set_visible(False)
@@ -271,9 +276,9 @@ def _frame(axes: Any, picture: Picture, *, grid: str) -> None:
         axes.grid(axis=grid, color=MUTED, alpha=0.25, linewidth=0.6)
 
 
-def _legend(axes: Any, *, outside: bool = False) -> None:
+def _legend(axes: Any, handles: list[Any] | None, *, outside: bool = False) -> None:
     place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if outside else {"loc": "best"}
-    axes.legend(frameon=False, fontsize=9, **place)
+    axes.legend(handles=handles or axes.get_legend_handles_labels()[0], frameon=False, fontsize=9, **place)
 
 
 def _size(picture: Picture) -> tuple[float, float]:
@@ -282,10 +287,11 @@ def _size(picture: Picture) -> tuple[float, float]:
         return 7.2, 1.5 + 0.36 * lines
     if picture.kind == "heat":
         return 2.6 + 0.85 * len(picture.columns), 1.6 + 0.5 * len(picture.series)
-    return 7.2, 4.2 + 0.22 * len(picture.below)
+    return 7.2, 4.2 + 0.26 * len(picture.below)
 
 
-def _anything(picture: Picture) -> bool:
+def anything(picture: Picture) -> bool:
+    """Whether at least one number of a picture was released."""
     values = [value for curve in picture.curves for value in curve.y] + [value for _, row in picture.series for value in row]
     return any(value is not None for value in values)
 

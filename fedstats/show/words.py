@@ -161,6 +161,7 @@ def sheets(result: Result) -> tuple[Sheet, ...]:
 
 def sheet(result: Result, table: Table) -> Sheet:
     """One table, finished: numbers rounded for reading, limits joined to intervals, suppressed numbers marked."""
+    table = _without_empty(table)
     labels = [tuple(plain(value) for value in row[:table.index]) for row in table.rows]
     heads, columns, numeric = [], [], []
     place = 0
@@ -183,6 +184,13 @@ def sheet(result: Result, table: Table) -> Sheet:
         place += 1
     rows = tuple(zip(*columns)) if columns else ()
     return Sheet(plain(table.title), tuple(heads), rows, table.index, tuple(numeric), _footnote(rows, table.index))
+
+
+def _without_empty(table: Table) -> Table:
+    """The table without index columns that name nothing, such as the group of a question without groups."""
+    keep = [k for k in range(len(table.columns)) if k >= table.index or any(row[k] not in ("", None) for row in table.rows)]
+    rows = tuple(tuple(row[k] for k in keep) for row in table.rows)
+    return Table(tuple(table.columns[k] for k in keep), rows, sum(k < table.index for k in keep), table.title)
 
 
 def _label(value: Any) -> str:

@@ -22,7 +22,7 @@ from ..disclosure import Rules
 from ..errors import FedstatsError, Unreachable
 from ..rows import Rows
 from ..wire import messages
-from ..wire.analyst import ASKED, Analyst
+from ..wire.analyst import Analyst
 from ..wire.conversation import Registry
 from ..wire.messages import Query
 from ..wire.roster import Consortium, member_of
@@ -108,15 +108,16 @@ class MemoryNetwork:
         room = self.room = Mailroom(self.people[COORDINATOR], self.roster)
         analyst = Analyst(self.people[ANALYST], self.roster, random=self.random)
         self.registries: dict[str, Registry] = {}
-        cursors = dict.fromkeys(room.boxes, 0)
+        cursors: dict[str, int] = {}
         first = analyst.start(questions, where, registries or tuple(self.houses), purpose=purpose, now=self.now, lifetime=600.0)
         self._post(room, ANALYST, bytes(first), analyst)
         busy = True
         while busy:
             busy = False
-            for name in room.boxes:
-                for number, raw in room.mail(name, cursors[name]):
-                    cursors[name] = number
+            for box in list(room.boxes):
+                name = box.partition("/")[0]
+                for number, raw in room.mail(box, cursors.get(box, 0)):
+                    cursors[box] = number
                     for arrived in self.wire(COORDINATOR, name, raw):
                         busy = True
                         self._deliver(room, name, arrived, analyst)

@@ -159,7 +159,7 @@ class Analyst:
 
 def alike(a: Any, b: Any) -> bool:
     """Whether two plain contents are equal, floats within 1e-9 relative."""
-    if isinstance(a, float) and isinstance(b, (int, float)) or isinstance(b, float) and isinstance(a, (int, float)):
+    if (isinstance(a, float) and isinstance(b, (int, float))) or (isinstance(b, float) and isinstance(a, (int, float))):
         return math.isclose(a, b, rel_tol=EQUAL, abs_tol=1e-300)
     if type(a) is not type(b):
         return False

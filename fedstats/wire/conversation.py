@@ -31,7 +31,7 @@ from ..disclosure import Rules, strictest
 from ..errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, RangeError, Refused, Tampered, as_error, as_problem
 from ..rows import Rows, keep, normal_filter
 from . import messages
-from .messages import (Abort, Admission, AnyMessage, Contribution, Keys, Parcel, Query, Release, Total, Verdict, digest_of, hashed)
+from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Parcel, Query, Release, Total, Verdict, digest_of, hashed
 from .roster import Consortium
 
 QUERY, ADMITTED, KEYING, ROUNDS, JUDGING, RELEASED, ENDED = "query", "admitted", "keying", "rounds", "judging", "released", "ended"
@@ -165,7 +165,7 @@ class Registry:
                     raise OutOfOrder(f"a registry takes no {type(parcel.message).__name__.lower()}")
         except FedstatsError as error:
             self.fail(error)
-        except Exception as error:      # noqa: BLE001 - whatever breaks here must end the query and free its keys
+        except Exception as error:
             self.fail(error)
             raise
         return self._outgoing

@@ -13,7 +13,7 @@ import pytest
 from fedstats import seal
 from fedstats.crypto import he
 from fedstats.crypto.fixedpoint import PRIMES, Scale, add
-from fedstats.errors import FedstatsError, MessageError, Tampered
+from fedstats.errors import FedstatsError, MessageError, RangeError, Tampered
 
 REGISTRIES, LENGTH = 4, 6000  # two ciphertexts per prime
 ROUND_1, ROUND_2 = (hashlib.sha256(b"round %d" % r).digest() for r in (1, 2))
@@ -282,6 +282,13 @@ def test_bombs_are_refused_without_memory(stage):
                     decode(data)
 
             assert memory_taken(refused) < most, (name, what)
+
+
+@pytest.mark.parametrize("chunks", [(), (0,), (-1,), (10**9,), (1, 2**63), (1, 1, 1, 1), (1.0,), (True,), ("1",)])
+def test_a_promise_of_impossible_sizes_is_refused_before_memory_is_taken(chunks):
+    """The number of ciphertexts reaches the coordinator in a message."""
+    with pytest.raises(RangeError):
+        seal.Adding(chunks)
 
 
 def test_messages_cut_anywhere_in_their_head_are_refused(stage):

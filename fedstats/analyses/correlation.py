@@ -1,0 +1,422 @@
+"""Correlation: Pearson from sums of products, Spearman from the table of both columns' bins.
+
+How this works: Pearson's r of a column with few levels is a table of people in disguise, so that table must be safe. Spearman
+needs the table of two columns. Under release rules its rows and columns are merged with neighbours until every cell is safe;
+how many registries have people in a merged cell is not known from the small ones, so a second round counts the merged table,
+and the coefficient is computed from that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from ..analysis import Joint, Params, Result, Setting, analysis, names_of
+from ..dictionary import MOST_BINS, Dictionary, Variable
+from ..disclosure import Rules, intervals, may_imply, safe
+from ..errors import QuestionError
+from ..rows import Rows
+from ..statistic import INDICATORS, Block, Sums, statistic
+from ..views import Picture, Table
+from ._common import CONFIDENCE, check_confidence, count_cells, ends_of_bins, integer_bound, p_student, z_of
+from .compare import mid_ranks
+from .moments import few_levels, scaled
+
+MOST_COLUMNS = 12
+MOST_TABLE = 20_000         # cells of the table of two columns, before merging
+FEWEST_CLASSES = 3          # of a merged axis: ranks of two classes are not a rank correlation any more
+MOST_CLASSES = 100          # where merging starts from, per axis: more cannot stay safe, and each step reads the whole table
+METHODS = ("both", "pearson", "spearman")
+
+Cuts = list[int]            # where an axis is cut: [0, 3, 5, 9] are the bins 0-2, 3-4 and 5-8
+
+
+# -- local halves ------------------------------------------------------------------------------------------------------------
+
+
+def _whole(dictionary: Dictionary, *names: str) -> bool:
+    return all(dictionary.numeric(name).unit_step is not None for name in names)
+
+
+def _products_layout(dictionary: Dictionary, *, columns: Sequence[str]) -> dict[str, Block]:
+    blocks = {"n": Block(counts=True)}
+    for k, name in enumerate(columns):
+        variable = dictionary.numeric(name)
+        if _whole(dictionary, name):
+            blocks |= {f"x{k}": Block((), integer_bound(variable), integer=True),
+                       f"xx{k}": Block((), integer_bound(variable, 2), integer=True)}
+        else:
+            blocks |= {f"x{k}": Block(), f"xx{k}": Block()}
+        if few_levels(variable):
+            blocks[f"levels{k}"] = Block((_levels(variable),), counts=True)
+    for j, k in itertools.combinations(range(len(columns)), 2):
+        a, b = dictionary.numeric(columns[j]), dictionary.numeric(columns[k])
+        whole = _whole(dictionary, a.name, b.name)
+        blocks[f"xy{j},{k}"] = Block((), integer_bound(a) * integer_bound(b), integer=True) if whole else Block()
+        if few_levels(a) and few_levels(b):
+            blocks[f"levels{j},{k}"] = Block((_levels(a), _levels(b)), counts=True)
+    return blocks
+
+
+@statistic("products/1", layout=_products_layout)
+def products(rows: Rows, columns: Sequence[str]) -> dict:
+    """People, sums, squares and products of all pairs, over complete cases; centred and scaled as in moments.
+
+    A product is of whole steps where both columns have them, else of both as shares of their range. Columns with few levels
+    add the tables that a correlation would give away.
+    """
+    cases, dictionary = rows.complete(columns), rows.dictionary
+    sums: dict[str, Any] = {"n": cases.n}
+    for k, name in enumerate(columns):
+        x = cases.steps(name) if _whole(dictionary, name) else scaled(cases, name)
+        sums |= {f"x{k}": x.sum(), f"xx{k}": (x * x).sum()}
+        if few_levels(dictionary[name]):
+            sums[f"levels{k}"] = np.bincount(x, minlength=_levels(dictionary[name]))
+    for j, k in itertools.combinations(range(len(columns)), 2):
+        a, b = columns[j], columns[k]
+        if _whole(dictionary, a, b):
+            sums[f"xy{j},{k}"] = (cases.steps(a) * cases.steps(b)).sum()
+        else:
+            sums[f"xy{j},{k}"] = (_share(cases, a) * _share(cases, b)).sum()
+        if few_levels(dictionary[a]) and few_levels(dictionary[b]):
+            sums[f"levels{j},{k}"] = count_cells((_levels(dictionary[a]), _levels(dictionary[b])), (cases.steps(a), cases.steps(b)))
+    return sums
+
+
+def _levels(variable: Variable) -> int:
+    assert variable.steps is not None
+    return variable.steps + 1
+
+
+def _share(rows: Rows, name: str) -> np.ndarray:
+    """A column as a share of its range, 0..1."""
+    steps = rows.dictionary[name].steps
+    return scaled(rows, name) if steps is None else rows.steps(name) / steps
+
+
+def _pair_layout(dictionary: Dictionary, *, columns: Sequence[str], a: str, b: str, cuts_a: Cuts | None = None,
+                 cuts_b: Cuts | None = None) -> dict[str, Block]:
+    shape = tuple(len(dictionary.bins(name)) if cuts is None else len(cuts) - 1 for name, cuts in ((a, cuts_a), (b, cuts_b)))
+    return {"people": Block(shape, counts=True)}
+
+
+@statistic("pair/1", layout=_pair_layout)
+def pair(rows: Rows, columns: Sequence[str], a: str, b: str, cuts_a: Cuts | None = None, cuts_b: Cuts | None = None) -> dict:
+    """People per bin of a and bin of b, over complete cases of all the columns. cuts_a, cuts_b : merge neighbouring bins."""
+    cases = rows.complete(columns)
+    places, shape = [], []
+    for name, cuts in ((a, cuts_a), (b, cuts_b)):
+        found = cases.bins(name)
+        places.append(found if cuts is None else np.searchsorted(cuts, found, side="right") - 1)
+        shape.append(len(rows.dictionary.bins(name)) if cuts is None else len(cuts) - 1)
+    return {"people": count_cells(shape, places)}
+
+
+# -- question and result -----------------------------------------------------------------------------------------------------
+
+
+class CorrelationParams(Params, frozen=True):
+    """names : two or more numbers, integers or booleans. method : "both", "pearson" or "spearman"."""
+
+    names: tuple[str, ...]
+    method: str = "both"
+    confidence: float = CONFIDENCE
+
+    def columns(self) -> tuple[str, ...]:
+        return self.names
+
+    def check(self, dictionary: Dictionary) -> None:
+        names_of(self.names)
+        check_confidence(self.confidence)
+        if not 2 <= len(self.names) <= MOST_COLUMNS:
+            raise QuestionError(f"correlation takes 2 to {MOST_COLUMNS} columns, not {len(self.names)}")
+        if self.method not in METHODS:
+            raise QuestionError(f'there is no correlation method "{self.method}"', hint="methods are: " + ", ".join(METHODS))
+        for name in self.names:
+            dictionary.numeric(name)
+
+
+class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A correlation with its Fisher z interval and t test. t is None at -1 and 1, the interval for fewer than 4 patients."""
+
+    r: float
+    low: float | None
+    high: float | None
+    t: float | None
+    df: int
+    p: float
+
+
+class Spearman(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Spearman's rank correlation, Fisher z interval, the wider interval of Bonett & Wright, and t test.
+
+    classes : how many classes of values of each column were ranked. exact : each of a single value, so that the coefficient
+    equals that of the pooled rows.
+    """
+
+    rho: float
+    low: float | None
+    high: float | None
+    low_bonett_wright: float | None
+    high_bonett_wright: float | None
+    t: float | None
+    df: int
+    p: float
+    classes: tuple[int, int]
+    exact: bool
+
+
+class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Two columns and their correlations. None: not asked for, not defined or not released; the notes say which."""
+
+    x: str
+    y: str
+    n: int
+    pearson: Coefficient | None
+    spearman: Spearman | None
+
+
+class Correlation(Result, frozen=True, kw_only=True):
+    """Frame: one row per pair (index `x`, `y`), columns n, r, r_low, r_high, t, df, p, rho, rho_low, rho_high, rho_p, classes_x,
+    classes_y, exact. `matrix("pearson")` is the matrix people print; `result["age", "edss"]` is one pair."""
+
+    kind: ClassVar[str] = "correlation"
+    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
+
+    columns: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    method: str
+    confidence: float = CONFIDENCE
+
+    def __getitem__(self, names: tuple[str, str]) -> Pair:
+        return {frozenset((one.x, one.y)): one for one in self.pairs}[frozenset(names)]
+
+    def matrix(self, method: str = "pearson") -> np.ndarray:
+        """The coefficients, shape (columns, columns), ones on the diagonal, NaN where not released. method : "pearson" or "spearman"."""
+        found = np.eye(len(self.columns))
+        for one in self.pairs:
+            if method == "pearson":
+                value = one.pearson.r if one.pearson else math.nan
+            else:
+                value = one.spearman.rho if one.spearman else math.nan
+            j, k = self.columns.index(one.x), self.columns.index(one.y)
+            found[j, k] = found[k, j] = value
+        return found
+
+    def tables(self) -> tuple[Table, ...]:
+        rows = []
+        for one in self.pairs:
+            r, s = one.pearson, one.spearman
+            rows.append((one.x, one.y, one.n, *((r.r, r.low, r.high, r.t, r.df, r.p) if r else (None,) * 6),
+                         *((s.rho, s.low, s.high, s.p, *s.classes, s.exact) if s else (None,) * 7)))
+        return (Table(("x", "y", "n", "r", "r_low", "r_high", "t", "df", "p", "rho", "rho_low", "rho_high", "rho_p", "classes_x",
+                       "classes_y", "exact"), tuple(rows), index=2, title="Correlation"),)
+
+    def picture(self) -> Picture:
+        method = "spearman" if self.method == "spearman" else "pearson"
+        matrix = self.matrix(method)
+        return Picture("heat", f"Correlation ({method.capitalize()})", labels=self.columns, columns=self.columns,
+                       series=tuple((name, tuple(None if math.isnan(v) else float(v) for v in row))
+                                    for name, row in zip(self.columns, matrix)), y_range=(-1.0, 1.0))
+
+
+def _call(columns: Iterable[str], *, method: str = "both", confidence: float = CONFIDENCE) -> CorrelationParams:
+    """correlation(columns, method="both", confidence=0.95)"""
+    return CorrelationParams(names_of(columns), method, confidence)
+
+
+# -- joint half --------------------------------------------------------------------------------------------------------------
+
+
+@analysis("correlation/1", params=CorrelationParams, result=Correlation, call=_call)
+def correlation(params: CorrelationParams, setting: Setting) -> Joint:
+    """Pearson's and Spearman's correlation of every pair of columns, with intervals and tests, over complete cases of all of them.
+
+    Spearman's is from counts at registered levels or cut points, mid-ranks for ties.
+    """
+    dictionary, rules, names = setting.dictionary, setting.rules, params.names
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    notes: list[str] = []
+    wanted = pairs if params.method != "pearson" else []
+    ranked = [(j, k) for j, k in wanted if _may_rank(dictionary, names[j], names[k], notes)]
+    linear = [products(columns=names)] if params.method != "spearman" else []
+    totals = yield [*linear, *(pair(columns=names, a=names[j], b=names[k]) for j, k in ranked)] or [products(columns=names)]
+    sums, found = (totals[0] if linear else None), dict(zip(ranked, totals[len(linear):]))
+    cuts: dict[tuple[int, int], tuple[Cuts, Cuts]] = {}
+    for place in ranked:
+        cut = cuts_for(found[place]["people"], rules)
+        if cut is None:
+            notes.append(_held_back(names, place, rules))
+        else:
+            cuts[place] = cut
+    coarse = [place for place in cuts if rules.min_cell > 1 or rules.min_registries > 1]
+    if coarse:
+        # every party has the same whole numbers, so all derive the same cuts
+        again = yield [pair(columns=names, a=names[j], b=names[k], cuts_a=cuts[j, k][0], cuts_b=cuts[j, k][1]) for j, k in coarse]
+        found |= dict(zip(coarse, again))
+    result = []
+    for j, k in pairs:
+        linear_r = _pearson(sums, names, j, k, setting, params.confidence, notes) if sums is not None else None
+        ranks = _spearman(found[j, k], names, (j, k), cuts[j, k], setting, params.confidence, notes) if (j, k) in cuts else None
+        result.append(Pair(names[j], names[k], setting.size.n, linear_r, ranks))
+    return Correlation(size=setting.size, columns=names, pairs=tuple(result), method=params.method, confidence=params.confidence,
+                       notes=tuple(notes), methods=_methods(params))
+
+
+def _methods(params: CorrelationParams) -> str:
+    names = "Pearson and Spearman" if params.method == "both" else params.method.capitalize()
+    return f"{names} correlations with {params.confidence:.0%} intervals by Fisher's z and tests by Student's t."
+
+
+def _held_back(names: Sequence[str], place: tuple[int, int], rules: Rules) -> str:
+    return (f'Spearman of "{names[place[0]]}" and "{names[place[1]]}" not released: merged until each cell of their table has nobody or '
+            f"{rules.min_cell} people from {rules.min_registries} registries, fewer than {FEWEST_CLASSES} classes are left "
+            "(rules min_cell, min_registries); ask for a larger cohort, or use Pearson")
+
+
+# -- Pearson -----------------------------------------------------------------------------------------------------------------
+
+
+def _pearson(sums: Sums, names: Sequence[str], j: int, k: int, setting: Setting, confidence: float, notes: list[str]) -> Coefficient | None:
+    """Pearson's r, if the tables that it gives away are safe. Altman (1991), sections 11.3 and 11.7."""
+    implied = [block for block in (f"levels{j}", f"levels{k}", f"levels{j},{k}") if block in sums]
+    label = f'Pearson of "{names[j]}" and "{names[k]}"'
+    if not all(may_imply(sums[block], sums[block + INDICATORS], setting.rules) for block in implied):
+        notes.append(f"{label} not released: it would give away a cell with fewer than {setting.rules.min_cell} people (rule min_cell); "
+                     "leave out the column with rare levels, or ask for a larger cohort")
+        return None
+    n = int(sums["n"])
+    a, b = setting.dictionary[names[j]], setting.dictionary[names[k]]
+    whole = a.steps is not None and b.steps is not None
+    x, xx, y, yy = (sums[f"{block}{i}"].item() for i in (j, k) for block in ("x", "xx"))
+    if not whole:       # as shares of the range, like their product
+        x, xx = (x / a.steps, xx / a.steps**2) if a.steps is not None else (x, xx)
+        y, yy = (y / b.steps, yy / b.steps**2) if b.steps is not None else (y, yy)
+    xy = sums[f"xy{j},{k}"].item()
+    # whole numbers: exact however far the means lie from the lower ends
+    left, right, both = n * xx - x * x, n * yy - y * y, n * xy - x * y
+    if n < 3 or not left > 0 or not right > 0:
+        notes.append(f"{label} is not defined: it needs three patients and values that vary")
+        return None
+    r = min(1.0, max(-1.0, both / math.sqrt(left) / math.sqrt(right)))
+    t, p = t_test(r, n)
+    return Coefficient(r, *fisher_interval(r, n, 1 / (n - 3) if n > 3 else None, confidence), t, n - 2, p)
+
+
+def t_test(r: float, n: int) -> tuple[float | None, float]:
+    """Student's t of a correlation with n - 2 degrees of freedom, and its p."""
+    if abs(r) == 1:
+        return None, 0.0
+    t = r * math.sqrt((n - 2) / ((1 - r) * (1 + r)))
+    return t, p_student(t, n - 2)
+
+
+def fisher_interval(r: float, n: int, variance: float | None, confidence: float) -> tuple[float | None, float | None]:
+    """tanh(atanh(r) +- z sqrt(variance)). Fisher (1921), Metron 1:3-32; the variance is 1 / (n - 3) for Pearson's r."""
+    if variance is None:
+        return None, None
+    if abs(r) == 1:
+        return r, r
+    half = z_of(confidence) * math.sqrt(variance)
+    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
+# -- Spearman ----------------------------------------------------------------------------------------------------------------
+
+
+def _may_rank(dictionary: Dictionary, a: str, b: str, notes: list[str]) -> bool:
+    for name in (a, b):
+        variable = dictionary[name]
+        if variable.type != "boolean" and variable.cuts is None and (variable.steps is None or variable.steps >= MOST_BINS):
+            notes.append(f'no Spearman of "{a}" and "{b}": "{name}" has no cut points; add "cut_points" to it in the dictionary')
+            return False
+    cells = len(dictionary.bins(a)) * len(dictionary.bins(b))
+    if cells > MOST_TABLE:
+        notes.append(f'no Spearman of "{a}" and "{b}": their table has {cells} cells, at most {MOST_TABLE} are counted; '
+                     "add coarser cut points in the dictionary")
+        return False
+    return True
+
+
+def cuts_for(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
+    """Where to cut both axes so that every cell is nobody or at least the smallest cell; None if too little is left.
+
+    Greedy: first each axis on its own margin, then the smallest unsafe cell is joined, along the axis with more classes, with
+    the neighbour of fewer people. Whole numbers only.
+    """
+    cuts: tuple[Cuts, Cuts] = (list(range(counts.shape[0] + 1)), list(range(counts.shape[1] + 1)))
+    if _all_safe(counts, rules):
+        return cuts
+    floor = max(rules.min_cell, -(-int(counts.sum()) // MOST_CLASSES))
+    by_count = msgspec.structs.replace(rules, min_cell=floor, min_registries=1)
+    for axis in (0, 1):
+        margin = counts.sum(axis=1 - axis)
+        found = intervals(margin, np.ones_like(margin), by_count, zeros=False)
+        if not found:
+            return None
+        cuts[axis][:] = [0, *(stop for _, stop in found)]
+    fewest = [min(FEWEST_CLASSES, size) for size in counts.shape]
+    table = np.add.reduceat(np.add.reduceat(counts, cuts[0][:-1], axis=0), cuts[1][:-1], axis=1)
+    while not _all_safe(table, rules):
+        unsafe = np.where((table > 0) & (table < rules.min_cell), table, rules.min_cell)
+        cell = np.unravel_index(int(np.argmin(unsafe)), table.shape)
+        room = [table.shape[axis] - fewest[axis] for axis in (0, 1)]
+        if max(room) <= 0:
+            return None
+        axis = 0 if room[0] >= room[1] else 1
+        line, margin = int(cell[axis]), table.sum(axis=1 - axis)
+        sides = [side for side in (line - 1, line + 1) if 0 <= side < len(margin)]
+        other = min(sides, key=lambda side: (int(margin[side]), side))
+        del cuts[axis][max(line, other)]
+        table = np.add.reduceat(table, [k for k in range(len(margin)) if k != max(line, other)], axis=axis)
+    return cuts if all(size >= least for size, least in zip(table.shape, fewest)) else None
+
+
+def _all_safe(counts: np.ndarray, rules: Rules) -> bool:
+    return all(safe(count, rules) for count in np.unique(counts).tolist())
+
+
+def _spearman(totals: Sums, names: Sequence[str], place: tuple[int, int], cuts: tuple[Cuts, Cuts], setting: Setting, confidence: float,
+              notes: list[str]) -> Spearman | None:
+    table = totals["people"]
+    if not may_imply(table, totals["people" + INDICATORS], setting.rules):
+        notes.append(_held_back(names, place, setting.rules))
+        return None
+    n, rho = int(table.sum()), rank_correlation(table)
+    label = f'Spearman of "{names[place[0]]}" and "{names[place[1]]}"'
+    if n < 3 or rho is None:
+        notes.append(f"{label} is not defined: it needs three patients and values that vary")
+        return None
+    used = [np.flatnonzero(table.sum(axis=1 - axis)) for axis in (0, 1)]
+    exact = all(_single(ends_of_bins(setting.dictionary, names[place[axis]]), cuts[axis], used[axis]) for axis in (0, 1))
+    classes = (len(used[0]), len(used[1]))
+    if not exact:
+        notes.append(f"{label} is on {classes[0]} x {classes[1]} classes of values (registered cut points, merged by the release rules): "
+                     "patients of one class count as ties")
+    t, p = t_test(rho, n)
+    room = n - 3 if n > 3 else None
+    return Spearman(rho, *fisher_interval(rho, n, 1 / room if room else None, confidence),
+                    *fisher_interval(rho, n, (1 + rho * rho / 2) / room if room else None, confidence), t, n - 2, p, classes, exact)
+
+
+def _single(ends: Sequence[tuple[float, float]], cuts: Cuts, used: np.ndarray) -> bool:
+    return all(ends[cuts[k]][0] == ends[cuts[k + 1] - 1][1] for k in used)
+
+
+def rank_correlation(table: np.ndarray) -> float | None:
+    """Spearman's rho of a table of people: Pearson's r of mid-ranks; None where an axis has one class.
+
+    Bonett & Wright (2000), Psychometrika 65:23-28, for the intervals; mid-ranks: Kendall (1970), Rank Correlation Methods, chapter 3.
+    """
+    middle = (int(table.sum()) + 1) / 2
+    a, b = table.sum(axis=1), table.sum(axis=0)
+    x, y = mid_ranks(a) - middle, mid_ranks(b) - middle
+    xx, yy = float(a @ x**2), float(b @ y**2)
+    if not xx > 0 or not yy > 0:
+        return None
+    return min(1.0, max(-1.0, float(x @ table @ y) / math.sqrt(xx) / math.sqrt(yy)))

@@ -1,0 +1,96 @@
+"""JSON Schemas of the files and messages, generated from their types: `python -m fedstats.schemas schemas/` writes them.
+
+They are documentation for other programs; nothing here reads them. A test checks that the files are fresh. A new kind of
+file or message is one line in `SCHEMAS`; analyses and results come from the list of analyses.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import analyses  # noqa: F401  (registers the analyses)
+from .analysis import ANALYSES, Failed, Question, Result
+from .dictionary import Dictionary
+from .report import ResultsFile
+from .wire.messages import AnyMessage
+from .wire.roster import Consortium
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+REFERENCE = "#/$defs/{name}"
+
+Schema = dict[str, Any]
+
+
+def of(kind: Any, title: str) -> Callable[[], Schema]:
+    """The schema of one type, as it stands."""
+    return lambda: _document(title, *msgspec.json.schema_components([kind], ref_template=REFERENCE))
+
+
+def question() -> Schema:
+    """A question: the name of an analysis, and the parameters of that analysis."""
+    members = [ANALYSES[name] for name in sorted(ANALYSES)]
+    found, parts = msgspec.json.schema_components([member.params for member in members], ref_template=REFERENCE)
+    choices = [_asks(member.name, params, parts) for member, params in zip(members, found)]
+    return _document(Question.__doc__ or "", ({"anyOf": choices},), parts)
+
+
+def results() -> Schema:
+    """The results file; each result is of one of the kinds of this version."""
+    kinds: list[type[Result]] = [Failed, *(kind for _, kind in sorted({m.result.kind: m.result for m in ANALYSES.values()}.items()))]
+    (top, *found), parts = msgspec.json.schema_components([ResultsFile, *kinds], ref_template=REFERENCE)
+    for kind, reference in zip(kinds, found):
+        part = parts[_name(reference)]
+        part["properties"] = {"kind": {"const": kind.kind}, **part["properties"]}
+        part["required"] = ["kind", *part["required"]]
+    parts["NamedResult"]["properties"]["result"] = {"anyOf": found}
+    return _document("Released results", (top,), parts)
+
+
+SCHEMAS: dict[str, Callable[[], Schema]] = {
+    "dictionary.json": of(Dictionary, "The codebook of a consortium"),
+    "question.json": question,
+    "results.json": results,
+    "consortium.json": of(Consortium, "The roster and the rules of a consortium"),
+    "messages.json": of(AnyMessage, "Messages between analyst, coordinator and registries (sent as MessagePack)"),
+}
+
+
+def text(name: str) -> str:
+    """The content of one file of schemas/."""
+    return json.dumps(SCHEMAS[name](), indent=2, ensure_ascii=False) + "\n"
+
+
+def write(folder: str | Path) -> list[Path]:
+    """Write all schemas into a folder. Returns their paths."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SCHEMAS:
+        (folder / name).write_text(text(name), encoding="utf-8")
+    return [folder / name for name in SCHEMAS]
+
+
+def _asks(name: str, params: Schema, parts: dict[str, Schema]) -> Schema:
+    needed = ["params"] if parts[_name(params)].get("required") else []
+    return {"type": "object", "properties": {"analysis": {"const": name}, "params": params}, "required": ["analysis", *needed],
+            "additionalProperties": False}
+
+
+def _name(reference: Schema) -> str:
+    return str(reference["$ref"]).rsplit("/", 1)[-1]
+
+
+def _document(title: str, top: tuple[Schema, ...], parts: dict[str, Schema]) -> Schema:
+    return {"$schema": DIALECT, "title": title.strip().splitlines()[0], **top[0], "$defs": dict(sorted(parts.items()))}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m fedstats.schemas FOLDER")
+    for path in write(sys.argv[1]):
+        print(path)

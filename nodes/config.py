@@ -1,0 +1,55 @@
+"""A node's settings: one small TOML file that an operator writes and reads (`fedstats node init` makes it)."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from fedstats.disclosure import Rules
+from fedstats.errors import InputError
+
+
+class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Stricter minima of this house; those of the consortium apply in any case."""
+
+    min_cell: int = 1
+    min_cohort: int = 1
+    min_registries: int = 1
+
+    def rules(self) -> Rules:
+        return Rules(min_cell=self.min_cell, min_cohort=self.min_cohort, min_registries=self.min_registries, show_zeros=True,
+                     rounding=False)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """consortium, key, data, journal : paths, relative to this file. data_cut : name of the frozen data cut, such as its date.
+    coordinator : another address to call, for a house behind its own gateway. analysts : who may ask; everybody if empty."""
+
+    consortium: str
+    key: str
+    data: str
+    journal: str = "journal.sqlite"
+    data_cut: str = "unnamed"
+    coordinator: str = ""
+    analysts: tuple[str, ...] = ()
+    minima: Minima = Minima()
+    round_seconds: float = 300.0
+
+
+def load(path: str | Path) -> Settings:
+    """Read a node's settings; paths come back absolute. Raises InputError naming file and field."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            found = msgspec.convert(tomllib.load(file), Settings, strict=True)
+    except OSError as error:
+        raise InputError(f"node settings {path} cannot be read: {error.strerror}", hint="make them with: fedstats node init") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"node settings {path} are not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise InputError(f"node settings {path}: {error}") from None
+    home = path.resolve().parent
+    absolute = {name: str(home / getattr(found, name)) for name in ("consortium", "key", "data", "journal")}
+    return msgspec.structs.replace(found, **absolute)

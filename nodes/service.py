@@ -1,0 +1,201 @@
+"""A node: the loop between the coordinator's mailbox and the conversations of open queries. Calls out only.
+
+What is logged: query ids, phases, codes of problems. Never a row, a key, a count or a total.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedstats import analyses  # noqa: F401  (registers the analyses)
+from fedstats.crypto.identity import Identity
+from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
+from fedstats.transport.http import Link
+from fedstats.wire import messages
+from fedstats.wire.conversation import ADMITTED, ENDED, RELEASED, Registry, query_hash
+from fedstats.wire.messages import Abort, Parcel, Query
+from fedstats.wire.roster import Consortium, check_pin
+
+from .config import Settings
+from .house import RegistryHouse
+from .journal import Journal
+
+log = logging.getLogger("fedstats.node")
+
+POLL_SECONDS = 25.0             # long-poll: below the idle limits of common proxies
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)     # waits between attempts to reach the coordinator
+MOST_OPEN = 64
+
+
+@dataclass
+class Open:
+    """A conversation in flight and when it last moved (monotonic seconds)."""
+
+    registry: Registry
+    moved: float
+
+
+class Node:
+    """One registry's service. `run` serves until `stop`; `step` takes one batch of mail (for tests)."""
+
+    def __init__(self, me: Identity, roster: Consortium, house: RegistryHouse, journal: Journal, link: Link, *,
+                 round_seconds: float = 300.0, random: Callable[[int], bytes] = os.urandom) -> None:
+        if roster.role(me.name) != "registry":
+            raise InputError(f"{me.name} is not a registry of {roster.name}")
+        self.me, self.roster, self.house, self.journal, self.link = me, roster, house, journal, link
+        self.round_seconds, self.random = round_seconds, random
+        self.open: dict[bytes, Open] = {}
+        self.cursor, self.boot = 0, ""
+        self.stopping = threading.Event()
+
+    @classmethod
+    def start(cls, settings: Settings) -> Node:
+        """A node from its settings. Raises InputError naming the file that is wrong and the remedy."""
+        me = Identity.load(settings.key)
+        roster = Consortium.load(settings.consortium)
+        check_pin(roster, settings.key, settings.consortium)
+        house = RegistryHouse(settings, roster, me.name)
+        (coordinator,) = roster.names("coordinator")[:1] or ("",)
+        addresses = (settings.coordinator,) if settings.coordinator else roster.addresses
+        return cls(me, roster, house, Journal(settings.journal), Link(me, coordinator, addresses), round_seconds=settings.round_seconds)
+
+    def run(self) -> None:
+        """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
+        self._abort_leftovers()
+        failures = 0
+        while not self.stopping.is_set():
+            try:
+                self.step(POLL_SECONDS if not self.open else min(POLL_SECONDS, 1.0 + self.round_seconds / 10))
+                failures = 0
+            except Unreachable as error:
+                wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                log.warning("%s; trying again in %g s", error, wait)
+                failures += 1
+                self._deadlines()
+                self.stopping.wait(wait)
+            except FedstatsError as error:
+                log.error("%s (%s)", error, error.code)
+                self.stopping.wait(RETRY_SECONDS[2])
+        for one in list(self.open.values()):
+            self._post_all(one.registry.fail(Aborted("the node was stopped")))
+        self.link.close()
+        self.journal.shut()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def step(self, wait: float) -> None:
+        """Read one batch of mail and do what it asks for."""
+        boot, mail = self.link.mail(self.cursor, wait)
+        if boot != self.boot:
+            if self.boot:
+                log.warning("the coordinator was restarted: open queries end here")
+                for one in self.open.values():
+                    one.registry.fail(Aborted("the coordinator was restarted"))
+                self.open.clear()
+            restarted, self.boot, self.cursor = bool(self.cursor), boot, 0
+            if restarted:
+                return
+        for number, raw in mail:
+            self.cursor = number
+            self._take(raw)
+        self._deadlines()
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            parcel = messages.read(raw, self.roster.public)
+        except FedstatsError as error:
+            # the coordinator verifies what it passes on, so this was changed on its way: nothing in flight can be trusted
+            log.error("unverifiable mail (%s): open queries end here", error.code)
+            for one in list(self.open.values()):
+                self._post_all(one.registry.fail(error))
+            self._sweep()
+            return
+        T = query_hash(parcel) if isinstance(parcel.message, Query) else parcel.message.T     # type: ignore[union-attr]
+        if isinstance(parcel.message, Query) and T not in self.open:
+            if len(self.open) >= MOST_OPEN:
+                log.warning("query %s left unanswered: %d queries are open", T.hex()[:12], MOST_OPEN)
+                return
+            log.info("query %s from %s", T.hex()[:12], parcel.message.analyst)
+            self.open[T] = Open(Registry(self.me, self.roster, self.house, self.journal, random=self.random), time.monotonic())
+        one = self.open.get(T)
+        if one is None:
+            return
+        before = (one.registry.state, one.registry.round)
+        try:
+            outgoing = one.registry.receive(parcel, time.time())
+        except Exception:
+            # an unexpected fault: its text may carry data, so only its kind is logged; peers learn "internal"
+            log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(logging.DEBUG) else log.error(
+                "query %s: internal fault (run with --debug to see it)", T.hex()[:12])
+            outgoing = one.registry._outgoing
+        one.moved = time.monotonic()
+        self._post_all(outgoing)
+        after = (one.registry.state, one.registry.round)
+        if after != before:
+            log.info("query %s: %s, round %d", T.hex()[:12], *after)
+        self._sweep()
+
+    def _post_all(self, parcels: list[Parcel]) -> None:
+        """Send parcels in order; the same bytes again while the coordinator is away, within the round's time."""
+        for parcel in parcels:
+            until = time.monotonic() + self.round_seconds
+            attempt = 0
+            while True:
+                try:
+                    self.link.post(bytes(parcel))
+                    break
+                except Unreachable as error:
+                    gone = error.who != "" or time.monotonic() > until or self.stopping.is_set()
+                    if gone or isinstance(parcel.message, Abort):
+                        log.warning("%s", error)
+                        self._lost(parcel, error)
+                        return
+                    self.stopping.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                    attempt += 1
+                except FedstatsError as error:
+                    log.warning("the coordinator did not take a %s: %s", type(parcel.message).__name__.lower(), error)
+                    self._lost(parcel, error)
+                    return
+
+    def _lost(self, parcel: Parcel, error: FedstatsError) -> None:
+        """A posting could not be made: its query is over here."""
+        one = self.open.get(getattr(parcel.message, "T", b""))
+        if one is not None and not isinstance(parcel.message, Abort):
+            for abort in one.registry.fail(error):
+                try:
+                    self.link.post(bytes(abort))
+                except FedstatsError:
+                    log.warning("the abort could not be posted either")
+
+    def _deadlines(self) -> None:
+        now = time.monotonic()
+        for one in list(self.open.values()):
+            # an admission may wait for days for another registry's human; everything later moves within the round's time
+            limit = one.registry.query.expires - time.time() if one.registry.state == ADMITTED else now
+            late = limit < 0 if one.registry.state == ADMITTED else now - one.moved > self.round_seconds
+            if late:
+                self._post_all(one.registry.fail(Unreachable("waited in vain for the others", hint="ask again")))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        for T, one in list(self.open.items()):
+            if one.registry.state in (RELEASED, ENDED):
+                if one.registry.problem is not None:
+                    log.info("query %s ended: %s", T.hex()[:12], one.registry.problem.code)
+                del self.open[T]
+
+    def _abort_leftovers(self) -> None:
+        """Queries that were open when this node last stopped: their keys are gone, so they end."""
+        for T in self.journal.open_queries():
+            problem = Problem("aborted", self.me.name, "the node was restarted in the middle of the query", "ask again")
+            try:
+                self.link.post(bytes(messages.sign(Abort(T=T, sender=self.me.name, problem=problem), self.me)))
+            except FedstatsError as error:
+                log.warning("%s", error)
+            self.journal.close(T, "restarted")
