@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -346,7 +347,7 @@ def _check_numbers(variable: Variable, wrong: Any) -> None:
             raise wrong(f"more than {MOST_BINS} cut points")
     cuts = variable.cuts
     if cuts is not None:
-        for here, there in zip(cuts, cuts[1:]):
+        for here, there in pairwise(cuts):
             if not here < there:
                 raise wrong(f"cut points must increase: {here:g} is followed by {there:g}")
         if not cuts:
@@ -383,7 +384,7 @@ def read_date(value: Any, name: str) -> datetime.date:
 def _interval_labels(variable: Variable, edges: tuple[float, ...]) -> tuple[str, ...]:
     text = [value_text(variable, edge) for edge in edges]
     last = len(edges) - 2
-    return tuple(f"[{a}, {b}{']' if k == last else ')'}" for k, (a, b) in enumerate(zip(text, text[1:])))
+    return tuple(f"[{a}, {b}{']' if k == last else ')'}" for k, (a, b) in enumerate(pairwise(text)))
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ from .errors import InputError, Refused
 FLOOR_CELL, FLOOR_REGISTRIES, FLOOR_COHORT = 5, 3, 50    # `connect` goes no lower, whatever a roster says
 FEW_LEVELS = 5              # a mean and SD over at most this many levels are the table of the levels in disguise
 SIGNIFICANT, DECIMALS = 4, 4    # rounding of released statistics (significant digits) and of curves (decimals)
+MOST_RECONSIDERED = 200     # hidden entries of one table up to which each is tried whether it may be shown after all
 MOST_CELLS = 5_000          # cells of one released table: beyond it the check for complementary suppression takes too long
 
 
@@ -140,7 +141,8 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> Sh
     counts : people per cell, any number of dimensions. contributors : registries with people in the cell, same shape.
     Cells and one-way margins of 1..k-1 people (and of none, unless zeros may be shown), or from too few registries, are
     suppressed; then, by linear programming over everything that stays visible, further cells (smallest first) until the
-    range that a reader can work out for every suppressed number is at least k wide. The total is always shown.
+    range that a reader can work out for every suppressed number is at least k wide; then those of the further ones that turn
+    out not to be needed are shown again (largest first). The total is always shown.
 
     Complementary suppression: Willenborg & de Waal (2001), Elements of Statistical Disclosure Control, chapter 4.
     """
@@ -150,6 +152,7 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> Sh
                       hint="use fewer variables, or coarser cut points")
     table = _Entries(counts, np.asarray(contributors), rules)
     table.protect()
+    table.reconsider()
     cells = np.where(table.cell_hidden, Shown.HIDDEN, counts)
     margins = tuple(np.where(hidden, Shown.HIDDEN, total) for hidden, total in zip(table.margin_hidden, table.margin_totals))
     return Shown(cells, margins, int(counts.sum()))
@@ -167,12 +170,41 @@ class _Entries:
         # a registry with people in a cell has people in its margin, so the largest cell indicator is a safe lower bound
         self.margin_hidden = [_primary(total, contributors.max(axis=axes), rules)
                               for total, axes in zip(self.margin_totals, others)]
+        # what the rules hide by themselves; the rest is hidden only to protect it
+        self.cell_needed, self.margin_needed = self.cell_hidden.copy(), [hidden.copy() for hidden in self.margin_hidden]
 
     def protect(self) -> None:
         while True:
             exposed = self._exposed()
             if exposed is None or not self._hide_beside(exposed):
                 return
+
+    def reconsider(self) -> None:
+        """Show again, largest first, what was hidden beside others and is not needed: the greedy first pass hides too much."""
+        extra = [((-1, int(cell)), int(self.counts.ravel()[cell])) for cell in np.flatnonzero(self.cell_hidden & ~self.cell_needed)]
+        for axis, totals in zip(self.axes, self.margin_totals):
+            lines = np.flatnonzero(self.margin_hidden[axis] & ~self.margin_needed[axis])
+            extra += [((axis, int(line)), int(totals[line])) for line in lines]
+        if len(extra) > MOST_RECONSIDERED or self._exposed() is not None:
+            return
+        for entry, _ in sorted(extra, key=lambda pair: -pair[1]):
+            self._show_again(entry)
+
+    def _show_again(self, entry: tuple[int, ...] | None) -> None:
+        """Show an entry and whatever follows from it, unless something follows that must stay hidden: then all is as before.
+
+        (One of two hidden margins gives the other: they are shown together or not at all.)
+        """
+        before = (self.cell_hidden.copy(), [hidden.copy() for hidden in self.margin_hidden])
+        while entry is not None:
+            axis, place = entry
+            hidden, needed = ((self.cell_hidden.ravel(), self.cell_needed.ravel()) if axis < 0
+                              else (self.margin_hidden[axis], self.margin_needed[axis]))
+            if needed[place]:
+                self.cell_hidden, self.margin_hidden = before
+                return
+            hidden[place] = False
+            entry = self._exposed()
 
     def _system(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What a reader knows of the hidden cells x >= 0: rows of A x = b, and which flat cells x stands for."""

@@ -14,7 +14,7 @@ from . import __version__
 from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, kind_of, read_result, together
 from .dictionary import Dictionary
 from .disclosure import NO_RULES, Rules, gate, rounded, safe
-from .errors import FedstatsError, QuestionError, Refused, as_problem
+from .errors import FedstatsError, QuestionError, Refused, as_error, as_problem
 from .rows import Rows
 from .statistic import INDICATORS, Ask, Block, Sums, statistic
 
@@ -69,7 +69,7 @@ def query(questions: Sequence[Question], dictionary: Dictionary, rules: Rules, r
 
     results = yield from together([(question, joint(k)) for k, question in enumerate(questions)])
     if all(isinstance(result, Failed) for result in results) and len(results) == 1:
-        raise results[0].error()
+        raise as_error(results[0].problem)      # type: ignore[union-attr]
     return [finish(result, rules, registries) for result in results]
 
 

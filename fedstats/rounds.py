@@ -17,7 +17,7 @@ from .errors import RangeError, Tampered
 from .rows import Rows
 from .statistic import INDICATORS, LARGEST_INTEGER, Ask, Block, Sums, answer
 
-FIRST_ROUND_PATIENTS = 10_000_000     # round 0 learns N; until then this many patients must fit
+SLACK = 1 + 1e-9        # a sum of doubles may exceed the exact bound by its rounding, which is far smaller
 
 
 def plan(asks: Sequence[Ask], dictionary: Dictionary, patients: int, registries: int) -> seal.Plan:
@@ -34,11 +34,11 @@ def plan(asks: Sequence[Ask], dictionary: Dictionary, patients: int, registries:
                     raise RangeError("the sum may exceed 62 bits")
                 scale = fixedpoint.integer_scale(int(block.bound), patients, registries)
             else:
-                scale = fixedpoint.real_scale(block.bound, patients, registries)
+                scale = fixedpoint.real_scale(block.bound * SLACK, patients, registries)
         except RangeError as error:
             raise RangeError(f"{key} cannot be carried exactly for {patients} patients: {error.what}",
                              hint="give the column a narrower range or a larger step in the dictionary") from None
-        segments.append(seal.Segment(key, block.size, scale, float(block.bound) * patients))
+        segments.append(seal.Segment(key, block.size, scale, float(block.bound) * patients * (1.0 if block.exact else SLACK)))
     return seal.Plan(tuple(segments))
 
 
@@ -68,7 +68,7 @@ def totals(integers: dict[str, np.ndarray], asks: Sequence[Ask], made: seal.Plan
                 raise Tampered("answer could not be verified")
         else:
             array = seal.floats(whole, segment)
-            if array.size and np.abs(array).max() > block.bound * patients * (1 + 1e-9):
+            if array.size and np.abs(array).max() > block.bound * patients * SLACK:
                 raise Tampered("answer could not be verified")
         found[k][name] = array.reshape(block.shape)
     return found

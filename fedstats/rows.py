@@ -181,7 +181,7 @@ def _read_levels(variable: Variable, raw: np.ndarray) -> tuple[np.ndarray, dict[
     labels = variable.labels or ()
     places = {label: k for k, label in enumerate(labels)}
     if variable.type == "boolean":
-        places = {text: 1 for text in TRUE} | {text: 0 for text in FALSE}
+        places = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)
     blank = {level_text(code) for code in variable.missing}
     distinct, inverse = np.unique(np.array([_cell(cell) for cell in raw.tolist()], dtype=object).astype(str), return_inverse=True)
     codes, unknown = np.empty(len(distinct), dtype=np.int64), np.zeros(len(distinct), dtype=bool)
@@ -312,7 +312,7 @@ def _plain(value: Any) -> Any:
 def filter_columns(tree: Any) -> tuple[str, ...]:
     """The variables that a (canonical) filter names, in order of appearance."""
     if isinstance(tree, dict):
-        parts = tree.get("all", tree.get("any", [tree.get("not", [])]))
+        parts: list[Any] = tree.get("all") or tree.get("any") or [tree.get("not", [])]
         return tuple(dict.fromkeys(name for part in parts for name in filter_columns(part)))
     return (tree[0],) if tree else ()
 
@@ -345,7 +345,7 @@ def keep(tree: Any, rows: Rows) -> np.ndarray:
 def _all_known(tree: Any, rows: Rows) -> np.ndarray:
     """Null satisfies nothing but `missing`: the negation of a comparison does not hold for an unknown value either."""
     if isinstance(tree, dict):
-        parts = tree.get("all", tree.get("any", [tree.get("not")] if "not" in tree else []))
+        parts: list[Any] = [tree["not"]] if "not" in tree else tree.get("all") or tree.get("any") or []
         return np.logical_and.reduce([_all_known(part, rows) for part in parts]) if parts else np.ones(rows.n, dtype=bool)
     return np.ones(rows.n, dtype=bool) if tree[1] == "missing" else rows.present(tree[0])
 

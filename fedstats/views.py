@@ -13,7 +13,9 @@ from typing import Any, Literal
 class Table:
     """A table of plain values; None is a number that was not released.
 
-    columns : names. rows : one tuple per row. index : how many leading columns name the row.
+    columns : names. rows : one tuple per row. index : how many leading columns name the row. Readers see two neighbouring
+    columns of doubles called `..low`/`..high` (or `..lower`/`..upper`) as one interval, and columns `p`, `p_..`, `.._p` as p
+    values. Whole numbers are counts. A note that quotes a row's name and says "(rule ...)" is the reason for the gaps of that row.
     """
 
     columns: tuple[str, ...]
@@ -37,6 +39,11 @@ class Curve:
 class Picture:
     """A figure: `steps` (curves), `bars` (x labels, one series per group), `points` (estimate with interval), `heat` (matrix).
 
+    steps : `curves`; y runs from 0 to 1 where it can, unless it is called "density".
+    bars : `labels` along x, one series per group. x says what the labels are, y what the values are.
+    points : `labels`, and series in threes (estimate, low, high); x and y as for bars. A "ratio" gets a logarithmic axis.
+    heat : one series per row, named, and `columns`.
+    marks : places of reference lines. y_range : instead of the range of the values; of the colours for heat.
     below : a table drawn under the picture, such as numbers at risk, as (label, values at `below_at`).
     """
 

@@ -123,9 +123,9 @@ class Node:
                 return
             log.info("query %s from %s", T.hex()[:12], parcel.message.analyst)
             self.open[T] = Open(Registry(self.me, self.roster, self.house, self.journal, random=self.random), time.monotonic())
-        one = self.open.get(T)
-        if one is None:
+        if T not in self.open:
             return
+        one = self.open[T]
         before = (one.registry.state, one.registry.round)
         try:
             outgoing = one.registry.receive(parcel, time.time())

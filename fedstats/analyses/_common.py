@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special
 
 from ..dictionary import MOST_GROUPS, ON_STEP, Bins, Dictionary, Variable
-from ..disclosure import Rules, may_imply
+from ..disclosure import Rules, may_count, may_imply
 from ..errors import QuestionError
 from ..rows import Rows
 
@@ -112,15 +112,22 @@ def range_label(bins: Bins, start: int, stop: int) -> str:
     return f"{first} to {last}" if bins.atoms else f"{first.split(', ')[0]}, {last.split(', ')[1]}"
 
 
-def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, rules: Rules) -> np.ndarray:
+def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, rules: Rules, *, shown: bool = False) -> np.ndarray:
     """Groups about whose values nothing may be said: those hidden, those whose implied row of cells is not safe, and then the
     smallest others, until what is withheld is safe as a whole. (The total over all groups may be known from elsewhere.)
 
-    counts, contributors : the implied table, shape (groups, cells). hidden : boolean, shape (groups,).
+    counts, contributors : the implied table, shape (groups, cells). hidden : boolean, shape (groups,). shown : the cells are not
+    only implied but shown, so that zeros count as small where zeros may not be shown.
     """
-    kept_back = hidden | np.array([not may_imply(row, there, rules) for row, there in zip(counts, contributors)], dtype=bool)
+
+    def may_say(row: np.ndarray, there: np.ndarray) -> bool:
+        if shown:
+            return all(may_count(int(count), rules, int(registries)) for count, registries in zip(row, there))
+        return may_imply(row, there, rules)
+
+    kept_back = hidden | np.array([not may_say(row, there) for row, there in zip(counts, contributors)], dtype=bool)
     while kept_back.any() and not kept_back.all():
-        if may_imply(counts[kept_back].sum(axis=0), contributors[kept_back].max(axis=0), rules):
+        if may_say(counts[kept_back].sum(axis=0), contributors[kept_back].max(axis=0)):
             break
         sizes = np.where(kept_back, np.iinfo(np.int64).max, counts.sum(axis=1))
         kept_back[np.argmin(sizes)] = True

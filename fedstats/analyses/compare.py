@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import MOST_BINS, Dictionary
+from ..dictionary import MOST_BINS, Dictionary, level_text
 from ..disclosure import intervals, merged, show_table
 from ..errors import QuestionError
 from ..statistic import INDICATORS, Sums
@@ -133,7 +133,7 @@ class Comparison(Result, frozen=True, kw_only=True):
     confidence: float = CONFIDENCE
 
     def __getitem__(self, group: str | int | bool) -> Group:
-        return {one.group: one for one in self.groups}[str(group).lower() if isinstance(group, bool) else str(group)]
+        return {one.group: one for one in self.groups}[level_text(group)]
 
     @property
     def eta_squared(self) -> float | None:

@@ -31,6 +31,7 @@ MOST_COLUMNS = 12
 MOST_TABLE = 20_000         # cells of the table of two columns, before merging
 FEWEST_CLASSES = 3          # of a merged axis: ranks of two classes are not a rank correlation any more
 MOST_CLASSES = 100          # where merging starts from, per axis: more cannot stay safe, and each step reads the whole table
+MOST_BALANCED = 6           # classes of an axis cut into equal parts
 METHODS = ("both", "pearson", "spearman")
 
 Cuts = list[int]            # where an axis is cut: [0, 3, 5, 9] are the bins 0-2, 3-4 and 5-8
@@ -347,8 +348,12 @@ def cuts_for(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
     """Where to cut both axes so that every cell is nobody or at least the smallest cell; None if too little is left.
 
     Greedy: first each axis on its own margin, then the smallest unsafe cell is joined, along the axis with more classes, with
-    the neighbour of fewer people. Whole numbers only.
+    the neighbour of fewer people. Where that ends with too little, a few classes of about equal size are tried. Whole numbers only.
     """
+    return _greedy(counts, rules) or _balanced(counts, rules)
+
+
+def _greedy(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
     cuts: tuple[Cuts, Cuts] = (list(range(counts.shape[0] + 1)), list(range(counts.shape[1] + 1)))
     if _all_safe(counts, rules):
         return cuts
@@ -360,8 +365,7 @@ def cuts_for(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
         if not found:
             return None
         cuts[axis][:] = [0, *(stop for _, stop in found)]
-    fewest = [min(FEWEST_CLASSES, size) for size in counts.shape]
-    table = np.add.reduceat(np.add.reduceat(counts, cuts[0][:-1], axis=0), cuts[1][:-1], axis=1)
+    fewest, table = _fewest(counts), _merged(counts, *cuts)
     while not _all_safe(table, rules):
         unsafe = np.where((table > 0) & (table < rules.min_cell), table, rules.min_cell)
         cell = np.unravel_index(int(np.argmin(unsafe)), table.shape)
@@ -375,6 +379,32 @@ def cuts_for(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
         del cuts[axis][max(line, other)]
         table = np.add.reduceat(table, [k for k in range(len(margin)) if k != max(line, other)], axis=axis)
     return cuts if all(size >= least for size, least in zip(table.shape, fewest)) else None
+
+
+def _balanced(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
+    """A few classes per axis, of about equal numbers of people: the most cells that are all safe."""
+    fewest, found = _fewest(counts), []
+    for a in range(fewest[0], min(counts.shape[0], MOST_BALANCED) + 1):
+        for b in range(fewest[1], min(counts.shape[1], MOST_BALANCED) + 1):
+            cuts = _equal_parts(counts.sum(axis=1), a), _equal_parts(counts.sum(axis=0), b)
+            if len(cuts[0]) == a + 1 and len(cuts[1]) == b + 1 and _all_safe(_merged(counts, *cuts), rules):
+                found.append((a * b, cuts))
+    return max(found)[1] if found else None
+
+
+def _equal_parts(margin: np.ndarray, parts: int) -> Cuts:
+    """Where to cut so that each of the parts has about as many people: after the bin that comes nearest to each share."""
+    below, n = [0, *np.cumsum(margin).tolist()], int(margin.sum())
+    inner = {min(range(1, len(margin)), key=lambda k: (abs(parts * below[k] - part * n), k)) for part in range(1, parts)}
+    return [0, *sorted(inner), len(margin)]
+
+
+def _fewest(counts: np.ndarray) -> tuple[int, ...]:
+    return tuple(min(FEWEST_CLASSES, size) for size in counts.shape)
+
+
+def _merged(counts: np.ndarray, cuts_a: Cuts, cuts_b: Cuts) -> np.ndarray:
+    return np.add.reduceat(np.add.reduceat(counts, cuts_a[:-1], axis=0), cuts_b[:-1], axis=1)
 
 
 def _all_safe(counts: np.ndarray, rules: Rules) -> bool:

@@ -119,10 +119,12 @@ def quantiles(params: QuantilesParams, setting: Setting) -> Joint:
         counts, contributors = totals[f"people{k}"], totals[f"people{k}{INDICATORS}"]
         ranges = intervals(counts, contributors, setting.rules, zeros=not setting.rules.hides_zeros)
         bins = [(ends[a][0], ends[b - 1][1]) for a, b in ranges]
+        if len(bins) == 1 and bins[0][0] < bins[0][1]:      # one bin from end to end says nothing about a quantile
+            ranges, bins = (), []
         shown = merged(counts, ranges)[0].tolist()
         some = [_one(name, setting, shown, bins, q, params.type) for q in params.q]
         if not ranges:
-            notes.append(f'quantiles of "{name}" not released: no bin has {setting.rules.min_cell} people from '
+            notes.append(f'quantiles of "{name}" not released: no two bins have {setting.rules.min_cell} people from '
                          f"{setting.rules.min_registries} registries (rules min_cell, min_registries); use coarser cut points")
         elif any(one.value is None for one in some):
             notes.append(f'outer quantiles of "{name}" not released: fewer than {setting.rules.min_cell} people lie beyond them '

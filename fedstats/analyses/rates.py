@@ -1,7 +1,7 @@
 """Rates: events per follow-up time, with exact intervals, and rate ratios between groups.
 
-How this works: a rate gives away how many people had an event, so the table group x any event is a table of people and is
-suppressed first. Where one person may have several events, their number is checked too: 12 people with 13 events are one
+How this works: a rate gives away how many people of a group had an event and how many had none, so both must be safe to show,
+and so must be what is withheld as a whole. Where one person may have several events, their number is checked too: 12 people with 13 events are one
 person with two. Rates, ratios and the overall row are computed from what stays.
 """
 
@@ -16,7 +16,7 @@ from scipy import special
 
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Dictionary, Variable, level_text
-from ..disclosure import Rules, Shown, show_table
+from ..disclosure import Rules, show_table
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
@@ -40,26 +40,36 @@ def _layout(dictionary: Dictionary, *, events: str, time: str, by: str | None = 
     g = len(groups(dictionary, by, missing)) if by else 1
     count, follow_up = dictionary.numeric(events), dictionary.numeric(time)
     whole = follow_up.unit_step is not None
-    return {"any": Block((g, 2), counts=True), "classes": Block((g, _event_classes(count)), counts=True),
-            "events": Block((g,), integer_bound(count), integer=True),
-            "time": Block((g,), integer_bound(follow_up) if whole else 1.0, integer=whole)}
+    blocks = {"n": Block((g,), counts=True), "any": Block((g, 2), counts=True),
+              "classes": Block((g, _event_classes(count)), counts=True),
+              "events": Block((g,), integer_bound(count), integer=True),
+              "time": Block((g,), integer_bound(follow_up) if whole else 1.0, integer=whole)}
+    if few_levels(follow_up):
+        assert follow_up.steps is not None
+        blocks["times"] = Block((g, follow_up.steps + 1), counts=True)
+    return blocks
 
 
 @statistic("person_time/1", layout=_layout)
 def person_time(rows: Rows, events: str, time: str, by: str | None = None, missing: bool = False) -> dict:
-    """Per group: people without and with events, people by number of events, sum of events, sum of follow-up time.
+    """Per group: people, people without and with events, people by number of events, sum of events, sum of follow-up time.
 
-    Time is summed in whole steps above its lower end, exactly; without a step as (t - lo) / (hi - lo).
+    Time is summed in whole steps above its lower end, exactly; without a step as (t - lo) / (hi - lo). Where it has few levels,
+    people per level are added.
     """
     cases = rows.complete([events, time, *([by] if by and not missing else [])])
     group = group_of(cases, by, missing) if by else np.zeros(cases.n, dtype=np.int64)
     g = len(groups(rows.dictionary, by, missing)) if by else 1
     count, classes = cases.steps(events), _event_classes(rows.dictionary[events])
-    whole = rows.dictionary[time].unit_step is not None
-    sums = {"events": np.zeros(g, dtype=np.int64), "time": np.zeros(g, dtype=np.int64 if whole else float)}
+    follow_up = rows.dictionary[time]
+    whole = follow_up.unit_step is not None
+    sums: dict = {"events": np.zeros(g, dtype=np.int64), "time": np.zeros(g, dtype=np.int64 if whole else float)}
     np.add.at(sums["events"], group, count)
     np.add.at(sums["time"], group, cases.steps(time) if whole else scaled(cases, time))
-    return sums | {"any": count_cells((g, 2), (group, np.minimum(count, 1))),
+    if few_levels(follow_up):
+        assert follow_up.steps is not None
+        sums["times"] = count_cells((g, follow_up.steps + 1), (group, cases.steps(time)))
+    return sums | {"n": np.bincount(group, minlength=g), "any": count_cells((g, 2), (group, np.minimum(count, 1))),
                    "classes": count_cells((g, classes), (group, np.minimum(count, classes - 1)))}
 
 
@@ -214,15 +224,17 @@ def rates(params: RatesParams, setting: Setting) -> Joint:
 
 
 def _verdict(totals: Sums, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes of groups, -1 where suppressed, and which groups' rates are not released."""
-    people, there = totals["any"], totals["any" + INDICATORS]
-    if len(people) > 1:
-        table = show_table(people, there, rules)
-        sizes, cells = table.margins[0], table.cells
-    else:
-        sizes, cells = people.sum(axis=1), show_table(people[0], there[0], rules).cells[None, :]
-    hidden = (sizes < 0) | (cells == Shown.HIDDEN).any(axis=1)
-    return sizes, withheld(totals["classes"], totals["classes" + INDICATORS], hidden, rules)
+    """Sizes of groups, -1 where suppressed, and which groups' rates are not released.
+
+    Withheld groups have, together, enough people with and without events; so the number of one of them stays uncertain by at
+    least the smallest cell, also to a reader who knows all sizes and the overall rate.
+    """
+    sizes = show_table(totals["n"], totals["n" + INDICATORS], rules).cells if len(totals["n"]) > 1 else totals["n"]
+    silent = withheld(totals["any"], totals["any" + INDICATORS], sizes < 0, rules, shown=True)
+    for block in ("classes", "times"):
+        if block in totals:
+            silent = withheld(totals[block], totals[block + INDICATORS], silent, rules)
+    return sizes, silent
 
 
 def _notes(rules: Rules, sizes: np.ndarray, silent: np.ndarray) -> list[str]:
@@ -243,8 +255,7 @@ def _unit(variable: Variable) -> tuple[str, float | None]:
 
 def _times(totals: Sums, variable: Variable) -> list[float]:
     """Follow-up per group, in the unit of the variable."""
-    people = totals["any"].sum(axis=1)
-    return [variable.low * n + unit_of(variable) * t for n, t in zip(people.tolist(), totals["time"].tolist())]
+    return [variable.low * n + unit_of(variable) * t for n, t in zip(totals["n"].tolist(), totals["time"].tolist())]
 
 
 def _rate(name: str, n: int, with_events: int, events: int, time: float, factor: float, confidence: float) -> Rate:

@@ -184,6 +184,8 @@ class Mailroom:
                 raise OutOfOrder(f"{message.registry} answered a round twice")
             return
         messages.check_payload(parcel)
+        if len(parcel.payload) != seal.chunks_size(message.chunks):
+            raise MessageError("a contribution has another size than it says")
         if session.adding is None:
             session.chunks, session.adding = message.chunks, seal.Adding(message.chunks)
         if message.chunks != session.chunks:

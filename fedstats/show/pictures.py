@@ -18,13 +18,14 @@ from typing import Any
 from ..analysis import Failed, Result
 from ..errors import InputError
 from ..views import Picture
-from .words import RESEARCH, count_text, interval_text, number_text, picture_of, plain, values_text
+from .words import ABSENT, RESEARCH, count_text, interval_text, number_text, picture_of, plain, values_text
 
 # Colours that are told apart with any colour vision. Okabe & Ito (2008), Color Universal Design; black is left to the axes.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 INK, MUTED, HATCH = "#1a1b1c", "#767779", "////"
 NOT_RELEASED = "not released"
+DENSITY = "density"     # the y of step curves that are areas: histograms of several groups
 MOST_NUMBERS = 24       # bars with their number written above
 MOST_LABELS = 16        # labels along the x axis before they are thinned out
 MOST_TIMES = 9          # columns of the numbers at risk before they are thinned out
@@ -106,18 +107,21 @@ def _steps(figure: Any, picture: Picture, *, band: bool, **_: Any) -> None:
     rows = len(picture.below)
     heights = [1.0] + ([0.062 * (rows + 1.4)] if rows else [])
     axes, *rest = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False, sharex=True)[:, 0]
+    density = picture.y == DENSITY
     for k, curve in enumerate(picture.curves):
         colour, values = _colour(k), _gaps(curve.y)
         axes.step(curve.x, values, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.7,
                   label=_text(curve.label))
+        if density:
+            axes.fill_between(curve.x, values, step="post", color=colour, alpha=0.2, linewidth=0)
         if band and curve.low and curve.high:
             axes.fill_between(curve.x, _gaps(curve.low), _gaps(curve.high), step="post", color=colour, alpha=0.15, linewidth=0)
     seen = [value for curve in picture.curves for value in (*curve.y, *curve.high) if value is not None]
-    low, high = picture.y_range or ((0.0, 1.0) if max(seen, default=0) <= 1 else (0.0, max(seen) * 1.05))
+    low, high = picture.y_range or ((0.0, 1.0) if max(seen, default=0) <= 1 and not density else (0.0, max(seen) * 1.05))
     axes.set_ylim(low, high + 0.02 * (high - low))
-    last = max((x for curve in picture.curves for x in curve.x), default=1.0)
-    last = max(last, *picture.below_at) if picture.below_at else last
-    axes.set_xlim(min(0.0, *(x for curve in picture.curves for x in curve.x)) if picture.curves else 0.0, last * 1.02)
+    places = [x for curve in picture.curves for x in curve.x] or [0.0, 1.0]
+    first, last = min(places if density else [0.0, *places]), max([*places, *picture.below_at])
+    axes.set_xlim(first, last + 0.02 * (last - first))
     for mark in picture.marks:
         axes.axvline(mark, color=MUTED, linewidth=0.8, linestyle=":")
     _frame(axes, picture, grid="y")
@@ -203,7 +207,7 @@ def _points(figure: Any, picture: Picture, *, log: bool | None, **_: Any) -> Non
                       label=_text(name) if row == next((r for r in rows if values[r] is not None), 0) else None)
             texts = values_text([value, a, b])
             words[row] += ("\n" if words[row] else "") + texts[0] + (f" ({interval_text(*texts[1:])})" if step == 3 else "")
-    ratio = "ratio" in f"{picture.x} {picture.title}".lower()
+    ratio = "ratio" in f"{picture.x} {picture.y} {picture.title}".lower()
     seen = [v for _, values in picture.series for v in values if v is not None]
     if (ratio if log is None else log) and min(seen, default=0) > 0:
         _log_axis(axes, seen)
@@ -211,6 +215,9 @@ def _points(figure: Any, picture: Picture, *, log: bool | None, **_: Any) -> Non
         axes.axvline(mark, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
     axes.set_yticks(rows, [_text(textwrap.fill(label, 2 * WRAP)) for label in picture.labels])
     _frame(axes, picture, grid="x")
+    # as in bars, x says what the labels are and y what the values are; here values lie along the horizontal axis
+    axes.set_xlabel(_text(picture.y or picture.x))
+    axes.set_ylabel(_text(picture.x if picture.y else ""))
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     right = axes.twinx()
@@ -236,11 +243,13 @@ def _heat(figure: Any, picture: Picture, **_: Any) -> None:
     matplotlib, axes = _matplotlib(), figure.subplots()
     rows = [_gaps(values) for _, values in picture.series]
     seen = [value for row in rows for value in row if not math.isnan(value)]
-    counts = all(isinstance(value, (int, type(None))) for _, values in picture.series for value in values)
-    texts = iter([] if counts else values_text([value for _, values in picture.series for value in values]))
     both = min(seen, default=0) < 0
     reach = max(map(abs, seen), default=1.0) or 1.0
     low, high = picture.y_range or ((-reach, reach) if both else (0.0, reach))
+    counts = all(isinstance(value, (int, type(None))) for _, values in picture.series for value in values)
+    flat = [value for _, values in picture.series for value in values]
+    shares = -1 <= low and high <= 1
+    texts = iter([ABSENT if v is None else f"{v:.2f}".replace("-", "−") for v in flat] if shares else values_text(flat))
     colours = matplotlib.colormaps["RdBu_r" if low < 0 else "Blues"]
     scale = matplotlib.colors.Normalize(low, high)
     for i, row in enumerate(rows):

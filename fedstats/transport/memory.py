@@ -69,11 +69,6 @@ class RelaxedConsortium(Consortium, frozen=True, dict=True):
     def effective_rules(self) -> Rules:
         return self.rules
 
-    @property
-    def fewest_registries(self) -> int:
-        return self.rules.min_registries
-
-
 class MemoryNetwork:
     """A whole consortium in memory; `ask` runs one query through it."""
 

@@ -274,7 +274,7 @@ class Registry:
         if self.rows.n > self.roster.max_patients_per_registry:
             raise RangeError("this registry has more patients than the consortium's max_patients_per_registry",
                              hint="raise it in the consortium file, under a new epoch")
-        self.steps: Generator = driver.query(self.query.questions, self.house.dictionary, self.rules, len(order))
+        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.house.dictionary, self.rules, len(order))
         self.asks = next(self.steps)
         self._contribute()
 
@@ -310,7 +310,8 @@ class Registry:
         messages.check_payload(parcel)
         self._check_contributions(total)
         integers, residues = seal.open_total(parcel.payload, self.plan, self.keys, self._context())
-        self.H = hashed(b"fedstats H/1", self.H, self.round.to_bytes(4, "big"), self.plan.layout_digest(), rounds.digest(self.asks), residues)
+        asks = rounds.digest(self.asks)
+        self.H = hashed(b"fedstats H/1", self.H, self.round.to_bytes(4, "big"), self.plan.layout_digest(), asks, residues)
         registries = len(self.query.registries)
         found = rounds.totals(integers, self.asks, self.plan, self.house.dictionary, self.patients, registries)
         if self.round == 0:
