@@ -8,12 +8,32 @@
     c.summary(["age", "edss"])
 """
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from .client.federation import Cohort, Federation, connect, pooled, simulate
-from .dictionary import Dictionary
-from .disclosure import Rules
-from .errors import FedstatsError, InputError, QuestionError, Refused, Tampered, Unreachable
+if TYPE_CHECKING:
+    from .client.federation import Cohort, Federation, connect, pooled, simulate
+    from .dictionary import Dictionary
+    from .disclosure import Rules
+    from .errors import FedstatsError, InputError, QuestionError, Refused, Tampered, Unreachable
+
+# Names are fetched when they are first used: `fedstats --help` need not wait for numpy and scipy.
+_HOMES = dict.fromkeys(("Cohort", "Federation", "connect", "pooled", "simulate"), "client.federation") | {
+    "Dictionary": "dictionary", "Rules": "disclosure"} | dict.fromkeys(
+    ("FedstatsError", "InputError", "QuestionError", "Refused", "Tampered", "Unreachable"), "errors")
 
 __all__ = ["Cohort", "Dictionary", "Federation", "FedstatsError", "InputError", "QuestionError", "Refused", "Rules", "Tampered",
            "Unreachable", "connect", "pooled", "simulate"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

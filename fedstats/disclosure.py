@@ -82,8 +82,9 @@ def strictest(many: Sequence[Rules]) -> Rules:
 
 def gate(n: int, registries: int, rules: Rules, what: str = "the cohort") -> None:
     """Whether totals about n patients from so many contributing registries may be opened. Raises Refused, without the count."""
-    if n < rules.min_cohort:
-        raise Refused(f"{what} has fewer than {rules.min_cohort} patients with all columns known (rule min_cohort)",
+    if n < max(rules.min_cohort, rules.min_cell):
+        rule = "min_cohort" if rules.min_cohort >= rules.min_cell else "min_cell"
+        raise Refused(f"{what} has fewer than {max(rules.min_cohort, rules.min_cell)} patients with all columns known (rule {rule})",
                       hint="widen the filter, or leave out columns that are often missing")
     if registries < rules.min_registries:
         raise Refused(f"fewer than {rules.min_registries} registries have patients in {what} (rule min_registries)",
@@ -135,7 +136,8 @@ class Shown:
         return self.hidden == 0
 
 
-def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> Shown:
+def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, margins_hidden: Sequence[np.ndarray] | None = None
+               ) -> Shown:
     """Suppress the small cells of a table, and enough others that nothing follows by subtraction.
 
     counts : people per cell, any number of dimensions. contributors : registries with people in the cell, same shape.
@@ -143,14 +145,16 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> Sh
     suppressed; then, by linear programming over everything that stays visible, further cells (smallest first) until the
     range that a reader can work out for every suppressed number is at least k wide; then those of the further ones that turn
     out not to be needed are shown again (largest first). The total is always shown.
+    margins_hidden : per dimension, which margins are hidden, where that has been decided elsewhere: the others are known to a
+    reader, so only cells are suppressed.
 
     Complementary suppression: Willenborg & de Waal (2001), Elements of Statistical Disclosure Control, chapter 4.
     """
-    counts = np.asarray(counts, dtype=np.int64)
+    counts = np.ascontiguousarray(counts, dtype=np.int64)
     if counts.size > MOST_CELLS and rules.min_cell > 1:
         raise Refused(f"a table of {counts.size} cells is too large to be checked for release (at most {MOST_CELLS})",
                       hint="use fewer variables, or coarser cut points")
-    table = _Entries(counts, np.asarray(contributors), rules)
+    table = _Entries(counts, np.asarray(contributors), rules, margins_hidden)
     table.protect()
     table.reconsider()
     cells = np.where(table.cell_hidden, Shown.HIDDEN, counts)
@@ -161,15 +165,18 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> Sh
 class _Entries:
     """The cells and margins of one table, which of them are hidden, and what a reader can work out about those."""
 
-    def __init__(self, counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> None:
+    def __init__(self, counts: np.ndarray, contributors: np.ndarray, rules: Rules, decided: Sequence[np.ndarray] | None = None) -> None:
         self.counts, self.rules = counts, rules
-        self.cell_hidden = _primary(counts, contributors, rules)
+        self.cell_hidden = np.ascontiguousarray(_primary(counts, contributors, rules))
         self.axes = range(counts.ndim) if counts.ndim > 1 else range(0)
         others = [tuple(a for a in range(counts.ndim) if a != axis) for axis in self.axes]
         self.margin_totals = [counts.sum(axis=axes) for axes in others]
         # a registry with people in a cell has people in its margin, so the largest cell indicator is a safe lower bound
         self.margin_hidden = [_primary(total, contributors.max(axis=axes), rules)
                               for total, axes in zip(self.margin_totals, others)]
+        self.decided = decided is not None
+        if decided is not None:
+            self.margin_hidden = [np.array(hidden, dtype=bool) for hidden in decided]
         # what the rules hide by themselves; the rest is hidden only to protect it
         self.cell_needed, self.margin_needed = self.cell_hidden.copy(), [hidden.copy() for hidden in self.margin_hidden]
 
@@ -185,7 +192,7 @@ class _Entries:
         for axis, totals in zip(self.axes, self.margin_totals):
             lines = np.flatnonzero(self.margin_hidden[axis] & ~self.margin_needed[axis])
             extra += [((axis, int(line)), int(totals[line])) for line in lines]
-        if len(extra) > MOST_RECONSIDERED or self._exposed() is not None:
+        if not 0 < len(extra) <= MOST_RECONSIDERED or self._exposed() is not None:
             return
         for entry, _ in sorted(extra, key=lambda pair: -pair[1]):
             self._show_again(entry)
@@ -280,6 +287,8 @@ class _Entries:
                 sizes = self.counts.ravel()[flat]
                 self.cell_hidden.ravel()[flat[np.argmin(np.where(sizes > 0, sizes, np.iinfo(np.int64).max))]] = True
                 return True
+        if self.decided:
+            return False
         margins = [(int(self.margin_totals[a][line]), a, line) for a, line in lines if not self.margin_hidden[a][line]]
         margins = margins or [(int(total), a, line) for a in self.axes
                               for line, total in enumerate(self.margin_totals[a]) if not self.margin_hidden[a][line]]

@@ -22,7 +22,6 @@ from .show import RESEARCH, fragment, pictures
 from .show.words import HIDDEN, count_text, people, picture_of, plain, sheets
 from .views import Picture
 
-FORMAT = "fedstats results"
 SAME = 1e-9             # relative difference up to which two computations of a result are the same (ARCHITECTURE, lockstep)
 LONG = 40               # rows of a table that is folded away
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -112,7 +111,7 @@ def results_file(*, title: str, results: Named, purpose: str, cohort: str, regis
     if len(set(names)) != len(names):
         raise InputError("two results of a report have the same name")
     return ResultsFile(
-        FORMAT, 1, f"fedstats {__version__}", RESEARCH, title, purpose, cohort, list(registries),
+        "fedstats results", 1, f"fedstats {__version__}", RESEARCH, title, purpose, cohort, list(registries),
         [NamedResult(name, result.to_dict()) for name, result in results], [Step(*line) for line in flow],
         [Words(*line) for line in seen], dict(differences or {}), [Words(*line) for line in checks],
         {key: value if isinstance(value, (str, int, float, bool, type(None))) else str(value) for key, value in (facts or {}).items()})
@@ -183,7 +182,8 @@ def question(k: int, name: str, result: Result, differences: Mapping[str, float]
     methods = f"<p>{_safe(result.methods)}</p>" if result.methods else ""
     tables = "".join(_table(fragment.table(sheet, whole=True), len(sheet.rows)) for sheet in sheets(result))
     remarks = fragment.remarks(result, first=False)
-    return f"{head}{_badge(differences.get(name))}<p><strong>{_safe(people(result))}.</strong></p>{methods}{tables}{figure(f'q{k}', result)}{remarks}</section>"
+    size = f"<p><strong>{_safe(people(result))}.</strong></p>"
+    return f"{head}{_badge(differences.get(name))}{size}{methods}{tables}{figure(f'q{k}', result)}{remarks}</section>"
 
 
 def figure(name: str, result: Result) -> str:
@@ -217,8 +217,9 @@ def trust(content: ResultsFile) -> str:
 
 
 def raw(content: ResultsFile) -> str:
-    return f'<section><h2 id="raw">Raw results</h2><details><summary>Show as JSON</summary><pre>{_safe(_json(content), lines=True)}</pre>' \
-           "</details></section>"
+    """Everything as JSON, folded away."""
+    inside = f"<details><summary>Show as JSON</summary><pre>{_safe(_json(content), lines=True)}</pre></details>"
+    return f'<section class="raw"><h2 id="raw">Raw results</h2>{inside}</section>'
 
 
 # -- small parts -------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from struct import Struct, pack
 
 import numpy as np
 
-from fedstats.crypto import fixedpoint, he, masks, tag
+from fedstats.crypto import fixedpoint, frames, he, masks, tag
 from fedstats.crypto.fixedpoint import PRIMES, Scale
 from fedstats.errors import FedstatsError, InputError, MessageError, OutOfOrder, RangeError, Tampered
 
@@ -76,7 +76,7 @@ class Plan:
     @property
     def chunks(self) -> tuple[int, ...]:
         """Ciphertexts per prime."""
-        return tuple(-(-length // he.DEGREE) for length in self.lengths)
+        return tuple(-(-length // frames.DEGREE) for length in self.lengths)
 
     def held_by(self, prime_index: int) -> tuple[Segment, ...]:
         """The segments that have residues modulo this prime."""
@@ -84,7 +84,7 @@ class Plan:
 
     def layout_digest(self) -> bytes:
         """SHA-256 over the parameter set and every segment: names with their length, so that no two plans read alike."""
-        state = hashlib.sha256(LAYOUT + pack("<Q", len(he.PARAMETER_SET)) + he.PARAMETER_SET.encode())
+        state = hashlib.sha256(LAYOUT + pack("<Q", len(frames.PARAMETER_SET)) + frames.PARAMETER_SET.encode())
         for segment in self.segments:
             name = segment.name.encode()
             state.update(pack("<Q", len(name)) + name)
@@ -159,7 +159,7 @@ def open_total(total: bytes, plan: Plan, keys: SealKeys, context: bytes) -> tupl
         opened = [_opened(frame, j, plan, keys, bound) for j, frame in enumerate(_frames(total, plan.chunks))]
     except FedstatsError:
         keys.burn()
-        raise Tampered(he.NOT_VERIFIED) from None
+        raise Tampered(frames.NOT_VERIFIED) from None
     digest = hashlib.sha256(OPENED + bound)
     for vector in opened:
         digest.update(vector.astype("<u8").tobytes())
@@ -192,14 +192,14 @@ class Adding:
     def __init__(self, chunks: tuple[int, ...]) -> None:
         chunks_size(chunks)
         self.chunks = tuple(chunks)
-        self._adders = [he.Adder(j, count) for j, count in enumerate(chunks)]
+        self._adders = [frames.Adder(j, count) for j, count in enumerate(chunks)]
 
     def add(self, sealed: bytes) -> None:
         """Adds one registry's bytes; MessageError, and the total stays as it was, if they are not well formed."""
-        frames = _frames(sealed, self.chunks)
-        for j, frame in enumerate(frames):
-            he.check_frame(frame, self.chunks[j], j)
-        for adder, frame in zip(self._adders, frames):
+        parts = _frames(sealed, self.chunks)
+        for j, frame in enumerate(parts):
+            frames.check_frame(frame, self.chunks[j], j)
+        for adder, frame in zip(self._adders, parts):
             adder.add(frame, checked=True)
 
     def total(self) -> bytes:
@@ -223,7 +223,7 @@ def chunks_size(chunks: tuple[int, ...]) -> int:
     """Bytes of a sealed vector with so many ciphertexts per prime: exact. RangeError for what no vector can have."""
     if not 1 <= len(chunks) <= len(PRIMES):
         raise RangeError(f"a sealed vector has 1 to {len(PRIMES)} primes, not {len(chunks)}")
-    return HEAD.size + sum(he.frame_size(count) for count in chunks)
+    return HEAD.size + sum(frames.frame_size(count) for count in chunks)
 
 
 def _frames(sealed: bytes, chunks: tuple[int, ...]) -> list[bytes]:
@@ -232,11 +232,11 @@ def _frames(sealed: bytes, chunks: tuple[int, ...]) -> list[bytes]:
         raise MessageError(f"a sealed vector of this round has {chunks_size(chunks)} bytes")
     if sealed[: HEAD.size] != HEAD.pack(MAGIC, VERSION, len(chunks)):
         raise MessageError("the head of a sealed vector is not what this round expects")
-    frames, at = [], HEAD.size
+    found, at = [], HEAD.size
     for count in chunks:
-        frames.append(sealed[at : at + he.frame_size(count)])
-        at += he.frame_size(count)
-    return frames
+        found.append(sealed[at : at + frames.frame_size(count)])
+        at += frames.frame_size(count)
+    return found
 
 
 # ---- the layers --------------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _frames(sealed: bytes, chunks: tuple[int, ...]) -> list[bytes]:
 def _round(plan: Plan, keys: SealKeys, context: bytes) -> bytes:
     """What all masks and tags of this round are derived from."""
     if keys.burnt:
-        raise Tampered(he.NOT_VERIFIED)
+        raise Tampered(frames.NOT_VERIFIED)
     if not isinstance(context, bytes) or len(context) != CONTEXT_BYTES:
         raise InputError(f"the context of a round has {CONTEXT_BYTES} bytes")
     places = keys.places
@@ -253,7 +253,7 @@ def _round(plan: Plan, keys: SealKeys, context: bytes) -> bytes:
 
 
 def _padded(chunks: int) -> int:
-    return chunks * he.DEGREE
+    return chunks * frames.DEGREE
 
 
 def _encode(values: Mapping[str, np.ndarray], plan: Plan) -> list[np.ndarray]:
@@ -295,7 +295,7 @@ def _opened(frame: bytes, j: int, plan: Plan, keys: SealKeys, bound: bytes) -> n
     filled = plan.lengths[j] - 1
     # honest registries leave the padding empty; a registry that does not gets no channel out of it
     if not tag.check(vector[:-1], vector[-1], r, offsets, PRIMES[j]) or vector[filled:-1].any():
-        raise Tampered(he.NOT_VERIFIED)
+        raise Tampered(frames.NOT_VERIFIED)
     return vector
 
 

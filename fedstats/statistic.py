@@ -105,7 +105,8 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def statistic(name: str, *, layout: Callable[..., Layout], finish: Callable[..., Sums] | None = None) -> Callable:
     """Register a local half under a name; the decorated function becomes the maker of its asks.
 
-    layout(dictionary, **params) -> blocks; finish(sums, dictionary=..., **params) -> sums.
+    layout(dictionary, **params) -> blocks that leave; finish(sums, dictionary=..., **params) -> sums. With `finish` the local
+    half returns what that takes, in any shape, and the layout says what comes out of it.
     """
 
     def register(local: Callable[..., Mapping[str, Any]]) -> Callable[..., Ask]:
@@ -134,11 +135,10 @@ def answer(ask: Ask, rows: Rows) -> Sums:
             raise RangeError(f'{ask.statistic}: the sum "{name}" may exceed 62 bits',
                              hint="give the column a narrower range or a larger step in the dictionary")
     found = dict(member.local(rows, **ask.params))
+    if member.finish is not None:
+        found = dict(member.finish(found, dictionary=rows.dictionary, **ask.params))
     sums = {name: _as_block(found.pop(name), block, name, ask) for name, block in layout.items() if not name.endswith(INDICATORS)}
     assert not found, f"{ask.statistic} returned blocks that its layout does not name: {sorted(found)}"
-    if member.finish is not None:
-        finished = member.finish(sums, dictionary=rows.dictionary, **ask.params)
-        sums = {name: _as_block(finished[name], layout[name], name, ask) for name in sums}
     for name, block in layout.items():
         if block.counts:
             sums[name + INDICATORS] = (sums[name] > 0).astype(np.int64)

@@ -3,8 +3,11 @@
 `test_every_statistic` fails when a registered statistic has no example here. Columns are those of `random_rows`.
 """
 
+from fedstats.analyses.correlation import pair, products
 from fedstats.analyses.crosstab import counts
+from fedstats.analyses.histogram import binned
 from fedstats.analyses.moments import moments
+from fedstats.analyses.rates import person_time
 from fedstats.driver import size
 
 EXAMPLES = [
@@ -14,6 +17,14 @@ EXAMPLES = [
     moments(columns=["age", "years", "edss"], by="sex", missing=True),
     counts(variables=["sex", "ecog"]),
     counts(variables=["sex", "ecog", "female"], missing=True),
+    binned(columns=["age", "edss", "years", "start"]),
+    binned(columns=["edss", "female"], by="sex", missing=True),
+    products(columns=["age", "edss", "years", "female", "event"]),
+    pair(columns=["edss", "age", "years"], a="edss", b="age"),
+    pair(columns=["edss", "relapses"], a="edss", b="relapses", cuts_a=[0, 3, 8, 21], cuts_b=[0, 1, 21]),
+    person_time(events="event", time="years", by="sex"),
+    person_time(events="relapses", time="days"),
+    person_time(events="relapses", time="ecog", by="sex", missing=True),
 ]
 
 # A dictionary with every type of variable, and cut points where a time or a number needs them.

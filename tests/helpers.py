@@ -89,3 +89,20 @@ def _reference(path: Path) -> dict[tuple[str, str, str, str], float]:
 def reference(file: str, model: str, setting: str, quantity: str, term: str = "(model)") -> float:
     """One number of R's results, see the README beside them: reference("stats_lung", "t_test_welch", "y=age;by=sex", "t")."""
     return _reference(shared("reference", "models", f"{file}.csv"))[model, setting, term, quantity]
+
+
+def ruled_lung(tables: dict[str, pd.DataFrame] | None = None, **changes: dict) -> fedstats.Cohort:
+    """Everybody in lung, under the default release rules. tables : another version of the rows."""
+    return fedstats.pooled(tables or lung_tables(), dictionary=lung_dictionary(**changes), rules=Rules()).cohort()
+
+
+def edited(where: dict, to: dict, tables: dict[str, pd.DataFrame] | None = None) -> dict[str, pd.DataFrame]:
+    """lung with one patient changed: the first who has these values gets others. edited({"age": 45}, {"age": 46})"""
+    tables = {name: frame.copy() for name, frame in (tables or lung_tables()).items()}
+    for frame in tables.values():
+        fits = np.logical_and.reduce([(frame[name] == value).to_numpy() for name, value in where.items()])
+        if fits.any():
+            for name, value in to.items():
+                frame.loc[frame.index[fits][0], name] = value
+            return tables
+    raise AssertionError(f"nobody has {where}")

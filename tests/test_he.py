@@ -8,7 +8,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from fedstats.crypto import he
+from fedstats.crypto import frames, he, sealformat
 from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.errors import MessageError, RangeError, Tampered
 
@@ -49,7 +49,7 @@ def test_a_vector_comes_back_and_two_keys_holders_share_it(pair, keys, j, n):
 
 
 def test_two_thousand_additions_are_exact(keys):
-    frame, adder = he.encrypt(keys, 0, residues(0, 4096)), he.Adder(0, 1)
+    frame, adder = he.encrypt(keys, 0, residues(0, 4096)), frames.Adder(0, 1)
     for _ in range(2000):
         adder.add(frame)
 
@@ -61,30 +61,33 @@ def test_our_addition_is_the_one_of_seal(keys):
     import tenseal
 
     context, head = keys.context(0), he._local(0).ciphertext_head
-    frames = [he.encrypt(keys, 0, residues(0, 4096, seed)) for seed in (1, 2)]
+    sealed = [he.encrypt(keys, 0, residues(0, 4096, seed)) for seed in (1, 2)]
 
     def seal_vector(frame):
-        (c,) = he._ciphertexts(frame, 1, 0)
-        return tenseal.bfv_vector_from(context, he._field(1, he._varint(4096)) + he._field(2, he._stream(head + c.tobytes())))
+        (c,) = frames.ciphertexts(frame, 1, 0)
+        sizes = sealformat.field_of(1, sealformat.varint(4096))
+        stream = sealformat.stream(head + c.tobytes(), he._local(0).version)
+        return tenseal.bfv_vector_from(context, sizes + sealformat.field_of(2, stream))
 
-    theirs = dict(he._fields((seal_vector(frames[0]) + seal_vector(frames[1])).serialize()))[2]
-    adder = he.Adder(0, 1)
-    for frame in frames:
+    theirs = dict(sealformat.fields((seal_vector(sealed[0]) + seal_vector(sealed[1])).serialize()))[2]
+    adder = frames.Adder(0, 1)
+    for frame in sealed:
         adder.add(frame)
 
-    assert np.array_equal(he._numbers(he._own(theirs), head, he.CIPHERTEXT_SHAPE), next(he._ciphertexts(adder.total(), 1, 0)))
+    expected = sealformat.numbers_of(sealformat.own(theirs), head, frames.CIPHERTEXT_SHAPE)
+    assert np.array_equal(expected, next(frames.ciphertexts(adder.total(), 1, 0)))
 
 
 def test_the_moduli_are_those_that_seal_derives():
     """SEAL's own parameters hold degree, the three moduli and the prime as 64-bit words."""
     for j, prime in enumerate(PRIMES):
-        body = he._own(dict(he._fields(he._local(j).parameters))[1])
-        for number in (he.DEGREE, *he.MODULI, prime):
+        body = sealformat.own(dict(sealformat.fields(he._local(j).parameters))[1])
+        for number in (frames.DEGREE, *frames.MODULI, prime):
             assert number.to_bytes(8, "little") in body
 
 
 def test_a_frame_has_seventeen_bytes_per_value_and_a_size_known_before(keys):
-    assert len(he.encrypt(keys, 0, residues(0))) == he.frame_size(2) == 46 + 2 * 17 * 4096
+    assert len(he.encrypt(keys, 0, residues(0))) == frames.frame_size(2) == 46 + 2 * 17 * 4096
 
 
 def test_the_same_vector_is_never_encrypted_alike(keys):
@@ -94,7 +97,8 @@ def test_the_same_vector_is_never_encrypted_alike(keys):
 def test_whoever_adds_never_opens_tenseal():
     """A fresh interpreter adds two frames; the heavy library is not loaded."""
     program = (
-        "import sys; from fedstats.crypto import he; z = he.Adder(0, 1).total(); a = he.Adder(0, 1); a.add(z); a.add(z); a.total();"
+        "import sys; from fedstats.crypto import frames; z = frames.Adder(0, 1).total(); a = frames.Adder(0, 1);"
+        " a.add(z); a.add(z); a.total();"
         "sys.exit(any(name in sys.modules for name in ('tenseal', '_tenseal_cpp', 'pyarrow')))"
     )
 
@@ -160,8 +164,8 @@ def test_burnt_keys_open_nothing(pair):
     [
         lambda frame: frame[:-1],
         lambda frame: frame + b"\0",
-        lambda frame: frame[: -he.CIPHERTEXT_BYTES],
-        lambda frame: frame + frame[-he.CIPHERTEXT_BYTES :],
+        lambda frame: frame[: -frames.CIPHERTEXT_BYTES],
+        lambda frame: frame + frame[-frames.CIPHERTEXT_BYTES :],
         lambda frame: b"",
         lambda frame: os.urandom(len(frame)),
         lambda frame: bytes(len(frame)),
@@ -171,33 +175,33 @@ def test_burnt_keys_open_nothing(pair):
 def test_frames_of_another_size_or_kind_are_not_messages(keys, change):
     frame = he.encrypt(keys, 0, residues(0))
     with pytest.raises(MessageError):
-        he.check_frame(change(frame), 2, 0)
+        frames.check_frame(change(frame), 2, 0)
 
 
 def test_a_frame_cut_or_changed_at_any_byte_of_its_head_is_not_a_message(keys):
     frame = he.encrypt(keys, 0, residues(0))
-    for k in range(he.FRAME.size + 32 + 8):
+    for k in range(frames.FRAME.size + 32 + 8):
         for bad in (frame[:k], frame[:k] + bytes([frame[k] ^ 0x80]) + frame[k + 1 :]):
             with pytest.raises(MessageError):
-                he.check_frame(bad, 2, 0)
+                frames.check_frame(bad, 2, 0)
 
 
 def test_a_number_beyond_its_modulus_is_refused_even_with_a_good_digest(keys):
     """All high bits set in the body; then one number exactly at its modulus."""
     frame = he.encrypt(keys, 0, residues(0))
-    head = he.FRAME.size
-    at_modulus = np.zeros(he.CIPHERTEXT_SHAPE, dtype=np.uint64)
-    at_modulus[1, 1, 7] = he.MODULI[1]
-    bodies = [b"\xff" * (2 * he.CIPHERTEXT_BYTES), frame[head + 32 : head + 32 + he.CIPHERTEXT_BYTES] + he._pack(at_modulus)]
+    head = frames.FRAME.size
+    at_modulus = np.zeros(frames.CIPHERTEXT_SHAPE, dtype=np.uint64)
+    at_modulus[1, 1, 7] = frames.MODULI[1]
+    bodies = [b"\xff" * (2 * frames.CIPHERTEXT_BYTES), frame[head + 32 : head + 32 + frames.CIPHERTEXT_BYTES] + frames.pack(at_modulus)]
 
     for body in bodies:
         with pytest.raises(MessageError, match="outside its range"):
-            he.check_frame(resealed(frame[: head + 32] + body, head), 2, 0)
+            frames.check_frame(resealed(frame[: head + 32] + body, head), 2, 0)
 
 
 def test_a_refused_frame_leaves_the_total_as_it_was(keys):
-    good, adder = he.encrypt(keys, 0, residues(0)), he.Adder(0, 2)
-    bad = resealed(good[:-4096] + b"\xff" * 4096, he.FRAME.size)
+    good, adder = he.encrypt(keys, 0, residues(0)), frames.Adder(0, 2)
+    bad = resealed(good[:-4096] + b"\xff" * 4096, frames.FRAME.size)
     adder.add(good)
     with pytest.raises(MessageError):
         adder.add(bad)
@@ -208,7 +212,7 @@ def test_a_refused_frame_leaves_the_total_as_it_was(keys):
 
 def test_a_frame_of_zeros_is_a_sum_of_nothing(keys):
     """Well formed, so the cipher alone cannot tell: the tag must (see test_seal_attacks)."""
-    assert not he.decrypt(keys, 0, he.Adder(0, 2).total(), N).any()
+    assert not he.decrypt(keys, 0, frames.Adder(0, 2).total(), N).any()
 
 
 # ---- keys from outside ----------------------------------------------------------------------------------------------------------
@@ -224,11 +228,11 @@ def test_keys_cut_or_changed_at_any_byte_of_their_head_are_refused(pair):
 def test_keys_that_are_zero_or_do_not_fit_together_are_refused():
     """A zero public or secret key would encrypt in the clear; the public key of another pair would never open."""
     a, b = (bytes(he.generate(1)) for _ in range(2))
-    start, public = he.KEYS.size + 32, he.PUBLIC_BYTES
+    start, public = he.KEYS.size + 32, frames.PUBLIC_BYTES
     one_poly = public // 2
     for bad in (
         a[:start] + bytes(public) + a[start + public :],
-        a[: start + public] + bytes(he.SECRET_BYTES),
+        a[: start + public] + bytes(frames.SECRET_BYTES),
         b[: start + public] + a[start + public :],
         a[:start] + os.urandom(one_poly // 17 * 16).ljust(one_poly, b"\0") + a[start + one_poly :],
     ):

@@ -183,8 +183,8 @@ class Pair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Correlation(Result, frozen=True, kw_only=True):
-    """Frame: one row per pair (index `x`, `y`), columns n, r, r_low, r_high, t, df, p, rho, rho_low, rho_high, rho_p, classes_x,
-    classes_y, exact. `matrix("pearson")` is the matrix people print; `result["age", "edss"]` is one pair."""
+    """Frame: one row per pair (index `x`, `y`), columns n, for Pearson r, r_low, r_high, t, df, p, for Spearman rho, rho_low,
+    rho_high, rho_p, classes_x, classes_y, exact. `matrix("pearson")` is the matrix people print; `result["age", "edss"]` is one pair."""
 
     kind: ClassVar[str] = "correlation"
     verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
@@ -210,13 +210,15 @@ class Correlation(Result, frozen=True, kw_only=True):
         return found
 
     def tables(self) -> tuple[Table, ...]:
+        linear = ("r", "r_low", "r_high", "t", "df", "p") if self.method != "spearman" else ()
+        ranks = ("rho", "rho_low", "rho_high", "rho_p", "classes_x", "classes_y", "exact") if self.method != "pearson" else ()
         rows = []
         for one in self.pairs:
             r, s = one.pearson, one.spearman
-            rows.append((one.x, one.y, one.n, *((r.r, r.low, r.high, r.t, r.df, r.p) if r else (None,) * 6),
-                         *((s.rho, s.low, s.high, s.p, *s.classes, s.exact) if s else (None,) * 7)))
-        return (Table(("x", "y", "n", "r", "r_low", "r_high", "t", "df", "p", "rho", "rho_low", "rho_high", "rho_p", "classes_x",
-                       "classes_y", "exact"), tuple(rows), index=2, title="Correlation"),)
+            left = (r.r, r.low, r.high, r.t, r.df, r.p) if r else (None,) * len(linear)
+            right = (s.rho, s.low, s.high, s.p, *s.classes, s.exact) if s else (None,) * len(ranks)
+            rows.append((one.x, one.y, one.n, *left, *right))
+        return (Table(("x", "y", "n", *linear, *ranks), tuple(rows), index=2, title="Correlation"),)
 
     def picture(self) -> Picture:
         method = "spearman" if self.method == "spearman" else "pearson"
@@ -265,6 +267,9 @@ def correlation(params: CorrelationParams, setting: Setting) -> Joint:
         linear_r = _pearson(sums, names, j, k, setting, params.confidence, notes) if sums is not None else None
         ranks = _spearman(found[j, k], names, (j, k), cuts[j, k], setting, params.confidence, notes) if (j, k) in cuts else None
         result.append(Pair(names[j], names[k], setting.size.n, linear_r, ranks))
+    if any(one.spearman and not one.spearman.exact for one in result):
+        notes.append("Spearman correlations where `exact` is false are on classes of values (registered cut points, merged by the release "
+                     "rules): patients of one class count as ties, which draws the coefficient towards 0 where classes are few")
     return Correlation(size=setting.size, columns=names, pairs=tuple(result), method=params.method, confidence=params.confidence,
                        notes=tuple(notes), methods=_methods(params))
 
@@ -425,9 +430,6 @@ def _spearman(totals: Sums, names: Sequence[str], place: tuple[int, int], cuts: 
     used = [np.flatnonzero(table.sum(axis=1 - axis)) for axis in (0, 1)]
     exact = all(_single(ends_of_bins(setting.dictionary, names[place[axis]]), cuts[axis], used[axis]) for axis in (0, 1))
     classes = (len(used[0]), len(used[1]))
-    if not exact:
-        notes.append(f"{label} is on {classes[0]} x {classes[1]} classes of values (registered cut points, merged by the release rules): "
-                     "patients of one class count as ties")
     t, p = t_test(rho, n)
     room = n - 3 if n > 3 else None
     return Spearman(rho, *fisher_interval(rho, n, 1 / room if room else None, confidence),

@@ -1,8 +1,8 @@
 """Rates: events per follow-up time, with exact intervals, and rate ratios between groups.
 
 How this works: a rate gives away how many people of a group had an event and how many had none, so both must be safe to show,
-and so must be what is withheld as a whole. Where one person may have several events, their number is checked too: 12 people with 13 events are one
-person with two. Rates, ratios and the overall row are computed from what stays.
+and so must be what is withheld as a whole. Where one person may have several events, their number is checked too: 12 people
+with 13 events are one person with two. Rates, ratios and the overall row are computed from what stays.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..analysis import Setting
 from ..dictionary import ON_STEP, RESERVED, Dictionary, value_text
-from ..disclosure import Rules, Shown, show_table
+from ..disclosure import Rules, Shown, safe, show_table
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Ask, Block, Sums, statistic
@@ -166,8 +166,9 @@ def pool(lines: Sequence[Line]) -> Line:
 def _merge(lines: Sequence[Line], base: Sequence[int], start: int, stop: int, rules: Rules, *, tail: bool) -> list[int]:
     """Merge the ranges that end at `base` from the left until each is safe for all lines.
 
-    tail : what is left over at the end stays unshown if it is nobody or at least the smallest cell in every line (else the
-    last range joins it); without tail it joins the last range, for a whole that is known to be safe.
+    tail : what is left over at the end stays unshown if it is nobody or at least the smallest cell in every line, and would be
+    safe to derive from totals known elsewhere (else the last range joins it). Without tail it joins the last range, for a whole
+    that is known to be safe.
     """
     before = np.stack([line.before for line in lines])
 
@@ -180,9 +181,16 @@ def _merge(lines: Sequence[Line], base: Sequence[int], start: int, stop: int, ru
         return all((line.registries(here, end)[some > 0] >= rules.min_registries).all() for line, some in zip(lines, count))
 
     def may_remain(end: int) -> bool:
-        rest = (before[:, :, stop] - before[:, :, end]).sum(axis=1)
-        return all(some == 0 or (some >= rules.min_cell and line.registries(end, stop).max() >= rules.min_registries)
-                   for line, some in zip(lines, rest.tolist()))
+        for line, counts in zip(lines, before):
+            rest, whole = counts[:, stop] - counts[:, end], counts[:, -1]
+            if not rest.any():
+                continue
+            if rest.sum() < rules.min_cell or line.registries(end, stop).max() < rules.min_registries:
+                return False
+            # where a table of the event by group may be shown, its totals less the curve's give the events of the rest
+            if all(safe(int(one), rules) for one in whole) and not all(safe(int(one), rules) for one in rest):
+                return False
+        return True
 
     found: list[int] = []
     here = start

@@ -116,13 +116,13 @@ class Application:
         """Every error as a Problem; an address that makes many has to wait."""
         known = error if isinstance(error, FedstatsError) else Internal("internal fault")
         problem = as_problem(known, self.room.me.name)
-        address = request.client.host if request.client else ""
+        address = request.client.host if request.client and problem.code in ("tampered", "message") else ""
         self.bad[address] = [at for at in self.bad[address] if at > time.monotonic() - BAD_WINDOW] + [time.monotonic()]
         return Response(msgspec.json.encode(problem), status_code=STATUS.get(problem.code, 400), media_type="application/json")
 
     async def limited(self, request: Request, handler: Any) -> Response:
         address = request.client.host if request.client else ""
-        recent = [at for at in self.bad.get(address, ()) if at > time.monotonic() - BAD_WINDOW]
+        recent = [] if not address else [at for at in self.bad.get(address, ()) if at > time.monotonic() - BAD_WINDOW]
         if len(recent) > BAD_REQUESTS:
             problem = as_problem(Refused("too many bad requests from this address: wait a little"), self.room.me.name)
             return Response(msgspec.json.encode(problem), status_code=429, media_type="application/json")

@@ -8,6 +8,7 @@ A mailbox is read by cursor: reading drops what was read before, and nobody read
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,27 +50,33 @@ class Session:
 
 @dataclass
 class Mailbox:
-    """Parcels for one member, numbered from 1; those up to the reader's cursor are dropped."""
+    """Parcels for one member, numbered from 1; those up to the reader's cursor are dropped.
+
+    Parcels are put in by the thread that adds totals and read by the loop that listens, hence the lock.
+    """
 
     last: int = 0
     waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, parcel: bytes) -> None:
-        if len(self.waiting) >= MOST_MAIL:
-            self.waiting.popleft()          # a member that has been away for long finds its queries over anyway
-        self.last += 1
-        self.waiting.append((self.last, parcel))
+        with self.lock:
+            if len(self.waiting) >= MOST_MAIL:
+                self.waiting.popleft()          # a member that has been away for long finds its queries over anyway
+            self.last += 1
+            self.waiting.append((self.last, parcel))
 
     def read(self, after: int) -> list[tuple[int, bytes]]:
-        while self.waiting and self.waiting[0][0] <= after:
-            self.waiting.popleft()
         found: list[tuple[int, bytes]] = []
         size = 0
-        for number, parcel in self.waiting:
-            size += len(parcel)
-            if found and size > MAIL_BATCH_BYTES:
-                break
-            found.append((number, parcel))
+        with self.lock:
+            while self.waiting and self.waiting[0][0] <= after:
+                self.waiting.popleft()
+            for number, parcel in self.waiting:
+                size += len(parcel)
+                if found and size > MAIL_BATCH_BYTES:
+                    break
+                found.append((number, parcel))
         return found
 
 

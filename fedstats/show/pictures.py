@@ -110,8 +110,10 @@ def _steps(figure: Any, picture: Picture, *, band: bool, **_: Any) -> None:
     density = picture.y == DENSITY
     for k, curve in enumerate(picture.curves):
         colour, values = _colour(k), _gaps(curve.y)
-        axes.step(curve.x, values, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.7,
-                  label=_text(curve.label))
+        # a step at the last place has no width: a dot shows where the curve ends
+        ends = [] if density else [j for j, value in enumerate(values) if not math.isnan(value)][-1:]
+        axes.step(curve.x, values, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.7, marker="o",
+                  markersize=3.5, markevery=ends, label=_text(curve.label))
         if density:
             axes.fill_between(curve.x, values, step="post", color=colour, alpha=0.2, linewidth=0)
         if band and curve.low and curve.high:
@@ -231,7 +233,8 @@ def _points(figure: Any, picture: Picture, *, log: bool | None, **_: Any) -> Non
 
 def _log_axis(axes: Any, seen: Sequence[float]) -> None:
     axes.set_xscale("log")
-    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0) if min(seen) / 2.5 <= t <= max(seen) * 2.5]
+    ticks = [step * 10.0 ** power for power in range(-4, 5) for step in (1, 2, 5)]
+    ticks = [tick for tick in ticks if min(seen) / 2.5 <= tick <= max(seen) * 2.5]
     if len(ticks) > 1:
         axes.set_xlim(min(*ticks, *seen) * 0.95, max(*ticks, *seen) * 1.05)
         axes.set_xticks(ticks, [number_text(tick) for tick in ticks])
@@ -248,14 +251,14 @@ def _heat(figure: Any, picture: Picture, **_: Any) -> None:
     low, high = picture.y_range or ((-reach, reach) if both else (0.0, reach))
     counts = all(isinstance(value, (int, type(None))) for _, values in picture.series for value in values)
     flat = [value for _, values in picture.series for value in values]
-    shares = -1 <= low and high <= 1
+    shares = low >= -1 and high <= 1
     texts = iter([ABSENT if v is None else f"{v:.2f}".replace("-", "−") for v in flat] if shares else values_text(flat))
     colours = matplotlib.colormaps["RdBu_r" if low < 0 else "Blues"]
     scale = matplotlib.colors.Normalize(low, high)
     for i, row in enumerate(rows):
         for j, value in enumerate(row):
             gap, word = math.isnan(value), count_text(int(value)) if counts and not math.isnan(value) else next(texts, "")
-            fill = "none" if gap else colours(0.06 + 0.88 * float(scale(value)))
+            fill: Any = "none" if gap else colours(0.06 + 0.88 * float(scale(value)))
             axes.add_patch(matplotlib.patches.Rectangle((j - 0.48, i - 0.48), 0.96, 0.96, facecolor=fill, linewidth=0.6 if gap else 0,
                                                         edgecolor=MUTED if gap else "none", hatch=HATCH if gap else None))
             if not gap:

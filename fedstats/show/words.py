@@ -205,7 +205,7 @@ def _column(result: Result, labels: Sequence[tuple[str, ...]], name: str, values
     found = []
     for label, value, text in zip(labels, values, texts):
         if value is None:
-            found.append(_gap(result, label, name))
+            found.append(_gap(result, labels, label, name))
         elif isinstance(value, bool):
             found.append(Entry("yes" if value else "no"))
         elif isinstance(value, int):
@@ -221,7 +221,7 @@ def _interval(result: Result, labels: Sequence[tuple[str, ...]], name: str, low:
               high: Sequence[float | None]) -> list[Entry]:
     texts = values_text([*low, *high])
     lows, highs = texts[:len(low)], texts[len(low):]
-    return [_gap(result, label, name) if a is None and b is None else Entry(interval_text(x, y))
+    return [_gap(result, labels, label, name) if a is None and b is None else Entry(interval_text(x, y))
             for label, a, b, x, y in zip(labels, low, high, lows, highs)]
 
 
@@ -247,23 +247,29 @@ def _interval_head(result: Result, name: str) -> str:
     return f"{plain(of).replace('_', ' ')} {level}".strip()
 
 
-def _gap(result: Result, label: Sequence[str], column: str) -> Entry:
-    why = rule_of(result, label, column)
+def _gap(result: Result, labels: Sequence[tuple[str, ...]], label: tuple[str, ...], column: str) -> Entry:
+    why = rule_of(result, labels, label, column)
     return Entry(HIDDEN, why) if why else Entry(ABSENT)
 
 
-def rule_of(result: Result, label: Sequence[str], column: str) -> str:
+def rule_of(result: Result, labels: Sequence[tuple[str, ...]], label: tuple[str, ...], column: str) -> str:
     """The rule that held a number back, as the notes of the result name it: "rule min_cell 10"; "" if none is named.
 
-    A note that quotes the row's name speaks of that row; the note on missing values speaks of the column of that name.
+    labels : names of all rows. label : of this row. A note that quotes the name of a row speaks of that row only; the note
+    on missing values speaks of the column of that name.
     """
     named = [(note, found.group(1)) for note in result.notes if (found := re.search(r"\((rules? [^()]+)\)", note))]
     about_missing = [rule for note, rule in named if "missing values" in note]
     if "missing" in column:
         return "; ".join(dict.fromkeys(about_missing))
     others = [(note, rule) for note, rule in named if "missing values" not in note]
-    row = [rule for note, rule in others if any(f'"{one}"' in note for one in label if one)]
-    return "; ".join(dict.fromkeys(row or [rule for _, rule in others]))
+    row = [rule for note, rule in others if _quotes(note, label)]
+    table = [rule for note, rule in others if not any(_quotes(note, one) for one in labels)]
+    return "; ".join(dict.fromkeys(row or table))
+
+
+def _quotes(note: str, label: Sequence[str]) -> bool:
+    return any(f'"{one}"' in note for one in label if one)
 
 
 def _footnote(rows: Sequence[Sequence[Entry]], index: int) -> str:

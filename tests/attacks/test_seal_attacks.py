@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedstats import seal
-from fedstats.crypto import he
+from fedstats.crypto import frames, he, sealformat
 from fedstats.crypto.fixedpoint import PRIMES, Scale, add
 from fedstats.errors import FedstatsError, MessageError, RangeError, Tampered
 
@@ -20,7 +20,7 @@ ROUND_1, ROUND_2 = (hashlib.sha256(b"round %d" % r).digest() for r in (1, 2))
 PLAN = seal.Plan((seal.Segment("counts", LENGTH // 2, Scale(0, 2), 1000.0), seal.Segment("sums", LENGTH // 2, Scale(40, 2), 1.0)))
 SAME_SIZE = seal.Plan((seal.Segment("others", LENGTH, Scale(0, 2), 1000.0),))
 TEXT = r"^answer could not be verified$"
-FRAME_HEAD = he.FRAME.size
+FRAME_HEAD = frames.FRAME.size
 
 
 class Stage:
@@ -59,7 +59,7 @@ def stage():
     return Stage()
 
 
-def frames(sealed):
+def parts_of(sealed):
     return seal._frames(sealed, PLAN.chunks)
 
 
@@ -68,19 +68,19 @@ def joined(parts):
 
 
 def ciphertexts(frame, j):
-    return [c.copy() for c in he._ciphertexts(frame, 2, j)]
+    return [c.copy() for c in frames.ciphertexts(frame, 2, j)]
 
 
 def changed(sealed, change, only=None):
     """The same bytes with a change applied to the list of ciphertexts of every prime, or of one."""
     parts = []
-    for j, frame in enumerate(frames(sealed)):
-        parts.append(frame if only not in (None, j) else he._frame(j, [he._pack(c) for c in change(ciphertexts(frame, j))]))
+    for j, frame in enumerate(parts_of(sealed)):
+        parts.append(frame if only not in (None, j) else frames.frame_of(j, [frames.pack(c) for c in change(ciphertexts(frame, j))]))
     return joined(parts)
 
 
 def times(k):
-    return lambda chunks: [c * np.uint64(k) % he._moduli(c.shape) for c in chunks]
+    return lambda chunks: [c * np.uint64(k) % frames.moduli(c.shape) for c in chunks]
 
 
 def encrypted(stage, *vectors):
@@ -90,7 +90,7 @@ def encrypted(stage, *vectors):
 
 
 def zeros():
-    return np.zeros(2 * he.DEGREE, dtype=np.uint64)
+    return np.zeros(2 * frames.DEGREE, dtype=np.uint64)
 
 
 def bump(at):
@@ -101,18 +101,18 @@ def bump(at):
 
 def relabelled(frame, j):
     """A frame under another prime's name, its digest made to fit."""
-    body = frame[FRAME_HEAD + he.DIGEST :]
-    return he._frame(j, [body[: he.CIPHERTEXT_BYTES], body[he.CIPHERTEXT_BYTES :]])
+    body = frame[FRAME_HEAD + frames.DIGEST :]
+    return frames.frame_of(j, [body[: frames.CIPHERTEXT_BYTES], body[frames.CIPHERTEXT_BYTES :]])
 
 
 ATTACKS = {
     "doubled": lambda s: seal.add(s.total, s.total, PLAN.chunks),
     "tripled": lambda s: changed(s.total, times(3)),
     "one prime doubled": lambda s: changed(s.total, times(2), only=1),
-    "negated": lambda s: changed(s.total, lambda cs: [(he._moduli(c.shape) - c) % he._moduli(c.shape) for c in cs]),
+    "negated": lambda s: changed(s.total, lambda cs: [(frames.moduli(c.shape) - c) % frames.moduli(c.shape) for c in cs]),
     "nothing added": lambda s: seal.Adding(PLAN.chunks).total(),
     "fresh encryption of zeros": lambda s: encrypted(s, zeros(), zeros()),
-    "one prime replaced by zeros": lambda s: joined([frames(s.total)[0], frames(encrypted(s, zeros(), zeros()))[1]]),
+    "one prime replaced by zeros": lambda s: joined([parts_of(s.total)[0], parts_of(encrypted(s, zeros(), zeros()))[1]]),
     "one registry dropped": lambda s: s.sum(s.first[1:]),
     "two registries dropped": lambda s: s.sum(s.first[2:]),
     "one registry alone": lambda s: s.first[2],
@@ -121,8 +121,8 @@ ATTACKS = {
     "total of another round": lambda s: s.total_2,
     "one registry's message of another round": lambda s: s.sum([*s.first[1:], s.second[0]]),
     "both rounds added": lambda s: seal.add(s.total, s.total_2, PLAN.chunks),
-    "one prime of another round": lambda s: joined([frames(s.total)[0], frames(s.total_2)[1]]),
-    "primes swapped": lambda s: joined([relabelled(f, j) for j, f in enumerate(reversed(frames(s.total)))]),
+    "one prime of another round": lambda s: joined([parts_of(s.total)[0], parts_of(s.total_2)[1]]),
+    "primes swapped": lambda s: joined([relabelled(f, j) for j, f in enumerate(reversed(parts_of(s.total)))]),
     "chunks swapped": lambda s: changed(s.total, lambda cs: cs[::-1]),
     "chunk repeated": lambda s: changed(s.total, lambda cs: [cs[0], cs[0]]),
     "first entry moved by one": lambda s: seal.add(s.total, encrypted(s, bump(0), bump(0)), PLAN.chunks),
@@ -134,7 +134,7 @@ ATTACKS = {
     "polynomials swapped": lambda s: changed(s.total, lambda cs: [c[::-1] for c in cs]),
     "second polynomial zero": lambda s: changed(s.total, lambda cs: [np.stack([c[0], c[1] * np.uint64(0)]) for c in cs]),
     "random numbers": lambda s: changed(
-        s.total, lambda cs: [np.random.default_rng(5).integers(0, he._moduli(c.shape), c.shape, dtype=np.uint64) for c in cs]
+        s.total, lambda cs: [np.random.default_rng(5).integers(0, frames.moduli(c.shape), c.shape, dtype=np.uint64) for c in cs]
     ),
     "one byte short": lambda s: s.total[:-1],
     "one byte long": lambda s: s.total + b"\0",
@@ -192,18 +192,18 @@ def test_a_linear_tag_alone_would_be_forged(stage):
 def test_one_bit_flipped_anywhere_is_found(stage):
     """A sample over the whole total: as sent, and with a digest that the attacker made to fit."""
     rng = np.random.default_rng(11)
-    size, head, frame_bytes = len(stage.total), seal.HEAD.size, he.frame_size(2)
-    for at in [*range(head + FRAME_HEAD + he.DIGEST), *rng.integers(0, size, 25).tolist()]:
+    size, head, frame_bytes = len(stage.total), seal.HEAD.size, frames.frame_size(2)
+    for at in [*range(head + FRAME_HEAD + frames.DIGEST), *rng.integers(0, size, 25).tolist()]:
         bad = bytearray(stage.total)
         bad[at] ^= 1 << int(rng.integers(8))
         with pytest.raises(MessageError):
             seal.Adding(PLAN.chunks).add(bytes(bad))
         j, inside = divmod(at - head, frame_bytes)
-        if at >= head and inside >= FRAME_HEAD + he.DIGEST:
+        if at >= head and inside >= FRAME_HEAD + frames.DIGEST:
             start = head + j * frame_bytes
-            body = bytes(bad[start + FRAME_HEAD + he.DIGEST : start + frame_bytes])
-            digest = he._digest(bytes(bad[start : start + FRAME_HEAD]), body)
-            bad[start + FRAME_HEAD : start + FRAME_HEAD + he.DIGEST] = digest
+            body = bytes(bad[start + FRAME_HEAD + frames.DIGEST : start + frame_bytes])
+            digest = frames.digest_of(bytes(bad[start : start + FRAME_HEAD]), body)
+            bad[start + FRAME_HEAD : start + FRAME_HEAD + frames.DIGEST] = digest
             with pytest.raises(Tampered, match=TEXT):
                 seal.open_total(bytes(bad), PLAN, stage.keys(), ROUND_1)
 
@@ -217,7 +217,7 @@ def decoders(stage):
         "adding": lambda data: seal.Adding(PLAN.chunks).add(data),
         "add": lambda data: seal.add(stage.total, data, PLAN.chunks),
         "opening": lambda data: seal.open_total(data, PLAN, stage.keys(), ROUND_1),
-        "frame": lambda data: he.check_frame(data, 2, 0),
+        "frame": lambda data: frames.check_frame(data, 2, 0),
         "keys": he.load,
     }
 
@@ -233,16 +233,17 @@ def bombs(stage):
     import tenseal
 
     context = tenseal.context(tenseal.SCHEME_TYPE.BFV, 4096, PRIMES[0], [33, 34, 34])
-    head = (he.SEAL_MAGIC, he.SEAL_HEADER.size, *he._local(0).version, he.ZLIB, 0, he.SEAL_HEADER.size + len(bomb()))
-    seal_stream = he.SEAL_HEADER.pack(*head) + bomb()
+    size = sealformat.SEAL_HEADER.size
+    head = (sealformat.SEAL_MAGIC, size, *he._local(0).version, sealformat.ZLIB, 0, size + len(bomb()))
+    seal_stream = sealformat.SEAL_HEADER.pack(*head) + bomb()
     size = seal.frame_size(PLAN)
     return {
         "a context with all its keys": context.serialize(save_secret_key=True),
         "a vector of the library": tenseal.bfv_vector(context, [1]).serialize(),
-        "a vector with a false size": he._field(1, he._varint(2**31)) + he._field(2, seal_stream),
-        "a compressed ciphertext": he._field(1, he._varint(4096)) + he._field(2, seal_stream),
+        "a vector with a false size": sealformat.field_of(1, sealformat.varint(2**31)) + sealformat.field_of(2, seal_stream),
+        "a compressed ciphertext": sealformat.field_of(1, sealformat.varint(4096)) + sealformat.field_of(2, seal_stream),
         "compressed, at the right size": (stage.total[: seal.HEAD.size] + seal_stream).ljust(size, b"\0")[:size],
-        "four billion ciphertexts": he.FRAME.pack(he.FRAME_MAGIC, 1, 0, 2**32 - 1, 2**32 - 1) + bytes(32),
+        "four billion ciphertexts": frames.FRAME.pack(frames.FRAME_MAGIC, 1, 0, 2**32 - 1, 2**32 - 1) + bytes(32),
         "255 primes of keys": he.KEYS.pack(he.KEYS_MAGIC, 1, 255, bytes(32)) + bytes(32),
         "zeros": bytes(size),
         "ones": b"\xff" * size,
@@ -273,7 +274,7 @@ def test_bombs_are_refused_without_memory(stage):
     assert memory_taken(lambda: zlib.decompress(bomb())) > 250_000
 
     for name, decode in decoders(stage).items():
-        decode_honest = {"frame": frames(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
+        decode_honest = {"frame": parts_of(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
         decode(decode_honest)  # what is loaded once is not the bomb's doing
         for what, data in hostile.items():
 
@@ -292,9 +293,9 @@ def test_a_promise_of_impossible_sizes_is_refused_before_memory_is_taken(chunks)
 
 
 def test_messages_cut_anywhere_in_their_head_are_refused(stage):
-    head = seal.HEAD.size + FRAME_HEAD + he.DIGEST
+    head = seal.HEAD.size + FRAME_HEAD + frames.DIGEST
     for name, decode in decoders(stage).items():
-        honest = {"frame": frames(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
+        honest = {"frame": parts_of(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
         for k in range(0, head + 8, 1 if name != "opening" else 9):
             for bad in (honest[:k], honest[k + 1 :], honest[:k] + honest[k + 1 :]):
                 with pytest.raises((MessageError, Tampered)):
@@ -305,7 +306,7 @@ def test_random_changes_never_end_in_anything_but_our_errors(stage):
     """Sixty messages with a few random bytes changed, for every decoder."""
     rng = np.random.default_rng(2)
     for name, decode in decoders(stage).items():
-        honest = {"frame": frames(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
+        honest = {"frame": parts_of(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
         for _ in range(60 if name != "opening" else 6):
             bad = np.frombuffer(honest, dtype=np.uint8).copy()
             at = rng.integers(0, min(len(bad), int(10 ** rng.uniform(1, 6))), int(rng.integers(1, 9)))

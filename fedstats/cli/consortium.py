@@ -1,0 +1,195 @@
+"""fedstats consortium: the file that says who takes part, under which keys and rules, and who has accepted it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .keys import read_public
+from .manners import Json, confirm, machine, note, plain_group, table, warn, writing
+
+if TYPE_CHECKING:
+    from ..wire.roster import Consortium
+
+app = plain_group("The file that says who takes part, under which keys and shared rules.")
+ROLES = ("registry", "analyst", "coordinator")
+File = Annotated[Path, typer.Argument(help="The consortium file (TOML).")]
+
+
+@app.command()
+def create(file: File,
+           name: Annotated[str, typer.Option(help="Name of the consortium.")],
+           dictionary: Annotated[Path, typer.Option(help="The dictionary (JSON or TOML); its hash is pinned.")],
+           min_cell: Annotated[int, typer.Option(help="Smallest number of people in a released cell.", min=1)] = 10,
+           min_cohort: Annotated[int, typer.Option(help="Smallest number of patients a question may be about.", min=1)] = 50,
+           min_registries: Annotated[int, typer.Option(help="Fewest registries behind a released cell.", min=1)] = 3,
+           rounding: Annotated[bool, typer.Option("--rounding/--no-rounding", help="Round what is released (4 digits).")] = True,
+           show_zeros: Annotated[bool, typer.Option("--show-zeros", help="Show empty cells as 0.")] = False,
+           max_patients: Annotated[int, typer.Option(help="Most patients that one registry may hold.", min=1)] = 1_000_000) -> None:
+    """Begin a consortium file, without members yet.
+
+    \b
+    Example:  fedstats consortium create ms.toml --name "MS Europe" --dictionary dict.json --min-cell 10
+    """
+    from ..dictionary import Dictionary
+    from ..disclosure import Rules
+    from ..wire.roster import Consortium
+
+    rules = Rules(min_cell=min_cell, min_cohort=min_cohort, min_registries=min_registries, show_zeros=show_zeros, rounding=rounding)
+    place = os.path.relpath(dictionary.resolve(), file.resolve().parent)
+    roster = Consortium(name=name, epoch=1, dictionary=Path(place).as_posix(), dictionary_sha256=Dictionary.load(dictionary).digest,
+                        rules=rules, max_patients_per_registry=max_patients)
+    with writing(file, replace=False) as part:
+        roster.save(part)
+    if rules.relaxed:
+        warn(f"over the network these rules apply instead: {roster.effective_rules.sentence()}")
+    note(f"{file} written; next: fedstats consortium add {file} --role registry --public ...")
+
+
+@app.command()
+def add(file: File,
+        role: Annotated[str, typer.Option(help="registry, analyst or coordinator.")],
+        public: Annotated[str, typer.Option(help="The member's public line, or a file that holds it.")] = "",
+        key: Annotated[Path | None, typer.Option(help="A key file; only its public half is used.")] = None,
+        address: Annotated[list[str] | None, typer.Option(help="URL of a coordinator; may be repeated.")] = None) -> None:
+    """Add a member. The epoch goes up by one, so every party has to accept the file again.
+
+    \b
+    Examples:  fedstats consortium add ms.toml --role registry --public lyon.pub
+               fedstats consortium add ms.toml --role coordinator --key hub.key --address https://hub.example.org:8443
+    """
+    import msgspec
+
+    from ..crypto.identity import PublicIdentity
+    from ..errors import InputError
+    from ..wire.roster import Consortium, member_of
+
+    if role not in ROLES:
+        raise InputError(f'"{role}" is not a role', hint="roles are: " + ", ".join(ROLES))
+    if bool(public) == (key is not None):
+        raise InputError("give the member's --public line, or its --key file")
+    if bool(address) != (role == "coordinator"):
+        raise InputError("a coordinator needs an --address" if not address else "only a coordinator has an --address",
+                         hint="such as --address https://hub.example.org:8443")
+    roster = Consortium.load(file)
+    if key is not None or not public.startswith("fedstats-"):
+        identity = read_public(key or Path(public))
+    else:
+        identity = PublicIdentity.from_text(public)
+    more = msgspec.structs.replace(roster, epoch=roster.epoch + 1,
+                                   members=(*roster.members, member_of(identity, role, tuple(address or ()))))  # type: ignore[arg-type]
+    more.check()
+    with writing(file) as part:
+        more.save(part)
+    note(f"{identity.name} added as {role}, fingerprint {identity.fingerprint}; epoch {more.epoch}")
+
+
+@app.command()
+def accept(file: File,
+           key: Annotated[Path, typer.Option(help="The key of the party that accepts.")],
+           yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the fingerprint has been compared.")] = False) -> None:
+    """Accept the file for one party: from now on it works with exactly this one. Shows what changed and asks first.
+
+    Compare the fingerprint with the other parties over a channel that you trust.
+
+    \b
+    Example:  fedstats consortium accept ms.toml --key lyon.key
+    """
+    from ..crypto.identity import Identity
+    from ..wire import roster as rosters
+
+    roster, me = rosters.Consortium.load(file), Identity.load(key)
+    role = _role(roster, me.name)
+    if role != "coordinator":
+        roster.load_dictionary(file)
+    print(f"{roster.name}, epoch {roster.epoch}\nfingerprint: {roster.fingerprint}\n{me.name} takes part as {role}")
+    for line in changes(_accepted(key), roster):
+        print(f"  {line}")
+    confirm("Accept?", yes)
+    with writing(_copy_path(key)) as part:
+        roster.save(part)
+    rosters.accept(roster, key)
+    note(f"accepted for {me.name}")
+
+
+@app.command()
+def show(file: File, json: Json = False) -> None:
+    """Print members, rules and the fingerprint.
+
+    \b
+    Example:  fedstats consortium show ms.toml
+    """
+    from ..wire.roster import Consortium
+
+    roster = Consortium.load(file)
+    people = [(member.public, member) for member in roster.members]
+    if json:
+        machine({"name": roster.name, "epoch": roster.epoch, "fingerprint": roster.fingerprint, "sha256": roster.digest.hex(),
+                 "dictionary": roster.dictionary, "dictionary_sha256": roster.dictionary_sha256, "rules": _rules(roster),
+                 "members": [{"name": public.name, "role": member.role, "fingerprint": public.fingerprint,
+                              "addresses": list(member.addresses)} for public, member in people]})
+        return
+    print(f"{roster.name}, epoch {roster.epoch}\nfingerprint: {roster.fingerprint}\ndictionary:  {roster.dictionary} "
+          f"(sha256 {roster.dictionary_sha256[:16]}...)\nrules:       {roster.effective_rules.sentence()}\n"
+          f"             at most {roster.max_patients_per_registry} patients per registry\n")
+    table(("member", "role", "fingerprint", "address"),
+          [(public.name, member.role, public.fingerprint, " ".join(member.addresses)) for public, member in people])
+    missing = [role for role in ROLES if not roster.names(role)]      # type: ignore[arg-type]
+    if missing:
+        print("\nstill to be added: " + ", ".join(missing))
+
+
+def changes(before: Consortium | None, after: Consortium) -> list[str]:
+    """What a new roster changes, one sentence each; everything is new where none was accepted before."""
+    old = {} if before is None else {member.public.name: member for member in before.members}
+    new = {member.public.name: member for member in after.members}
+    lines = [f"{'new' if before else 'member'}: {member.role} {name}, fingerprint {member.public.fingerprint}"
+             for name, member in new.items() if name not in old]
+    lines += [f"gone: {member.role} {name}" for name, member in old.items() if name not in new]
+    for name in new:
+        if name in old and old[name] != new[name]:
+            what = [field for field in ("role", "identity", "addresses") if getattr(old[name], field) != getattr(new[name], field)]
+            lines.append(f"changed: {name} ({', '.join(what)})")
+    if before is None or before.effective_rules != after.effective_rules:
+        lines.append(f"rules: {after.effective_rules.sentence()}")
+    if before is not None and before.dictionary_sha256 != after.dictionary_sha256:
+        lines.append(f"dictionary: now sha256 {after.dictionary_sha256[:16]}...")
+    if before is not None and before.max_patients_per_registry != after.max_patients_per_registry:
+        lines.append(f"at most {after.max_patients_per_registry} patients per registry")
+    return lines or ["nothing but the epoch changed" if before and before.epoch != after.epoch else "nothing changed"]
+
+
+def _role(roster: Consortium, name: str) -> str:
+    from ..errors import InputError
+
+    known = {role: roster.names(role) for role in ROLES}      # type: ignore[arg-type]
+    for role, names in known.items():
+        if name in names:
+            return role
+    raise InputError(f"{name} is not a member of {roster.name}", hint="the consortium adds it with: fedstats consortium add")
+
+
+def _copy_path(key: Path) -> Path:
+    """A copy of the accepted file, so that the next acceptance can say what changed."""
+    return Path(f"{key}.accepted.toml")
+
+
+def _accepted(key: Path) -> Consortium | None:
+    from ..errors import FedstatsError
+    from ..wire.roster import Consortium, check_pin
+
+    try:
+        before = Consortium.load(_copy_path(key))
+        check_pin(before, key, _copy_path(key))
+        return before
+    except FedstatsError:
+        return None             # none yet, or not the pinned one: then everything is shown as new
+
+
+def _rules(roster: Consortium) -> dict[str, Any]:
+    import msgspec
+
+    return msgspec.to_builtins(roster.effective_rules)

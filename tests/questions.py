@@ -1,0 +1,25 @@
+"""One example question, or more, for every analysis: the tests that hold for all analyses run over this list.
+
+Columns are those of `every.random_rows`. `test_every_statistic` fails when an analysis has no example here.
+"""
+
+from fedstats import analyses  # noqa: F401  (registers the analyses)
+from fedstats.analysis import ANALYSES, Question, question_of
+
+# short name of the analysis -> (arguments, keywords) of `cohort.<name>(...)`
+CALLS: dict[str, list[tuple[tuple, dict]]] = {
+    "summary": [((["age", "edss", "years"],), {}), (("female",), {})],
+    "crosstab": [(("sex", "female"), {}), (("sex", "ecog"), {"missing": True})],
+    "histogram": [(("age",), {}), (("edss",), {"by": "sex"})],
+    "quantiles": [((["age", "ecog"],), {})],
+    "compare": [(("edss",), {"by": "sex"}), (("age",), {"by": "ecog"})],
+}
+
+
+def calls() -> list[tuple[str, tuple, dict]]:
+    """Every example of the analyses that are registered: (short name, arguments, keywords)."""
+    return [(name, *call) for name, examples in CALLS.items() if f"{name}/1" in ANALYSES for call in examples]
+
+
+def every_question() -> list[Question]:
+    return [question_of(name, *args, **kwargs) for name, args, kwargs in calls()]
