@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from .dictionary import Dictionary
     from .disclosure import Rules
     from .errors import FedstatsError, InputError, QuestionError, Refused, Tampered, Unreachable
+    from .rows import load
 
 # Names are fetched when they are first used: `fedstats --help` need not wait for numpy and scipy.
 _HOMES = dict.fromkeys(("Cohort", "Federation", "connect", "pooled", "simulate"), "client.federation") | {
-    "Dictionary": "dictionary", "Rules": "disclosure"} | dict.fromkeys(
+    "Dictionary": "dictionary", "Rules": "disclosure", "load": "rows"} | dict.fromkeys(
     ("FedstatsError", "InputError", "QuestionError", "Refused", "Tampered", "Unreachable"), "errors")
 
 __all__ = ["Cohort", "Dictionary", "Federation", "FedstatsError", "InputError", "QuestionError", "Refused", "Rules", "Tampered",
-           "Unreachable", "connect", "pooled", "simulate"]
+           "Unreachable", "connect", "load", "pooled", "simulate"]
 
 
 def __getattr__(name: str) -> Any:

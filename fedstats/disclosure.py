@@ -231,7 +231,7 @@ class _Entries:
 
     def _targets(self, hidden: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
         """Every suppressed number as a 0/1 sum of hidden cells: ((-1, flat cell) or (axis, line), vector)."""
-        targets = [((-1, int(cell)), (hidden == cell).astype(float)) for cell in hidden]
+        targets: list[tuple[tuple[int, ...], np.ndarray]] = [((-1, int(cell)), (hidden == cell).astype(float)) for cell in hidden]
         for axis, line_hidden in zip(self.axes, self.margin_hidden):
             of_line = np.indices(self.counts.shape)[axis].ravel()[hidden]
             targets += [((axis, int(line)), (of_line == line).astype(float)) for line in np.flatnonzero(line_hidden)]

@@ -61,16 +61,23 @@ def totals(integers: dict[str, np.ndarray], asks: Sequence[Ask], made: seal.Plan
     for segment, (k, name, block) in zip(made.segments, _places(asks, dictionary)):
         whole = integers[segment.name]
         if block.exact:
-            array = np.asarray(whole, dtype=np.int64)
             high = registries if name.endswith(INDICATORS) else patients * int(block.bound)
             low = 0 if block.counts or name.endswith(INDICATORS) else -high
-            if array.size and (array.min() < low or array.max() > high):
+            # before they become int64: what a lying registry sends may not fit
+            if whole.size and (whole.min() < low or whole.max() > high):
                 raise Tampered("answer could not be verified")
+            array = np.asarray(whole, dtype=np.int64)
         else:
             array = seal.floats(whole, segment)
             if array.size and np.abs(array).max() > block.bound * patients * SLACK:
                 raise Tampered("answer could not be verified")
         found[k][name] = array.reshape(block.shape)
+    for sums in found:
+        for name, contributors in sums.items():
+            people = sums[name.removesuffix(INDICATORS)]
+            # a cell with people has contributing registries, never more than people, and an empty one has none
+            if name.endswith(INDICATORS) and ((contributors > people) | ((contributors > 0) != (people > 0))).any():
+                raise Tampered("answer could not be verified")
     return found
 
 

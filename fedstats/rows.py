@@ -327,7 +327,7 @@ def keep(tree: Any, rows: Rows) -> np.ndarray:
     if isinstance(tree, dict):
         if "not" in tree:
             return ~keep(tree["not"], rows) & _all_known(tree["not"], rows)
-        parts = [keep(part, rows) for part in tree.get("all", tree.get("any", []))]
+        parts = [keep(part, rows) for part in (tree["all"] if "all" in tree else tree["any"])]
         if not parts:
             return np.full(rows.n, "all" in tree)
         return np.logical_and.reduce(parts) if "all" in tree else np.logical_or.reduce(parts)

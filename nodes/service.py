@@ -32,6 +32,10 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)     # waits between attempts to 
 MOST_OPEN = 64
 
 
+class Stopped(BaseException):
+    """The operator stops the node while it waits for mail."""
+
+
 @dataclass
 class Open:
     """A conversation in flight and when it last moved (monotonic seconds)."""
@@ -52,6 +56,7 @@ class Node:
         self.open: dict[bytes, Open] = {}
         self.cursor, self.boot = 0, ""
         self.stopping = threading.Event()
+        self.waiting = False
 
     @classmethod
     def start(cls, settings: Settings) -> Node:
@@ -70,8 +75,11 @@ class Node:
         failures = 0
         while not self.stopping.is_set():
             try:
-                self.step(POLL_SECONDS if not self.open else min(POLL_SECONDS, 1.0 + self.round_seconds / 10))
+                # the first poll does not wait, so that the log says at once whether the coordinator is there
+                self.step(0.0 if not self.boot else POLL_SECONDS if not self.open else min(POLL_SECONDS, 1.0 + self.round_seconds / 10))
                 failures = 0
+            except Stopped:
+                break
             except Unreachable as error:
                 wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 log.warning("%s; trying again in %g s", error, wait)
@@ -87,12 +95,20 @@ class Node:
         self.journal.shut()
 
     def stop(self) -> None:
+        """End `run`; from a signal handler, a long-poll that waits for mail is left at once."""
         self.stopping.set()
+        if self.waiting and threading.current_thread() is threading.main_thread():
+            raise Stopped
 
     def step(self, wait: float) -> None:
         """Read one batch of mail and do what it asks for."""
-        boot, mail = self.link.mail(self.cursor, wait)
+        self.waiting = True
+        try:
+            boot, mail = self.link.mail(self.cursor, wait)
+        finally:
+            self.waiting = False
         if boot != self.boot:
+            log.info("connected to %s", self.link.coordinator)
             if self.boot:
                 log.warning("the coordinator was restarted: open queries end here")
                 for one in self.open.values():

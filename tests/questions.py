@@ -13,6 +13,8 @@ CALLS: dict[str, list[tuple[tuple, dict]]] = {
     "histogram": [(("age",), {}), (("edss",), {"by": "sex"})],
     "quantiles": [((["age", "ecog"],), {})],
     "compare": [(("edss",), {"by": "sex"}), (("age",), {"by": "ecog"})],
+    "correlation": [((["age", "edss", "female"],), {}), ((["edss", "relapses"],), {"method": "spearman"})],
+    "rates": [((), {"events": "event", "time": "years", "by": "sex"}), ((), {"events": "relapses", "time": "days"})],
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats.analyses.quantiles import PROBABILITIES, quantile_of
+from fedstats.analyses.quantiles import PROBABILITIES, quantile_of, registered
 from fedstats.errors import QuestionError
 
 from . import helpers
@@ -102,6 +102,16 @@ def test_moving_a_patient_inside_a_merged_bin_changes_nothing():
 
     assert after.to_dict() == before.to_dict()
     assert any(one.low_bound == 45 and one.high_bound == 50 for one in before.quantiles)
+
+
+def test_quantiles_are_those_of_the_released_histogram():
+    """Whoever has the histogram can work out the same quantiles and bounds: they hold nothing beyond it."""
+    cohort = fedstats.pooled(helpers.lung_tables(), dictionary=helpers.lung_dictionary(), rules=fedstats.Rules(rounding=False)).cohort()
+    for column in ("age", "wt.loss"):
+        shown = cohort.histogram(column).bins
+        counts, bins = [one.count for one in shown], [(one.start, one.stop - 1) for one in shown]
+        for one in cohort.quantiles(column, q=[0.05, 0.25, 0.5, 0.9], type=6).quantiles:
+            assert (one.value, one.low_bound, one.high_bound) == quantile_of(counts, bins, registered(one.q), 6)
 
 
 def test_bounds_do_not_tell_the_smallest_value():

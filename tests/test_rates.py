@@ -6,8 +6,10 @@ from scipy import stats
 
 import fedstats
 from fedstats import Rules
-from fedstats.analyses.rates import binomial_p, garwood
+from fedstats.analyses.rates import _verdict, binomial_p, garwood
+from fedstats.disclosure import may_imply
 from fedstats.errors import QuestionError
+from fedstats.statistic import INDICATORS
 
 from . import helpers
 
@@ -86,7 +88,8 @@ def test_groups_without_events_have_an_upper_limit_only():
     frame = helpers.lung()
     frame["event"] &= frame["sex"] == 1
     tables = helpers.split(frame, frame["inst"].to_numpy().astype(int) % 4)
-    result = fedstats.pooled(tables, dictionary=helpers.lung_dictionary()).cohort().rates(events="event", time="time", by="sex", reference=2)
+    cohort = fedstats.pooled(tables, dictionary=helpers.lung_dictionary()).cohort()
+    result = cohort.rates(events="event", time="time", by="sex", reference=2)
 
     assert (result[2].rate, result[2].low, result[2].wald_low) == (0, 0, None) and result[2].high > 0
     assert (result.ratios[0].ratio, result.ratios[0].high) == (None, None) and result.ratios[0].low > 1
@@ -111,6 +114,29 @@ def test_withheld_groups_stay_uncertain_for_a_reader_of_the_overall_rate():
 
     assert overall.with_events - some >= 10
     assert (overall.n - people) - (overall.with_events - some) >= 10
+
+
+def test_withheld_groups_stay_uncertain_in_any_table():
+    """Whatever the groups: from all shown sizes, the shown rates and the overall rate, the number with events of a withheld group
+    is known to within 10 at best."""
+    random, seen = np.random.default_rng(11), 0
+    for _ in range(300):
+        sizes = random.integers(1, 60, random.integers(2, 6))
+        events = random.binomial(sizes, random.random())
+        people = np.stack([sizes - events, events], axis=1)
+        if not may_imply(people.sum(axis=0), np.array([4, 4]), Rules(show_zeros=False)) or people.sum(axis=0).min() == 0:
+            continue        # the overall rate is not released either
+        totals = {"n": sizes, "any": people, "classes": people}
+        totals |= {f"{name}{INDICATORS}": np.where(block > 0, 4, 0) for name, block in totals.items()}
+        shown, silent = _verdict(totals, Rules())
+        without, some = people[silent].sum(axis=0)
+        for group in np.flatnonzero(silent & (shown >= 0)):
+            seen += 1
+            low = max(0, sizes[group] - without)
+
+            assert min(sizes[group], some) - low >= 10
+        assert not silent.any() or people[silent].sum(axis=0).min() >= 10
+    assert seen > 100
 
 
 def test_nothing_about_withheld_groups_is_in_the_result():

@@ -10,6 +10,7 @@ from . import (
     quantiles,
     rates,
     summary,
+    table_one,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "quantiles",
     "rates",
     "summary",
+    "table_one",
 ]

@@ -134,5 +134,11 @@ def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, r
     return kept_back
 
 
+def quoted(names: Sequence[str], marked: Sequence[bool] | np.ndarray) -> str:
+    """The marked ones of some names, as notes write them: group "a", groups "a", "b"."""
+    found = [f'"{name}"' for name, one in zip(names, marked) if one]
+    return ("group " if len(found) == 1 else "groups ") + ", ".join(found)
+
+
 def number_text(value: float | None, digits: int = 4) -> str:
     return "not released" if value is None else f"{value:.{digits}g}"

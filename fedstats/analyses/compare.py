@@ -20,7 +20,7 @@ from ..disclosure import intervals, merged, show_table
 from ..errors import QuestionError
 from ..statistic import INDICATORS, Sums
 from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, t_of, withheld
+from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
 from .histogram import binned
 from .moments import Moments, few_levels, moments, moments_of
 
@@ -108,7 +108,8 @@ class Kruskal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Comparison(Result, frozen=True, kw_only=True):
-    """Frame: one row per group (index `group`), columns n, mean, sd, se, ci_low, ci_high; a second table has the tests.
+    """Frame: one row per group (index `group`), columns n, mean, sd, se, ci_low, ci_high; further tables have the tests,
+    the difference of means and effect sizes.
 
     welch, student, cohens_d, wilcoxon : for two groups. anova, welch_anova, kruskal : for two or more. classes : how many
     classes of values the rank tests used; exact_ranks : each of a single value, so that they equal those of the pooled rows.
@@ -142,22 +143,22 @@ class Comparison(Result, frozen=True, kw_only=True):
     def tables(self) -> tuple[Table, ...]:
         rows = tuple((g.group, g.n, g.mean, g.sd, g.se, g.low, g.high) for g in self.groups)
         means = Table(("group", "n", "mean", "sd", "se", "ci_low", "ci_high"), rows, title=f"{self.column} by {self.by}")
-        tests: list[tuple[Any, ...]] = []
-        for name, test in (("Welch t", self.welch), ("Student t", self.student)):
-            if test:
-                tests.append((name, test.t, test.df, None, test.p, test.difference, test.low, test.high))
-        for name, found in (("ANOVA F", self.anova), ("Welch F", self.welch_anova)):
-            if found:
-                tests.append((name, found.f, found.df1, found.df2, found.p, None, None, None))
+        t_tests = [(name, test) for name, test in (("Welch t", self.welch), ("Student t", self.student)) if test]
+        f_tests = [(name, test) for name, test in (("ANOVA F", self.anova), ("Welch F", self.welch_anova)) if test]
+        tests: list[tuple[Any, ...]] = [(name, test.t, f"{test.df:.4g}", test.p) for name, test in t_tests]
+        tests += [(name, test.f, f"{test.df1:g}, {test.df2:.4g}", test.p) for name, test in f_tests]
         if self.wilcoxon:
-            w = self.wilcoxon
-            tests += [("Wilcoxon W, continuity corrected", w.w, None, None, w.p_continuity, w.hodges_lehmann, None, None),
-                      ("Wilcoxon W, uncorrected", w.w, None, None, w.p, w.hodges_lehmann, None, None)]
+            tests += [("Wilcoxon W, continuity corrected", self.wilcoxon.w, "", self.wilcoxon.p_continuity),
+                      ("Wilcoxon W, uncorrected", self.wilcoxon.w, "", self.wilcoxon.p)]
         if self.kruskal:
-            tests.append(("Kruskal-Wallis H", self.kruskal.h, self.kruskal.df, None, self.kruskal.p, None, None, None))
-        tests += [(name, value, None, None, None, None, None, None)
-                  for name, value in (("Cohen's d", self.cohens_d), ("eta squared", self.eta_squared)) if value is not None]
-        return means, Table(("test", "value", "df", "df2", "p", "difference", "ci_low", "ci_high"), tuple(tests), title="Tests")
+            tests.append(("Kruskal-Wallis H", self.kruskal.h, f"{self.kruskal.df}", self.kruskal.p))
+        differences = tuple((name, test.difference, test.low, test.high) for name, test in t_tests)
+        sizes = [("Cohen's d", self.cohens_d), ("eta squared", self.eta_squared),
+                 ("median difference (Hodges-Lehmann)", self.wilcoxon.hodges_lehmann if self.wilcoxon else None)]
+        found = (means, Table(("test", "value", "df", "p"), tuple(tests), title="Tests"),
+                 Table(("interval", "difference", "ci_low", "ci_high"), differences, title="Difference of means"),
+                 Table(("effect", "value"), tuple(one for one in sizes if one[1] is not None), title="Effect sizes"))
+        return tuple(table for table in found if table.rows)
 
     def picture(self) -> Picture:
         return Picture("points", f"Mean with {self.confidence:.0%} interval", x=self.by,
@@ -188,7 +189,7 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     if few_levels(variable):
         silent = withheld(totals["levels0"], totals["levels0" + INDICATORS], silent, rules)
     known = [moments_of(totals, 0, variable, g) if not hidden else None for g, hidden in enumerate(silent)]
-    notes = _notes(params, setting, sizes, silent)
+    notes = _notes(params, setting, names, sizes, silent)
     found: dict[str, Any] = {}
     if not silent.any():
         occupied = [m for m in known if m is not None and m.n > 0]
@@ -207,14 +208,14 @@ def _has_bins(dictionary: Dictionary, name: str) -> bool:
     return variable.type == "boolean" or variable.cuts is not None or (variable.steps is not None and variable.steps < MOST_BINS)
 
 
-def _notes(params: CompareParams, setting: Setting, sizes: np.ndarray, silent: np.ndarray) -> list[str]:
+def _notes(params: CompareParams, setting: Setting, names: Sequence[str], sizes: np.ndarray, silent: np.ndarray) -> list[str]:
     notes = []
     if (sizes < 0).any():
-        notes.append(f"{int((sizes < 0).sum())} groups are suppressed (rule min_cell {setting.rules.min_cell}, with complementary "
-                     "suppression); tests need all groups: join small levels in the dictionary")
+        notes.append(f"{quoted(names, sizes < 0)} suppressed (rule min_cell {setting.rules.min_cell}, with complementary suppression); "
+                     "tests need all groups: join small levels in the dictionary")
     if (silent & (sizes >= 0)).any():
-        notes.append(f'means of "{params.column}" in {int((silent & (sizes >= 0)).sum())} groups, and tests, not released: they would give '
-                     f"away a level with fewer than {setting.rules.min_cell} people (rule min_cell); join small groups")
+        notes.append(f"means of {quoted(names, silent & (sizes >= 0))}, and tests, not released: they would give away a level of "
+                     f'"{params.column}" with fewer than {setting.rules.min_cell} people (rule min_cell); join small groups')
     return notes
 
 
@@ -290,12 +291,13 @@ def _rank_tests(totals: Sums, setting: Setting, column: str, notes: list[str]) -
     """Rank tests from the table group x class, classes merged for all groups together until every cell is safe."""
     occupied = totals["n"] > 0
     counts, contributors = totals["people0"][occupied], totals["people0" + INDICATORS][occupied]
-    ranges = intervals(counts, contributors, setting.rules)
+    # the same merging as in a histogram by group: two different ones could be subtracted from each other
+    ranges = intervals(counts, contributors, setting.rules, zeros=not setting.rules.hides_zeros)
     ends = ends_of_bins(setting.dictionary, column)
     table = merged(counts, ranges)
     used = np.flatnonzero(table.sum(axis=0)) if ranges else np.empty(0, dtype=int)
     if len(used) < 2:
-        notes.append(f"no rank tests: merged until each holds {setting.rules.min_cell} people of every group (rule min_cell), fewer "
+        notes.append(f"no rank tests: merged until each class has {setting.rules.min_cell} people of every group (rule min_cell), fewer "
                      "than two classes of values are left; join small groups, or use coarser cut points")
         return {}
     table, values = table[:, used], [(ends[ranges[k][0]][0], ends[ranges[k][1] - 1][1]) for k in used]

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import MOST_BINS, Dictionary, Variable
-from ..disclosure import Rules, intervals, may_imply, safe
+from ..disclosure import Rules, intervals, may_imply
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
@@ -257,7 +257,7 @@ def correlation(params: CorrelationParams, setting: Setting) -> Joint:
             notes.append(_held_back(names, place, rules))
         else:
             cuts[place] = cut
-    coarse = [place for place in cuts if rules.min_cell > 1 or rules.min_registries > 1]
+    coarse = [place for place, cut in cuts.items() if tuple(len(one) - 1 for one in cut) != found[place]["people"].shape]
     if coarse:
         # every party has the same whole numbers, so all derive the same cuts
         again = yield [pair(columns=names, a=names[j], b=names[k], cuts_a=cuts[j, k][0], cuts_b=cuts[j, k][1]) for j, k in coarse]
@@ -349,18 +349,20 @@ def _may_rank(dictionary: Dictionary, a: str, b: str, notes: list[str]) -> bool:
     return True
 
 
-def cuts_for(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
+def cuts_for(counts: np.ndarray, rules: Rules, contributors: np.ndarray | None = None) -> tuple[Cuts, Cuts] | None:
     """Where to cut both axes so that every cell is nobody or at least the smallest cell; None if too little is left.
 
-    Greedy: first each axis on its own margin, then the smallest unsafe cell is joined, along the axis with more classes, with
-    the neighbour of fewer people. Where that ends with too little, a few classes of about equal size are tried. Whole numbers only.
+    contributors : registries with people in each cell, if known. Greedy: first each axis on its own margin, then the smallest
+    unsafe cell is joined, along the axis with more classes, with the neighbour of fewer people. Where that ends with too little,
+    a few classes of about equal size are tried. Whole numbers only.
     """
-    return _greedy(counts, rules) or _balanced(counts, rules)
+    there = np.full_like(counts, rules.min_registries) if contributors is None else contributors
+    return _greedy(counts, there, rules) or _balanced(counts, there, rules)
 
 
-def _greedy(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
+def _greedy(counts: np.ndarray, there: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
     cuts: tuple[Cuts, Cuts] = (list(range(counts.shape[0] + 1)), list(range(counts.shape[1] + 1)))
-    if _all_safe(counts, rules):
+    if not _unsafe(counts, there, rules).any():
         return cuts
     floor = max(rules.min_cell, -(-int(counts.sum()) // MOST_CLASSES))
     by_count = msgspec.structs.replace(rules, min_cell=floor, min_registries=1)
@@ -370,10 +372,13 @@ def _greedy(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
         if not found:
             return None
         cuts[axis][:] = [0, *(stop for _, stop in found)]
-    fewest, table = _fewest(counts), _merged(counts, *cuts)
-    while not _all_safe(table, rules):
-        unsafe = np.where((table > 0) & (table < rules.min_cell), table, rules.min_cell)
-        cell = np.unravel_index(int(np.argmin(unsafe)), table.shape)
+    fewest = _fewest(counts)
+    while True:
+        table, registries = merged_table(counts, *cuts), merged_table(there, *cuts, how=np.maximum)
+        unsafe = _unsafe(table, registries, rules)
+        if not unsafe.any():
+            return cuts if all(size >= least for size, least in zip(table.shape, fewest)) else None
+        cell = np.unravel_index(int(np.argmin(np.where(unsafe, table, np.iinfo(np.int64).max))), table.shape)
         room = [table.shape[axis] - fewest[axis] for axis in (0, 1)]
         if max(room) <= 0:
             return None
@@ -382,17 +387,16 @@ def _greedy(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
         sides = [side for side in (line - 1, line + 1) if 0 <= side < len(margin)]
         other = min(sides, key=lambda side: (int(margin[side]), side))
         del cuts[axis][max(line, other)]
-        table = np.add.reduceat(table, [k for k in range(len(margin)) if k != max(line, other)], axis=axis)
-    return cuts if all(size >= least for size, least in zip(table.shape, fewest)) else None
 
 
-def _balanced(counts: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
+def _balanced(counts: np.ndarray, there: np.ndarray, rules: Rules) -> tuple[Cuts, Cuts] | None:
     """A few classes per axis, of about equal numbers of people: the most cells that are all safe."""
     fewest, found = _fewest(counts), []
     for a in range(fewest[0], min(counts.shape[0], MOST_BALANCED) + 1):
         for b in range(fewest[1], min(counts.shape[1], MOST_BALANCED) + 1):
             cuts = _equal_parts(counts.sum(axis=1), a), _equal_parts(counts.sum(axis=0), b)
-            if len(cuts[0]) == a + 1 and len(cuts[1]) == b + 1 and _all_safe(_merged(counts, *cuts), rules):
+            if len(cuts[0]) == a + 1 and len(cuts[1]) == b + 1 and not _unsafe(
+                    merged_table(counts, *cuts), merged_table(there, *cuts, how=np.maximum), rules).any():
                 found.append((a * b, cuts))
     return max(found)[1] if found else None
 
@@ -405,23 +409,30 @@ def _equal_parts(margin: np.ndarray, parts: int) -> Cuts:
 
 
 def _fewest(counts: np.ndarray) -> tuple[int, ...]:
+    """The classes that an axis must keep: three, or all if it never had more (a boolean)."""
     return tuple(min(FEWEST_CLASSES, size) for size in counts.shape)
 
 
-def _merged(counts: np.ndarray, cuts_a: Cuts, cuts_b: Cuts) -> np.ndarray:
-    return np.add.reduceat(np.add.reduceat(counts, cuts_a[:-1], axis=0), cuts_b[:-1], axis=1)
+def merged_table(counts: np.ndarray, cuts_a: Cuts, cuts_b: Cuts, how: np.ufunc = np.add) -> np.ndarray:
+    """A table whose rows and columns are joined at the cuts. how : np.maximum for contributing registries, a safe lower bound."""
+    return how.reduceat(how.reduceat(counts, cuts_a[:-1], axis=0), cuts_b[:-1], axis=1)
 
 
-def _all_safe(counts: np.ndarray, rules: Rules) -> bool:
-    return all(safe(count, rules) for count in np.unique(counts).tolist())
+def _unsafe(counts: np.ndarray, there: np.ndarray, rules: Rules) -> np.ndarray:
+    """Cells with somebody in them, but too few people or registries."""
+    return (counts > 0) & ((counts < rules.min_cell) | (there < rules.min_registries))
 
 
 def _spearman(totals: Sums, names: Sequence[str], place: tuple[int, int], cuts: tuple[Cuts, Cuts], setting: Setting, confidence: float,
               notes: list[str]) -> Spearman | None:
-    table = totals["people"]
-    if not may_imply(table, totals["people" + INDICATORS], setting.rules):
-        notes.append(_held_back(names, place, setting.rules))
-        return None
+    table, there = totals["people"], totals["people" + INDICATORS]
+    if not may_imply(table, there, setting.rules):      # enough people, too few registries: now that these are known, merge on
+        further = cuts_for(table, setting.rules, there)
+        if further is None:
+            notes.append(_held_back(names, place, setting.rules))
+            return None
+        table = merged_table(table, *further)
+        cuts = [cuts[0][k] for k in further[0]], [cuts[1][k] for k in further[1]]
     n, rho = int(table.sum()), rank_correlation(table)
     label = f'Spearman of "{names[place[0]]}" and "{names[place[1]]}"'
     if n < 3 or rho is None:

@@ -17,7 +17,7 @@ from ..disclosure import intervals, merged, show_table
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
 from ..views import Curve, Picture, Table
-from ._common import check_ordered, count_cells, group_of, groups, range_label
+from ._common import check_ordered, count_cells, group_of, groups, quoted, range_label
 
 EVERYBODY = "all"       # the label of the one group of a question without `by`
 
@@ -127,8 +127,8 @@ def histogram(params: HistogramParams, setting: Setting) -> Joint:
     bins = setting.dictionary.bins(params.column)
     notes = []
     if len(kept) < len(names):
-        notes.append(f"{len(names) - len(kept)} groups are suppressed (rule min_cell {setting.rules.min_cell}, with complementary "
-                     "suppression): join small levels in the dictionary")
+        notes.append(f"{quoted(names, sizes < 0)} suppressed (rule min_cell {setting.rules.min_cell}, with complementary suppression): "
+                     "join small levels in the dictionary")
     if not ranges:
         notes.append(f"no bin can be shown: each needs {setting.rules.min_cell} people from {setting.rules.min_registries} "
                      "registries in every group (rules min_cell, min_registries); use coarser cut points, or drop `by`")

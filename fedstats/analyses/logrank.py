@@ -44,7 +44,7 @@ def _finish(sums: Sums, *, dictionary: Dictionary, time: str, event: str, by: st
 def logrank_scores(rows: Rows, time: str, event: str, by: str, rho: int = 0, missing: bool = False) -> Any:
     """Per group: people, events, weighted observed and expected events and the covariance of their difference, each registry
     being a stratum."""
-    return life_table.local(rows, time=time, event=event, by=[by], missing=missing)     # type: ignore[attr-defined]
+    return life_table.local(rows, time=time, event=event, by=[by], missing=missing)
 
 
 # -- the analysis ------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ with 13 events are one person with two. Rates, ratios and the overall row are co
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -21,7 +22,7 @@ from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
 from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, integer_bound, p_normal, withheld, z_of
+from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, integer_bound, p_normal, quoted, withheld, z_of
 from .moments import few_levels, scaled, unit_of
 
 OVERALL = "overall"
@@ -203,7 +204,7 @@ def rates(params: RatesParams, setting: Setting) -> Joint:
     found = [Rate(name, None if n < 0 else int(n)) if quiet else _rate(name, int(n), int(some), int(d), t, factor, level)
              for name, n, quiet, some, d, t in zip(names, sizes, silent, with_events, events, follow_up)]
     shown = [k for k in range(len(names)) if not silent[k]]
-    notes = _notes(setting.rules, sizes, silent)
+    notes = _notes(setting.rules, names, sizes, silent)
     ratios: list[RateRatio] = []
     if params.by:
         if not silent.any():
@@ -237,13 +238,16 @@ def _verdict(totals: Sums, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
     return sizes, silent
 
 
-def _notes(rules: Rules, sizes: np.ndarray, silent: np.ndarray) -> list[str]:
+def _notes(rules: Rules, names: Sequence[str], sizes: np.ndarray, silent: np.ndarray) -> list[str]:
     if not silent.any():
         return []
-    small = int((sizes < 0).sum())
-    return [f"{int(silent.sum())} rates not released: fewer than {rules.min_cell} people without, with or with several events in a "
-            "group (rule min_cell, with complementary suppression)" + (f"; {small} group sizes are suppressed" if small else "")
-            + "; join small groups, or ask for a longer follow-up"]
+    notes = [f"{quoted(names, sizes < 0)} suppressed (rule min_cell {rules.min_cell}, with complementary suppression); join small levels "
+             "in the dictionary"] if (sizes < 0).any() else []
+    if (silent & (sizes >= 0)).any():
+        notes.append(f"rates of {quoted(names, silent & (sizes >= 0))} not released: fewer than {rules.min_cell} people without, with "
+                     "or with several events, there or in what is withheld together (rule min_cell); join small groups, or ask for "
+                     "a longer follow-up")
+    return notes
 
 
 def _unit(variable: Variable) -> tuple[str, float | None]:

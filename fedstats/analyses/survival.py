@@ -61,7 +61,7 @@ def _lines(dictionary: Dictionary, margin: Sequence[str], missing: bool) -> int:
 def _layout(dictionary: Dictionary, *, time: str, event: str, by: Sequence[str] = (), missing: bool = False,
             ends: Sequence[Sequence[int]] | None = None) -> dict[str, Block]:
     bins = len(times_of(dictionary, time))
-    blocks = {}
+    blocks: dict[str, Block] = {}
     for m, margin in enumerate(margins_of(by)):
         lines = _lines(dictionary, margin, missing)
         shape = (lines, bins if ends is None else len(ends[m]))

@@ -20,13 +20,15 @@ from . import ask, consortium, coordinator, data, demo, keys
 from .manners import plain_group, warn
 
 PLUGINS = "fedstats.commands"
+ORDER = ("demo", "ask", "keys", "consortium", "coordinator", "node", "dictionary", "split", "version")
 
 
 class Commands(TyperGroup):
     """The commands of this package and those of others, which are found when somebody looks for them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*super().list_commands(ctx), *(entry.name for entry in _plugins() if entry.name not in self.commands)]
+        names = dict.fromkeys([*super().list_commands(ctx), *(entry.name for entry in _plugins())])
+        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         found = super().get_command(ctx, cmd_name)

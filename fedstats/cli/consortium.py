@@ -14,7 +14,7 @@ from .manners import Json, confirm, machine, note, plain_group, table, warn, wri
 if TYPE_CHECKING:
     from ..wire.roster import Consortium
 
-app = plain_group("The file that says who takes part, under which keys and shared rules.")
+app = plain_group("Who takes part, under which keys and rules.")
 ROLES = ("registry", "analyst", "coordinator")
 File = Annotated[Path, typer.Argument(help="The consortium file (TOML).")]
 

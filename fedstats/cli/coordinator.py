@@ -10,12 +10,12 @@ import typer
 
 from .manners import note, plain_group, warn
 
-app = plain_group("Run the party that carries messages and adds ciphertexts; it never sees a number.")
+app = plain_group("Run the blind adder and mailbox.")
 
 
 @app.callback()
 def group() -> None:
-    """Run the party that carries messages and adds ciphertexts; it never sees a number."""
+    """Run the blind adder and mailbox."""
 
 
 @app.command()

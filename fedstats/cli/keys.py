@@ -12,7 +12,7 @@ from .manners import Json, machine, note, plain_group
 if TYPE_CHECKING:
     from ..crypto.identity import PublicIdentity
 
-app = plain_group("Make and show keys: every party makes its own and passes on the public line only.")
+app = plain_group("Make and show the keys of a party.")
 
 
 @app.command()

@@ -90,6 +90,10 @@ class Federation:
         return _explain.explain([one.question for one in questions], questions[0].where, self.dictionary, self.rules,
                                 len(self.registries))
 
+    def receipt(self, result: Result) -> Any:
+        """What a result of `connect` rests on: the signed query, admissions, verdicts and releases; None in other worlds."""
+        return getattr(self._world, "receipts", {}).get(result.query)
+
     def close(self) -> None:
         """Let go of connections, if there are any."""
         getattr(self._world, "close", lambda: None)()

@@ -132,6 +132,7 @@ class Registry:
         self.problem: FedstatsError | None = None
         self.round = 0
         self.T = b""
+        self.claimed = False        # whether the journal's line of this query is ours: a replay must not touch it
         self.admissions: dict[str, tuple[Admission, bytes]] = {}
         self.verdicts: dict[str, Verdict] = {}
         self.onetime: OneTime | None = None
@@ -189,7 +190,8 @@ class Registry:
         self.query, self.T = query, query_hash(parcel)
         if self.me.name not in query.registries:
             raise MessageError("the query does not name this registry")
-        if not self.journal.claim(self.T, query.id):
+        self.claimed = self.journal.claim(self.T, query.id)
+        if not self.claimed:
             raise Refused("this query has been asked before: a query is used once", hint="ask again under a new id")
         problem = None
         try:
@@ -305,7 +307,7 @@ class Registry:
             return
         if self.state != ROUNDS or self.keys is None:
             raise OutOfOrder("a total arrived out of order")
-        if total.S != self.S or total.round != self.round:
+        if self.roster.role(total.coordinator) != "coordinator" or total.S != self.S or total.round != self.round:
             raise Tampered(NOT_VERIFIED)
         messages.check_payload(parcel)
         self._check_contributions(total)
@@ -417,7 +419,7 @@ class Registry:
     def _end(self, outcome: str) -> None:
         self.state = ENDED
         self._forget()
-        if self.T:
+        if self.claimed:
             self.journal.close(self.T, outcome)
 
     def _forget(self) -> None:

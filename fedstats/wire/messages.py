@@ -8,6 +8,7 @@ whose digest the message carries: ciphertexts are large and must not be copied t
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import math
 import struct
@@ -29,6 +30,7 @@ DEEPEST = 24                        # levels of nesting in plain data
 MOST_REGISTRIES = 256
 HEAD = struct.Struct(">4sI")        # magic, length of the signed message
 MAGIC = b"FS1\n"
+PLAIN = (bytes, datetime.datetime)      # left as they are when a message is looked through; times are then refused
 
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -219,15 +221,14 @@ def open_signed(signed: bytes, who: Callable[[str], PublicIdentity]) -> tuple[An
 
 def encode(message: AnyMessage) -> bytes:
     """The canonical bytes of a message."""
-    _check_plain(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    _check_plain(msgspec.to_builtins(message, builtin_types=PLAIN))
     return msgspec.msgpack.encode(message)
 
 
 def decode(body: bytes) -> AnyMessage:
     """The message of canonical bytes. Raises MessageError for anything that `encode` would not have written."""
-    message = _strict(body, AnyMessage)
-    if not isinstance(message, (Keys, Release)) and len(body) > LONGEST_BODY:
-        raise MessageError("a message is too long")
+    # long messages are sealed boxes: only these are even looked at, as plain data grows many times over when it is decoded
+    message = _strict(body, AnyMessage if len(body) <= LONGEST_BODY else Keys | Release)
     if message.protocol != PROTOCOL or message.seal != SEAL:
         raise MessageError(f"another version of the protocol: this side speaks {PROTOCOL} with {SEAL}", hint="update both sides")
     return message
@@ -237,9 +238,9 @@ def _strict(data: bytes, kind: Any) -> Any:
     try:
         found = msgspec.msgpack.decode(data, type=kind)
         if not isinstance(found, (Keys, Release, Signed)):
-            _check_plain(msgspec.to_builtins(found, builtin_types=(bytes,)))
+            _check_plain(msgspec.to_builtins(found, builtin_types=PLAIN))
         again = msgspec.msgpack.encode(found)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, MemoryError):
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, TypeError, ValueError, OverflowError, MemoryError):
         raise MessageError("this is not a message of this protocol") from None
     if again != bytes(data):
         raise MessageError("a message is not in its canonical form")
@@ -247,7 +248,9 @@ def _strict(data: bytes, kind: Any) -> Any:
 
 
 def _check_plain(value: Any, depth: int = 0) -> None:
-    """No NaN, no infinity, nothing too deep, in any plain data of a message."""
+    """No NaN, no infinity, no times or extension types, nothing too deep, in any plain data of a message."""
+    if isinstance(value, datetime.datetime):
+        raise MessageError("a message holds something else than plain data")
     if depth > DEEPEST:
         raise MessageError("a message is nested too deeply")
     if isinstance(value, float) and not math.isfinite(value):

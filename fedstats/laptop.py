@@ -1,0 +1,303 @@
+"""A whole federation on one machine: real processes that speak HTTP over loopback, for the demonstration, examples and tests.
+
+How this works: `prepare` writes what a consortium needs (tables, dictionary, keys, consortium file, one node.toml per registry)
+into a folder. `Laptop` starts a coordinator and the nodes as processes of their own and ends all of them, whatever happens: on the
+way out, and, because every child watches its standard input, even when this process is killed. A `Wire` sits between one
+node and the coordinator and may look at, change, drop, delay or repeat parcels, as somebody on the line could.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .crypto.identity import Identity
+from .dictionary import Dictionary
+from .disclosure import Rules
+from .errors import FedstatsError, InputError, Unreachable
+from .tables import columns_of, write_csv
+from .wire import messages
+from .wire.roster import Consortium, accept, member_of
+
+HOST = "127.0.0.1"
+COORDINATOR, ANALYST = "coordinator", "analyst"
+START_SECONDS = 40.0            # for a process to be ready; about one on an idle machine
+STOP_SECONDS = 5.0              # for a process to end by itself
+FORWARD_SECONDS = 60.0
+
+Change = Callable[[str, bytes], Sequence[bytes]]        # ("up" | "down", parcel) -> parcels that travel instead
+
+
+# -- files -------------------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def prepare(folder: str | Path, tables: Mapping[str, Any], dictionary: Mapping[str, Any] | Dictionary, *, rules: Rules | None = None,
+            port: int | None = None, round_seconds: float = 60.0, name: str = "laptop", through: Mapping[str, int] | None = None) -> Path:
+    """Write a consortium into a folder; returns the consortium file. Every party has accepted it.
+
+    tables : {registry: table, see `tables.columns_of`}. through : {registry: port of its Wire}.
+    """
+    import tomli_w
+
+    folder, port = Path(folder), port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    book = dictionary if isinstance(dictionary, Dictionary) else Dictionary.from_dict(dictionary)
+    (folder / "dictionary.json").write_text(json.dumps(book.to_dict(), indent=1), encoding="utf-8")
+    members = []
+    for who, role in {**dict.fromkeys(tables, "registry"), ANALYST: "analyst", COORDINATOR: "coordinator"}.items():
+        me = Identity.generate(who)
+        me.save(folder / f"{who}.key")
+        members.append(member_of(me, role, (f"http://{HOST}:{port}",) if role == "coordinator" else ()))    # type: ignore[arg-type]
+    roster = Consortium(name=name, epoch=1, dictionary="dictionary.json", dictionary_sha256=book.digest, rules=rules or Rules(),
+                        members=tuple(members))
+    roster.check()
+    roster.save(folder / "consortium.toml")
+    for who, table in tables.items():
+        (folder / who).mkdir(exist_ok=True)
+        write_csv(folder / who / "patients.csv", columns_of(table))
+        wire = {"coordinator": f"http://{HOST}:{through[who]}"} if through and who in through else {}
+        settings = {"consortium": "../consortium.toml", "key": f"../{who}.key", "data": "patients.csv", "data_cut": "demo",
+                    "round_seconds": round_seconds} | wire
+        (folder / who / "node.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    for who in (*tables, ANALYST, COORDINATOR):
+        accept(roster, folder / f"{who}.key")
+    return folder / "consortium.toml"
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------------
+
+
+class Laptop:
+    """The processes of a prepared folder. `with Laptop(folder) as here:` starts all, waits until they are ready, and ends all.
+
+    log(name) is what a process has said; kill, stop and start are for trying out what happens when one goes.
+    """
+
+    def __init__(self, folder: str | Path, *, round_seconds: float = 60.0, told: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.round_seconds, self.told = Path(folder), round_seconds, told
+        self.roster = Consortium.load(self.folder / "consortium.toml")
+        self.url = self.roster.addresses[0]
+        self.port = int(self.url.rpartition(":")[2])
+        self.registries = self.roster.names("registry")
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def consortium(self) -> Path:
+        return self.folder / "consortium.toml"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / f"{ANALYST}.key"
+
+    def __enter__(self) -> Laptop:
+        try:
+            self.start(COORDINATOR)
+            for name in self.registries:        # all at once: each needs a second of a processor to start
+                self._spawn(name)
+            for name in self.registries:
+                self._wait(name)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def start(self, name: str) -> None:
+        """Start one party and wait until it is ready."""
+        self._spawn(name)
+        self._wait(name)
+
+    def _spawn(self, name: str) -> None:
+        if name == COORDINATOR:
+            words = ["coordinator", "serve", "--consortium", str(self.consortium), "--key", str(self.folder / f"{COORDINATOR}.key"),
+                     "--host", HOST, "--port", str(self.port), "--round-seconds", f"{self.round_seconds:g}"]
+        else:
+            words = ["node", "serve", str(self.folder / name / "node.toml")]
+        with self._log_path(name).open("wb") as log:
+            self.running[name] = subprocess.Popen([sys.executable, "-m", "fedstats.laptop", *words],  # noqa: S603 (our own interpreter)
+                                                  stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=environment())
+
+    def _wait(self, name: str) -> None:
+        until = time.monotonic() + START_SECONDS
+        while not self._ready(name):
+            code = self.running[name].poll()
+            if code is not None or time.monotonic() > until:
+                lines = self.log(name).strip().splitlines()[-3:]
+                raise Unreachable(f"{name} did not start" + (f" (exit code {code})" if code is not None else ""),
+                                  hint="; ".join(lines) or "its log is empty")
+            time.sleep(0.05)
+        self.told(name)
+
+    def _ready(self, name: str) -> bool:
+        if name != COORDINATOR:
+            return "connected to" in self.log(name)
+        with contextlib.suppress(OSError):
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            return opener.open(f"{self.url}/healthz", timeout=2).status == 200
+        return False
+
+    def metrics(self) -> dict[str, int]:
+        """What the coordinator counts: queries, rounds, bytes and so on."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        lines = opener.open(f"{self.url}/metrics", timeout=5).read().decode().splitlines()
+        return {line.split()[0].removeprefix("fedstats_"): int(line.split()[1]) for line in lines if not line.startswith("#")}
+
+    def _log_path(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def log(self, name: str) -> str:
+        return self._log_path(name).read_text(encoding="utf-8", errors="replace") if self._log_path(name).exists() else ""
+
+    def alive(self) -> list[str]:
+        return [name for name, process in self.running.items() if process.poll() is None]
+
+    def kill(self, name: str) -> None:
+        """As when the power goes."""
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def stop(self, name: str) -> int:
+        """As an operator does; returns the exit code."""
+        self.running[name].terminate()
+        return self.running[name].wait(timeout=3 * STOP_SECONDS)
+
+    def close(self) -> None:
+        """End every process: asked first, then killed."""
+        for process in self.running.values():
+            if process.poll() is None:
+                with contextlib.suppress(OSError):
+                    process.send_signal(signal.SIGCONT)
+                process.terminate()
+        until = time.monotonic() + STOP_SECONDS
+        for process in self.running.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.05, until - time.monotonic()))
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            if process.stdin:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child: loopback is never asked of a proxy, one thread of linear algebra per process."""
+    near = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost")))
+    return os.environ | {"NO_PROXY": near, "no_proxy": near, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+# -- the line ----------------------------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A line between one node and the coordinator that may do what lines do; `change` is looked at for every parcel."""
+
+    def __init__(self, target: int, *, port: int | None = None) -> None:
+        self.change: Change = lambda direction, parcel: (parcel,)
+        self.port = port or free_port()
+        wire = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length", 0)))
+                status, content = 204, b""
+                for parcel in wire.change("up", body):
+                    status, content = wire._forward(target, "POST", self.path, parcel, {})
+                self._answer(status, content)
+
+            def do_GET(self) -> None:
+                signature = self.headers.get("authorization")
+                status, content = wire._forward(target, "GET", self.path, None, {"Authorization": signature} if signature else {})
+                if status == 200 and self.path.startswith("/v1/mail"):
+                    boot, mail = msgspec.msgpack.decode(content)
+                    content = msgspec.msgpack.encode((boot, [(n, one) for n, parcel in mail for one in wire.change("down", parcel)]))
+                self._answer(status, content)
+
+            def _answer(self, status: int, content: bytes) -> None:
+                with contextlib.suppress(OSError):      # the node may have gone meanwhile
+                    self.send_response(status)
+                    if status != 204:
+                        self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                """Silence."""
+
+        self._server = ThreadingHTTPServer((HOST, self.port), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
+
+    def _forward(self, target: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        line = http.client.HTTPConnection(HOST, target, timeout=FORWARD_SECONDS)
+        try:
+            line.request(method, path, body=body, headers=dict(headers))
+            answer = line.getresponse()
+            return answer.status, answer.read()
+        except OSError:
+            return 502, b""
+        finally:
+            line.close()
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def kind(parcel: bytes) -> str:
+    """What a parcel is ("query", "admission", "total", ...), for somebody on the line: signatures are not looked at."""
+    try:
+        signed, _ = messages.split(parcel)
+        return msgspec.msgpack.decode(msgspec.msgpack.decode(signed)[0]).get("type", "")
+    except (FedstatsError, msgspec.DecodeError, LookupError, TypeError):
+        return ""
+
+
+def flip(parcel: bytes) -> bytes:
+    """The parcel with one bit changed in the middle of its payload."""
+    signed, payload = messages.split(parcel)
+    if not payload:
+        raise InputError("this parcel carries no payload")
+    place = len(parcel) - len(payload) // 2
+    return parcel[:place] + bytes([parcel[place] ^ 1]) + parcel[place + 1:]
+
+
+def _until_parent_ends() -> None:
+    """End this process when its parent is gone: standard input, a pipe that only the parent holds, closes then."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    from .cli import main
+
+    threading.Thread(target=_until_parent_ends, daemon=True).start()
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Multiple sclerosis: what the tables of a registry mean."""
