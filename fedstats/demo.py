@@ -27,6 +27,7 @@ from .ms import synthetic
 if TYPE_CHECKING:
     from .analysis import Result
     from .client.federation import Cohort, CohortQuestion
+    from .show.words import Sheet
 
 SEED, PATIENTS = 2026, 4000
 # not rounded, so that every digit is compared; a real consortium rounds
@@ -37,16 +38,21 @@ TAPPED = "calgary"              # the registry whose line somebody tampers with
 SAME = 1e-8                     # largest relative difference from pooled that passes
 NOT_COMPARED = frozenset({"query", "released"})     # of a result: what says in which world it was computed
 ASK_SECONDS = 120.0
+YEARS, DAYS_PER_YEAR = (1, 2, 5), 360.0         # at which curves are read off; whole steps of the time grid of 90 days
 
 Results = dict[str, "Result"]
 
 
 @dataclass
 class Outcome:
-    """What the demonstration found. checks : (what was tried, outcome, whether it came out as it should)."""
+    """What the demonstration found. port : the coordinator's.
+
+    checks : (what was tried, outcome, whether it came out as it should).
+    """
 
     report: Path
     results: Path
+    port: int = 0
     checks: list[tuple[str, str, bool]] = field(default_factory=list)
 
     @property
@@ -75,7 +81,7 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
     with contextlib.ExitStack() as ends:
         folder = keep or Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="fedstats-demo-")))
         tables = synthetic.registries(SEED, patients=PATIENTS)
-        port = laptop.free_port()
+        port = outcome.port = laptop.free_port()
         wire = ends.enter_context(Wire(port))
         laptop.prepare(folder, tables, synthetic.DICTIONARY, rules=RULES, port=port, through={TAPPED: wire.port}, name="demo")
         people = sum(len(table["age"]) for table in tables.values())
@@ -94,6 +100,7 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
         tamper(here, wire, outcome, console)
         here.close()
         left = here.alive()
+        untap(folder)
     outcome.checks.append(("end every process that was started", ", ".join(left) or "none is left", not left))
     write_files(outcome, list(tables), results, seen, differences, {
         "date": time.strftime("%Y-%m-%d"), "rounds of the query": counts["rounds"], "bytes carried": counts["bytes_in"],
@@ -117,12 +124,50 @@ def ask(here: Laptop, console: Any) -> tuple[Results, Sequence[tuple[str, str]],
 
 
 def show(results: Results, console: Any) -> None:
-    from .show import console as print_result
+    """The heart of each result; the report has all of it."""
+    from .analysis import Failed
+    from .show import console as print_whole
+    from .show.words import people
 
     for name, result in results.items():
         console.rule(name, align="left")
-        print_result(result, console)
-        console.print()
+        if isinstance(result, Failed):
+            print_whole(result, console)
+            continue
+        for sheet in brief(result):
+            _print(sheet, console)
+        console.print(f"{people(result)}\n".replace("\u202f", " "), style="dim")
+
+
+def brief(result: Result) -> list[Sheet]:
+    """The first table of a result and its tests; of curves, survival at a few times."""
+    from .analyses.kaplan_meier import KaplanMeier
+    from .show.words import sheet, sheets
+    from .views import Table
+
+    if isinstance(result, KaplanMeier):
+        heads = ("group", *(part for year in YEARS for part in (f"{year} y", "low", "high")))
+        read = [[group.at(DAYS_PER_YEAR * year) for year in YEARS] for group in result.groups]
+        rows = tuple((group.group, *(number for one in line for number in (one.survival, one.low, one.high)))
+                     for group, line in zip(result.groups, read))
+        return [sheet(result, Table(heads, rows, title="Not worsened after so many years, with 95% intervals"))]
+    first, *others = sheets(result)
+    return [first, *(one for one in others if one.title.startswith("Test"))]
+
+
+def _print(sheet: Sheet, console: Any) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(sheet.title, style="bold"), title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    for head, numeric in zip(sheet.heads, sheet.numeric):
+        drawn.add_column(Text(head), justify="right" if numeric else "left")
+    for row in sheet.rows:
+        drawn.add_row(*(Text(entry.text.replace("\u202f", " ")) for entry in row))
+    console.print(drawn)
+    if sheet.footnote:
+        console.print(Text(sheet.footnote, style="dim"))
+    console.print()
 
 
 # -- the same from one pooled table -----------------------------------------------------------------------------------------
@@ -195,6 +240,13 @@ def tamper(here: Laptop, wire: Wire, outcome: Outcome, console: Any) -> None:
     outcome.checks.append(("ask again over the undisturbed line", "answered" if again.returncode == 0 else again.stderr.strip(),
                            again.returncode == 0))
     console.print("asked again over the undisturbed line: " + ("answered" if again.returncode == 0 else again.stderr.strip()))
+
+
+def untap(folder: Path) -> None:
+    """The settings without the line that is gone, for those who keep the folder."""
+    settings = folder / TAPPED / "node.toml"
+    lines = settings.read_text(encoding="utf-8").splitlines(keepends=True)
+    settings.write_text("".join(line for line in lines if not line.startswith("coordinator")), encoding="utf-8")
 
 
 def command_line(here: Laptop) -> subprocess.CompletedProcess[str]:

@@ -292,7 +292,8 @@ def flip(parcel: bytes) -> bytes:
 
 def _until_parent_ends() -> None:
     """End this process when its parent is gone: standard input, a pipe that only the parent holds, closes then."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

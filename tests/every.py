@@ -6,8 +6,11 @@
 from fedstats.analyses.correlation import pair, products
 from fedstats.analyses.crosstab import counts
 from fedstats.analyses.histogram import binned
+from fedstats.analyses.logrank import logrank_scores
 from fedstats.analyses.moments import moments
 from fedstats.analyses.rates import person_time
+from fedstats.analyses.survival import life_table
+from fedstats.analyses.table_one import characteristics
 from fedstats.driver import size
 
 EXAMPLES = [
@@ -25,6 +28,13 @@ EXAMPLES = [
     person_time(events="event", time="years", by="sex"),
     person_time(events="relapses", time="days"),
     person_time(events="relapses", time="ecog", by="sex", missing=True),
+    life_table(time="days", event="event"),
+    life_table(time="years", event="event", by=["sex"], missing=True),
+    life_table(time="days", event="event", by=["sex", "ecog"], ends=[[5, 122], [1, 9, 122], [122], [60, 122]]),
+    logrank_scores(time="days", event="event", by="sex"),
+    logrank_scores(time="years", event="event", by="ecog", rho=1, missing=True),
+    characteristics(numbers=["age", "edss", "years", "ecog"], levels=["female", "start"]),
+    characteristics(numbers=["edss"], levels=["ecog", "event"], by="sex", missing=True),
 ]
 
 # A dictionary with every type of variable, and cut points where a time or a number needs them.

@@ -15,6 +15,10 @@ CALLS: dict[str, list[tuple[tuple, dict]]] = {
     "compare": [(("edss",), {"by": "sex"}), (("age",), {"by": "ecog"})],
     "correlation": [((["age", "edss", "female"],), {}), ((["edss", "relapses"],), {"method": "spearman"})],
     "rates": [((), {"events": "event", "time": "years", "by": "sex"}), ((), {"events": "relapses", "time": "days"})],
+    "kaplan_meier": [((), {"time": "days", "event": "event"}), ((), {"time": "years", "event": "event", "by": "sex", "grid": 1.0})],
+    "logrank": [((), {"time": "days", "event": "event", "by": "sex"}),
+                ((), {"time": "days", "event": "event", "by": "sex", "strata": "registry", "rho": 1})],
+    "table_one": [((["age", "edss", "female"],), {"by": "sex"}), ((["ecog", "relapses"],), {"categorical": ["ecog"]})],
 }
 
 

@@ -10,6 +10,7 @@ from scipy import stats
 
 import fedstats
 from fedstats.analyses.table_one import smd_of_shares
+from fedstats.dictionary import level_text
 from fedstats.errors import QuestionError
 
 from . import helpers
@@ -31,7 +32,8 @@ CIS_COLUMNS = [one["name"] for one in CIS["variables"][1:]]
 
 def cis():
     frame = pd.read_csv(helpers.shared("data", "cis_mexico", "conversion_predictors_cis_ms.csv"))
-    return frame.assign(converted=frame["group"] == 1, female=frame["Gender"] == 2)
+    return frame.assign(converted=frame["group"] == 1, female=frame["Gender"] == 2, **{
+        name: frame[name] == 1 for name in ("Periventricular_MRI", "Infratentorial_MRI")})
 
 
 def cis_tables(registries=4):
@@ -56,12 +58,11 @@ def hand_smd(rows, by, column, numeric):
 
 def assert_equals_pandas(result, rows, by, numbers):
     """Every mean, SD, median, count, share, difference and p value."""
-    parts = {name: rows for name in ("all",)} | ({str(int(g)): part for g, part in rows.groupby(by)} if by else {})
-    parts = {{"True": "true", "False": "false"}.get(name, name): part for name, part in parts.items()}
+    parts = {"all": rows} | ({level_text(g): part for g, part in rows.groupby(by)} if by else {})
     for one in result.characteristics:
         column = one.column
         for k, name in enumerate(result.columns):
-            part = parts[name] if name in parts else parts[{"true": "1", "false": "0"}[name]]
+            part = parts[name]
             assert result.sizes[k] == len(part)
             if column in numbers:
                 mean = one.means[k]
@@ -70,7 +71,7 @@ def assert_equals_pandas(result, rows, by, numbers):
                     assert mean.exact
                     assert (mean.q1, mean.median, mean.q3) == pytest.approx(tuple(part[column].quantile([0.25, 0.5, 0.75])), rel=REL)
             for level in one.levels:
-                text = part[column].map(lambda v: str(v).lower() if isinstance(v, (bool, np.bool_)) else str(int(v)))
+                text = part[column].map(level_text)
                 assert level.cells[k].count == (text == level.level).sum()
                 assert level.cells[k].share == pytest.approx((text == level.level).mean(), rel=REL)
         if by:

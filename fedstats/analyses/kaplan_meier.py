@@ -208,12 +208,13 @@ def kaplan_meier(params: KaplanMeierParams, setting: Setting) -> Joint:
             continue
         curves.append(_curve(label, one, tau, params))
         if one.remaining:
-            notes.append(f'curve of "{label}" ends at {value_text(variable, one.times[-1])}: later numbers are small (rule min_cell)')
+            notes.append(f'curve of "{label}" ends at {value_text(variable, one.times[-1])}: later numbers are small '
+                         f"(rule min_cell {setting.rules.min_cell})")
             if tau is not None and tau > one.times[-1]:
                 notes.append(f'restricted mean of "{label}" not released: its curve ends before tau = {tau:g}; use a smaller tau')
     if setting.rules.min_cell > 1 or setting.rules.min_registries > 1:
         notes.append(f"intervals of the grid are merged until each holds nobody or at least {setting.rules.min_cell} events and nobody "
-                     f"or at least {setting.rules.min_cell} censored (rule min_cell); censored count as at risk to the end of theirs")
+                     f"or at least {setting.rules.min_cell} censored (rule min_cell {setting.rules.min_cell}); censored count as at risk to the end of theirs")
     notes.append("times are rounded up to the end of their interval: times read off the curve, such as the median, can be late by "
                  "up to one step")
     return KaplanMeier(size=setting.size, time=params.time, event=params.event, by=params.by, unit=variable.unit, groups=tuple(curves),

@@ -182,14 +182,17 @@ def _from_tables(tables: Any, m: int, g: int, rho: int) -> tuple[np.ndarray, np.
     """People, observed, expected, covariance, which groups are shown, and where the last shown interval ends."""
     margin = 1 if m == 1 else 3
     cut = tables.cuts[margin]
-    shown = cut.shown.reshape(g, -1)
-    people, o, e, v = np.zeros(g, dtype=np.int64), np.zeros(g), np.zeros(g), np.zeros((g, g))
-    if not cut.common:
-        return people, o, e, v, np.zeros(g, dtype=bool), 0
+    ends, shown = cut.common, cut.shown
+    if not ends:            # nothing in common to all groups: those that share the same intervals, if any do
+        shared = {own: cut.own.count(own) for own in cut.own if own}
+        ends = max(shared, key=lambda own: (shared[own], own), default=())
+        shown = np.array([own == ends and bool(own) for own in cut.own])
+    shown = shown.reshape(g, -1)
     some = shown.any(axis=1)
+    people, o, e, v = np.zeros(g, dtype=np.int64), np.zeros(g), np.zeros(g), np.zeros((g, g))
     for stratum in np.flatnonzero(shown.any(axis=0)):
         lines = np.flatnonzero(some) * shown.shape[1] + stratum
-        events, censored = (_spans(counts[margin][lines], cut.common) for counts in (tables.events, tables.censored))
+        events, censored = (_spans(counts[margin][lines], ends) for counts in (tables.events, tables.censored))
         remain = tables.people[margin][lines] - (events + censored).sum(axis=1)
         # those who remain after the last shown interval are at risk throughout
         observed, expected, variance = scores(np.column_stack([events, np.zeros_like(remain)]), np.column_stack([censored, remain]), rho)
@@ -197,7 +200,7 @@ def _from_tables(tables: Any, m: int, g: int, rho: int) -> tuple[np.ndarray, np.
         o[some] += observed
         e[some] += expected
         v[np.ix_(some, some)] += variance
-    return people, o, e, v, some, cut.common[-1]
+    return people, o, e, v, some, ends[-1] if ends else 0
 
 
 def _spans(counts: np.ndarray, ends: Sequence[int]) -> np.ndarray:

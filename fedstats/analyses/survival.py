@@ -315,16 +315,26 @@ def _cut_groups(lines: Sequence[Line], shown: np.ndarray, base: Ends, bins: int,
 
 def _cut_cells(lines: Sequence[Line], totals: Sums, shape: tuple[int, ...], above: Sequence[Cut], bins: int, rules: Rules,
                first: Cut | None) -> Cut:
-    """Groups by strata: only strata in which every shown group may be shown; what is left of each group counts as one line."""
+    """Groups by strata: only strata in which every shown group may be shown; what is left of each group counts as one line.
+
+    The smallest strata are left out as long as they allow no interval at all.
+    """
     table = show_table(totals["people3"].reshape(shape), totals["people3" + INDICATORS].reshape(shape), rules)
     groups_shown = above[1].shown
     strata = (table.cells[groups_shown] != Shown.HIDDEN).all(axis=0) & above[2].shown
-    shown = (groups_shown[:, None] & strata[None, :]).ravel()
-    rest = [[lines[g * shape[1] + s] for s in range(shape[1]) if not shown[g * shape[1] + s]] for g in range(shape[0])]
-    rows = [line for line, one in zip(lines, shown) if one] + [pool(some) for some in rest if some]
     base = tuple(sorted(set(above[1].common) & set(above[2].common)))
-    common = tuple(_merge(rows, _within(base, [first.common]) if first else base, 0, bins, rules, tail=True)) if shown.any() else ()
-    return Cut(shown, common, tuple(common if one else () for one in shown))
+    base = _within(base, [first.common]) if first else base
+    sizes = totals["people2"].tolist()
+    while True:
+        shown = (groups_shown[:, None] & strata[None, :]).ravel()
+        if not shown.any():
+            return Cut(shown, (), ((),) * len(lines))
+        rest = [[lines[g * shape[1] + s] for s in range(shape[1]) if not shown[g * shape[1] + s]] for g in range(shape[0])]
+        rows = [line for line, one in zip(lines, shown) if one] + [pool(some) for some in rest if some]
+        common = tuple(_merge(rows, base, 0, bins, rules, tail=True))
+        if common:
+            return Cut(shown, common, tuple(common if one else () for one in shown))
+        strata[min(np.flatnonzero(strata), key=lambda s: (sizes[s], s))] = False
 
 
 def coarser(ends: Ends, times: np.ndarray, step: float | None) -> Ends:

@@ -57,7 +57,7 @@ def _layout(dictionary: Dictionary, *, numbers: Sequence[str], levels: Sequence[
 def characteristics(rows: Rows, numbers: Sequence[str], levels: Sequence[str], by: str | None = None, missing: bool = False) -> dict:
     """Per group: people, sums and squares of numbers and people per bin of them, people per level; complete cases over all."""
     cases = rows.complete([*numbers, *levels, *([by] if by and not missing else [])])
-    sums = dict(moments.local(cases, columns=numbers, by=by, missing=missing)) 
+    sums = dict(moments.local(cases, columns=numbers, by=by, missing=missing))
     group = group_of(cases, by, missing) if by else np.zeros(cases.n, dtype=np.int64)
     g = len(sums["n"])
     for k, name in enumerate(numbers):

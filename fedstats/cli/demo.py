@@ -32,10 +32,12 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for report.html and resu
     outcome = story(out, keep, shown)
     shown.print()
     for what, found, good in outcome.checks:
-        shown.print(f"{'ok ' if good else 'NOT'}  {what}: {found}")
+        shown.print(f"{'ok ' if good else 'NOT'}  {what}: {found}", soft_wrap=True)
     shown.print(f"\nreport:   {outcome.report}\nnumbers:  {outcome.results}")
     if keep is not None:
-        shown.print(f"files:    {keep} (tables, keys, consortium.toml, a node.toml and a log for each registry)")
+        shown.print(f"files:    {keep} (tables, keys, consortium.toml, a node.toml and a log for each registry); to start them by hand:\n"
+                    f"  fedstats coordinator serve --consortium {keep}/consortium.toml --key {keep}/coordinator.key --port {outcome.port}\n"
+                    f"  fedstats node serve {keep}/aarhus/node.toml       and so on, one terminal each", soft_wrap=True)
     shown.print("\nRead the report first: every table with its notes, and who saw what. Then, with your own table:\n"
                 "  fedstats dictionary draft patients.csv --out dict.json\n"
                 "  fedstats split patients.csv --into 3 --out parts\n"

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..analysis import Question
+from ..analysis import ANALYSES, Joint, Question, Setting, Size
 from ..dictionary import Dictionary
-from ..disclosure import Rules
+from ..disclosure import NO_RULES, Rules
 from ..driver import check_questions
 from ..driver import size as size_ask
+from ..errors import FedstatsError
+from ..rows import Rows, filter_columns
+from ..statistic import Ask, answer
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The words of `explain`. rounds, values, up_bytes : known before asking; values and bytes are per registry."""
+    """The words of `explain`. rounds (round 0 included), values, up_bytes : known before asking, per registry; a question whose
+    rounds depend on what the first ones show may need one more."""
 
     questions: tuple[str, ...]
     cohort: str
@@ -37,36 +41,40 @@ class Explanation:
 
 
 def explain(questions: Sequence[Question], where: Any, dictionary: Dictionary, rules: Rules, registries: int) -> Explanation:
-    """See `Federation.explain`. The rounds after the first are counted by driving the joint halves with empty totals."""
-    from ..analysis import ANALYSES, Setting, Size
-    from ..disclosure import NO_RULES
-    from ..rows import Rows, filter_columns
-    from ..statistic import answer
+    """See `Federation.explain`. The rounds after the first are found by driving the joint halves with empty totals."""
     from .worlds import frame_bytes
 
     params = check_questions(questions, dictionary)
-    nobody = Rows(dictionary, 0, {})
     sets = [list(one.columns()) for one in params]
     steps = [[size_ask(sets=sets)]]
-    setting = Setting(dictionary, NO_RULES, registries, Size(0))
     for k, question in enumerate(questions):
-        joint = ANALYSES[question.analysis].joint(params[k], setting)
-        asks, depth = next(joint), 1
-        while True:
+        # rules may need a round more (who contributes to merged cells), or end early on nobody: the longer way is told
+        ways: list[list[list[Ask]]] = [_driven(ANALYSES[question.analysis].joint(params[k], Setting(dictionary, one, registries, Size(0))), dictionary)
+                for one in (NO_RULES, rules)]
+        longest = max(ways, key=lambda way: len(way))
+        for depth, asks in enumerate(longest, start=1):
             if len(steps) <= depth:
                 steps.append([])
             steps[depth] += asks
-            depth += 1
-            try:
-                asks = joint.send([answer(ask, nobody) for ask in asks])
-            except Exception:
-                break
     values = sum(block.size for asks in steps for ask in asks for block in ask.layout(dictionary).values())
     return Explanation(
-        tuple(str(question) for question in questions), str(where) if where else "all patients", len(steps), values,
+        tuple(str(question) for question in questions), str(where) if where != {"all": []} else "all patients", len(steps), values,
         sum(frame_bytes(asks, dictionary, registries) for asks in steps),
         tuple(dict.fromkeys([*filter_columns(where), *(name for one in params for name in one.columns())])),
         (("each registry", "its own rows; totals over all registries, in memory only; the result"),
          ("the coordinator", "sizes and times of messages, the number of rounds, the form of the question; never a number"),
          ("you", "the released result only")),
         rules.sentence())
+
+
+def _driven(joint: Joint, dictionary: Dictionary) -> list[list[Ask]]:
+    """The asks of a joint half, round by round, as far as it goes when nobody is in any total."""
+    nobody = Rows(dictionary, 0, {})
+    rounds: list[list[Ask]] = []
+    try:
+        asks = next(joint)
+        while True:
+            rounds.append(asks)
+            asks = joint.send([answer(ask, nobody) for ask in asks])
+    except (StopIteration, FedstatsError, ArithmeticError, ValueError, IndexError):
+        return rounds       # empty totals end most analyses early
