@@ -208,7 +208,7 @@ def read_result(source: dict[str, Any]) -> Result:
     kinds: dict[str, type[Result]] = {"failed": Failed} | {member.result.kind: member.result for member in ANALYSES.values()}
     content = dict(source)
     kind = content.pop("kind", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise QuestionError(f'there is no result of kind "{kind}" in this version')
     try:
         return msgspec.convert(content, kinds[kind], strict=True)

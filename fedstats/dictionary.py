@@ -31,6 +31,8 @@ EPOCH = datetime.date(1970, 1, 1)
 RESERVED = "registry"               # may appear as a stratum of a model only, see ARCHITECTURE
 MOST_GROUPS = 64                    # levels of one grouping variable
 MOST_BINS = 20_000                  # bins of one variable: a day grid over 50 years fits
+MOST_STEPS = 2**53                  # whole steps of one variable: a double counts no further
+LARGEST = 1e300                     # no value, bound or cut point is beyond it: differences and squares stay finite
 ON_STEP = 1e-6                      # of a step: how far a value may lie from a whole step (decimal fractions are not exact)
 TRUE, FALSE = ("true", "1", "yes", "y", "t", "1.0"), ("false", "0", "no", "n", "f", "0.0")
 
@@ -104,7 +106,7 @@ class Variable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         """A bound, a cut point or a filter value as the number it stands for."""
         if self.type == "date":
             return float((read_date(value, self.name) - EPOCH).days)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
             raise QuestionError(f'variable "{self.name}" is of type {self.type}: a number is wanted here',
                                 hint="write the value as a number, without quotes")
         return float(value)
@@ -201,6 +203,8 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise InputError(f"dictionary {path} is not UTF-8 text") from None
         except ValueError as error:
             raise InputError(f"dictionary {path} is not {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}") from None
+        except RecursionError:
+            raise InputError(f"dictionary {path} is nested too deeply") from None
         if not isinstance(source, dict):
             raise InputError(f"dictionary {path} must be an object with name and variables")
         try:
@@ -322,6 +326,9 @@ def check(dictionary: Dictionary) -> None:
             raise wrong(f"a {variable.type} has no range, step or cut points")
         if variable.type == "number" and variable.levels:
             raise wrong("a number has no levels", 'use type "integer" or "category", or give a step')
+        for level in variable.levels or () if variable.type == "integer" else ():
+            if isinstance(level, (bool, str)) or not abs(level) <= MOST_STEPS or level != int(level):
+                raise wrong("a level of an integer is not a whole number", 'use type "category" for levels that are words')
         try:
             _check_numbers(variable, wrong)
         except QuestionError as error:
@@ -338,10 +345,12 @@ def _check_numbers(variable: Variable, wrong: Any) -> None:
         if variable.type != "number" and variable.step != 1:
             raise wrong(f"a variable of type {variable.type} has step 1", 'use type "number" for other steps')
         whole = (high - low) / variable.step
+        if whole > MOST_STEPS:
+            raise wrong(f"the range has more than {MOST_STEPS} steps", "give a narrower range or a larger step")
         if abs(whole - round(whole)) > ON_STEP:
             raise wrong(f"the range is not a whole number of steps of {variable.step:g}")
     if isinstance(variable.cut_points, Every):
-        if not variable.cut_points.step > 0:
+        if not 0 < variable.cut_points.step <= LARGEST:
             raise wrong("the step of the cut points must be above 0")
         if (variable.number(variable.cut_points.stop) - variable.number(variable.cut_points.start)) / variable.cut_points.step > MOST_BINS:
             raise wrong(f"more than {MOST_BINS} cut points")

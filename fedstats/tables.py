@@ -39,8 +39,7 @@ def columns_of(table: Any) -> Columns:
     else:
         raise InputError(f"a table was expected, not {type(table).__name__}",
                          hint="give a data frame, an Arrow table, a dict of columns, or the path of a .csv or .parquet file")
-    lengths = {len(column) for column in found.values()}
-    if len(lengths) > 1 or any(column.ndim != 1 for column in found.values()):
+    if any(column.ndim != 1 for column in found.values()) or len({len(column) for column in found.values()}) > 1:
         raise InputError("the columns of a table must have one length")
     return found
 

@@ -11,6 +11,7 @@ import hashlib
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 from fedstats.errors import FedstatsError, InputError
 
@@ -38,40 +39,46 @@ class Journal:
     def claim(self, T: bytes, query_id: bytes) -> bool:
         """Note a query as used; False if its bytes or its id have been seen before."""
         with self._lock:
-            return self._db.execute("INSERT OR IGNORE INTO queries (T, id) VALUES (?, ?)", (T, query_id)).rowcount == 1
+            return self._run("INSERT OR IGNORE INTO queries (T, id) VALUES (?, ?)", (T, query_id)).rowcount == 1
 
     def post(self, T: bytes, key: str, parcel: bytes) -> None:
         """Keep the bytes of one posting. Raises FedstatsError if other bytes stand under this key already."""
         digest = hashlib.sha256(parcel).digest()
         with self._lock:
-            if self._db.execute("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?)", (T, key, digest, parcel)).rowcount == 1:
+            if self._run("INSERT OR IGNORE INTO outbox VALUES (?, ?, ?, ?)", (T, key, digest, parcel)).rowcount == 1:
                 return
-            (before,) = self._db.execute("SELECT digest FROM outbox WHERE T = ? AND key = ?", (T, key)).fetchone()
+            (before,) = self._run("SELECT digest FROM outbox WHERE T = ? AND key = ?", (T, key)).fetchone()
         if before != digest:
             raise FedstatsError(f"a second posting for {key} of one query was stopped")
 
     def posted(self, T: bytes, key: str) -> bytes | None:
         """The bytes of a posting, for sending them again; None once the query has ended."""
-        row = self._db.execute("SELECT parcel FROM outbox WHERE T = ? AND key = ?", (T, key)).fetchone()
+        row = self._run("SELECT parcel FROM outbox WHERE T = ? AND key = ?", (T, key)).fetchone()
         return row[0] if row else None
 
     def close(self, T: bytes, outcome: str) -> None:
         """Note how a query ended; its postings keep their digests and lose their bytes."""
         with self._lock:
-            self._db.execute("UPDATE queries SET state = ? WHERE T = ?", (outcome, T))
-            self._db.execute("UPDATE outbox SET parcel = NULL WHERE T = ?", (T,))
+            self._run("UPDATE queries SET state = ? WHERE T = ?", (outcome, T))
+            self._run("UPDATE outbox SET parcel = NULL WHERE T = ?", (T,))
 
     def open_queries(self) -> list[bytes]:
         """Queries that had not ended when the node stopped."""
-        return [row[0] for row in self._db.execute("SELECT T FROM queries WHERE state = 'open'")]
+        return [row[0] for row in self._run("SELECT T FROM queries WHERE state = 'open'")]
 
     def remember(self, name: str, value: str) -> None:
         with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+            self._run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def recall(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        row = self._run("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    def _run(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise InputError(f"the journal cannot be read or written: {error}", hint="is the disk full, or the file read-only?") from None
 
     def shut(self) -> None:
         self._db.close()

@@ -84,10 +84,11 @@ def one_of_each(stage, T):
 @pytest.mark.parametrize("state", [QUERY, ADMITTED, KEYING, ROUNDS, JUDGING, RELEASED, ENDED])
 def test_a_message_out_of_order_ends_the_query_and_burns_its_keys(monkeypatch, state):
     """Every kind of message in every state, at a real registry: what is not expected ends the query, or changes nothing after it."""
-    seen = []
+    seen, stage, beta = [], None, None
     for k in range(8):
         with monkeypatch.context() as watch:
-            stage, beta = stopped(watch, state)
+            if beta is None or state not in (RELEASED, ENDED):      # nothing changes these two: one conversation will do
+                stage, beta = stopped(watch, state)
             parcel = one_of_each(stage, beta.T or stage.analyst.T)[k]
             if state == QUERY and isinstance(parcel.message, Query):
                 continue
@@ -97,8 +98,7 @@ def test_a_message_out_of_order_ends_the_query_and_burns_its_keys(monkeypatch, s
         assert beta.state == (RELEASED if state == RELEASED else ENDED)
         assert beta.keys is None and beta.onetime is None
         assert all(isinstance(one.message, Abort) for one in sent) and len(sent) <= 1
-        if state not in (RELEASED,):
-            assert isinstance(beta.problem, FedstatsError)
+        assert state == RELEASED or isinstance(beta.problem, FedstatsError)
     assert len(seen) == (7 if state == QUERY else 8)
 
 

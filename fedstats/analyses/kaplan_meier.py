@@ -212,9 +212,10 @@ def kaplan_meier(params: KaplanMeierParams, setting: Setting) -> Joint:
                          f"(rule min_cell {setting.rules.min_cell})")
             if tau is not None and tau > one.times[-1]:
                 notes.append(f'restricted mean of "{label}" not released: its curve ends before tau = {tau:g}; use a smaller tau')
-    if setting.rules.min_cell > 1 or setting.rules.min_registries > 1:
-        notes.append(f"intervals of the grid are merged until each holds nobody or at least {setting.rules.min_cell} events and nobody "
-                     f"or at least {setting.rules.min_cell} censored (rule min_cell {setting.rules.min_cell}); censored count as at risk to the end of theirs")
+    k = setting.rules.min_cell
+    if k > 1 or setting.rules.min_registries > 1:
+        notes.append(f"intervals of the grid are merged until each holds nobody or at least {k} events and nobody or at least {k} censored "
+                     f"(rule min_cell {k}); censored count as at risk to the end of theirs")
     notes.append("times are rounded up to the end of their interval: times read off the curve, such as the median, can be late by "
                  "up to one step")
     return KaplanMeier(size=setting.size, time=params.time, event=params.event, by=params.by, unit=variable.unit, groups=tuple(curves),

@@ -75,7 +75,7 @@ def add(file: File,
         raise InputError("a coordinator needs an --address" if not address else "only a coordinator has an --address",
                          hint="such as --address https://hub.example.org:8443")
     roster = Consortium.load(file)
-    if key is not None or not public.startswith("fedstats-"):
+    if key is not None or Path(public).is_file():
         identity = read_public(key or Path(public))
     else:
         identity = PublicIdentity.from_text(public)

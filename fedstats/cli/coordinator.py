@@ -41,6 +41,8 @@ def serve(consortium: Annotated[Path, typer.Option(help="The consortium file.")]
 
     roster, me = Consortium.load(consortium), Identity.load(key)
     check_pin(roster, key, consortium)
+    if me.name not in roster.names("coordinator"):
+        raise InputError(f"the key {key} belongs to {me.name}, who is not a coordinator of {roster.name}")
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key belong together")
     for file in (tls_cert, tls_key):

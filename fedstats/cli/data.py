@@ -109,13 +109,17 @@ def _line(variable: Variable) -> tuple[str, ...]:
         span = f"{value_text(variable, variable.low)} to {value_text(variable, variable.high)}"
     points = variable.cut_points
     if isinstance(points, Every):
-        cuts = f"every {points.step:g} from {points.start} to {points.stop}"
+        cuts = f"every {points.step:g} from {_number(points.start)} to {_number(points.stop)}"
     elif points is not None:
-        cuts = ", ".join(str(one) for one in points)
+        cuts = ", ".join(map(_number, points))
     else:
         cuts = "none" if variable.unit_step is None else "" if variable.labels is not None else "every step"
     step = "" if variable.unit_step is None or variable.labels is not None else f"{variable.unit_step:g}"
     return variable.name, variable.type, variable.unit, span, step, cuts, variable.description
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 def _one_line_each(source: dict[str, Any]) -> str:

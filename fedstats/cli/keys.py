@@ -48,12 +48,13 @@ def show(file: Annotated[Path, typer.Argument(help="A key file, or a file with a
 def read_public(file: Path) -> PublicIdentity:
     """The public identity in a key file or a file with a public line. Raises InputError."""
     from ..crypto.identity import PUBLIC_TEXT, Identity, PublicIdentity
+    from ..errors import InputError
 
     try:
         with file.open("rb") as stream:
             text = stream.read(4096).decode("ascii", "replace")
-    except OSError:
-        text = ""
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}", hint="make a key with: fedstats keys new NAME") from None
     return PublicIdentity.from_text(text) if text.startswith(PUBLIC_TEXT) else Identity.load(file).public
 
 

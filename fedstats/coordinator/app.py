@@ -14,6 +14,7 @@ import base64
 import binascii
 import contextlib
 import secrets
+import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -48,6 +49,13 @@ class Application:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.mail: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.bad: dict[str, list[float]] = defaultdict(list)
+        self.stopping = False
+
+    def stop(self) -> None:
+        """Answer all long-polls at once: a server that stops waits for them."""
+        self.stopping = True
+        for box in list(self.mail):
+            self._wake(box)
 
     def _wake(self, box: str) -> None:
         if self.loop is not None:
@@ -76,7 +84,7 @@ class Application:
             event.clear()
             found = self.room.mail(box, after)
             left = until - time.monotonic()
-            if found or left <= 0:
+            if found or left <= 0 or self.stopping:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), left)
@@ -161,16 +169,31 @@ class Application:
 
 def create(me: Identity, roster: Consortium, *, round_seconds: float = ROUND_SECONDS) -> Starlette:
     """The coordinator's ASGI application. Raises Refused if the identity is not a coordinator of the roster."""
+    return _application(me, roster, round_seconds).build()
+
+
+def _application(me: Identity, roster: Consortium, round_seconds: float) -> Application:
     if roster.role(me.name) != "coordinator":
         raise Refused(f"{me.name} is not a coordinator of {roster.name}")
-    return Application(me, roster, round_seconds=round_seconds).build()
+    return Application(me, roster, round_seconds=round_seconds)
 
 
 def serve(me: Identity, roster: Consortium, *, host: str, port: int, round_seconds: float = ROUND_SECONDS,
           tls: tuple[str, str] | None = None) -> None:
-    """Run until interrupted. tls : paths of certificate and key; without them a reverse proxy is expected to add TLS."""
+    """Run until SIGINT or SIGTERM. tls : paths of certificate and key; without them a reverse proxy is expected to add TLS."""
     import uvicorn
 
+    application = _application(me, roster, round_seconds)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            application.stop()
+            super().handle_exit(sig, frame)
+
     certificate, key = tls or (None, None)
-    uvicorn.run(create(me, roster, round_seconds=round_seconds), host=host, port=port, log_level="warning", access_log=False,
-                ssl_certfile=certificate, ssl_keyfile=key, server_header=False, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(application.build(), host=host, port=port, log_level="warning", access_log=False, ssl_certfile=certificate,
+                            ssl_keyfile=key, server_header=False, timeout_graceful_shutdown=2)
+    # the server raises the signal again when it has stopped; here that is an end like any other
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run()

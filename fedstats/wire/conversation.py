@@ -176,7 +176,8 @@ class Registry:
         self._outgoing = [] if self.state in (RELEASED, ENDED) else self._outgoing
         if self.state in (RELEASED, ENDED):
             return []
-        problem = as_problem(error, self.me.name)
+        # a rule that all registries apply alike is nobody's own no: whoever is told puts the name of all before it
+        problem = as_problem(error, "" if isinstance(error, Refused) else self.me.name)
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
         # one line only: what was waiting to be posted belongs to a query that is over

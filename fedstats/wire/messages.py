@@ -20,7 +20,7 @@ import msgspec
 from ..analysis import Question
 from ..crypto.identity import Identity, PublicIdentity
 from ..disclosure import Rules
-from ..errors import MessageError, Problem, Tampered
+from ..errors import InputError, MessageError, Problem, Tampered
 
 PROTOCOL = "fedstats/1"
 SEAL = "bfv-4096-101-40/1"          # the parameter set of the seal: see crypto/he
@@ -240,7 +240,7 @@ def _strict(data: bytes, kind: Any) -> Any:
         if not isinstance(found, (Keys, Release, Signed)):
             _check_plain(msgspec.to_builtins(found, builtin_types=PLAIN))
         again = msgspec.msgpack.encode(found)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, TypeError, ValueError, OverflowError, MemoryError):
+    except (msgspec.DecodeError, msgspec.ValidationError, InputError, RecursionError, TypeError, ValueError, OverflowError, MemoryError):
         raise MessageError("this is not a message of this protocol") from None
     if again != bytes(data):
         raise MessageError("a message is not in its canonical form")

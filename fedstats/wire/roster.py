@@ -57,6 +57,8 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise InputError(f"consortium file {path} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"consortium file {path} is not TOML: {error}") from None
+        except RecursionError:
+            raise InputError(f"consortium file {path} is nested too deeply") from None
         except msgspec.ValidationError as error:
             raise InputError(f"consortium file {path}: {error}", hint="see schemas/consortium.json") from None
         try:
@@ -176,7 +178,7 @@ def check_pin(consortium: Consortium, key: str | Path, file: str | Path) -> None
     hint = f"compare its fingerprint with the others, then: fedstats consortium accept {file} --key {key}"
     try:
         pinned = pin_path(key).read_text(encoding="utf-8").split(" ")[0]
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise InputError(f"the consortium file {file} has not been accepted yet", hint=hint) from None
     if pinned != consortium.digest.hex():
         raise InputError(f"the consortium file {file} is not the one that was accepted: it has changed", hint=hint)
