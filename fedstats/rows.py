@@ -187,8 +187,9 @@ def _read_levels(variable: Variable, raw: np.ndarray) -> tuple[np.ndarray, dict[
     codes, unknown = np.empty(len(distinct), dtype=np.int64), np.zeros(len(distinct), dtype=bool)
     for k, text in enumerate(distinct):
         key = text.lower() if variable.type == "boolean" else text
-        codes[k] = places.get(key, -1)
-        if text in blank:
+        # a column of whole numbers with gaps is written "1.0", "2.0" by many programs
+        codes[k] = places.get(key, places.get(key.removesuffix(".0"), -1))
+        if text in blank or text.removesuffix(".0") in blank:
             codes[k] = -1
         elif codes[k] < 0:
             unknown[k] = text.lower() not in EMPTY

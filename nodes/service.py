@@ -17,7 +17,7 @@ from fedstats.crypto.identity import Identity
 from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
 from fedstats.transport.http import Link
 from fedstats.wire import messages
-from fedstats.wire.conversation import ADMITTED, ENDED, RELEASED, Registry, query_hash
+from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, RELEASED, Registry, query_hash
 from fedstats.wire.messages import Abort, Parcel, Query
 from fedstats.wire.roster import Consortium, check_pin
 
@@ -29,6 +29,7 @@ log = logging.getLogger("fedstats.node")
 
 POLL_SECONDS = 25.0             # long-poll: below the idle limits of common proxies
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)     # waits between attempts to reach the coordinator
+GRACE_SECONDS = 2.0             # the coordinator, who knows who is missing, speaks first
 MOST_OPEN = 64
 
 
@@ -118,8 +119,9 @@ class Node:
             if restarted:
                 return
         for number, raw in mail:
-            self.cursor = number
-            self._take(raw)
+            if number > self.cursor:        # a line may repeat what it carries
+                self.cursor = number
+                self._take(raw)
         self._deadlines()
 
     def _take(self, raw: bytes) -> None:
@@ -190,13 +192,15 @@ class Node:
                     log.warning("the abort could not be posted either")
 
     def _deadlines(self) -> None:
-        now = time.monotonic()
         for one in list(self.open.values()):
             # an admission may wait for days for another registry's human; everything later moves within the round's time
-            limit = one.registry.query.expires - time.time() if one.registry.state == ADMITTED else now
-            late = limit < 0 if one.registry.state == ADMITTED else now - one.moved > self.round_seconds
-            if late:
-                self._post_all(one.registry.fail(Unreachable("waited in vain for the others", hint="ask again")))
+            state = one.registry.state
+            over = time.time() - one.registry.query.expires if state == ADMITTED else time.monotonic() - one.moved - self.round_seconds
+            if over > GRACE_SECONDS:
+                heard = {ADMITTED: one.registry.admissions, JUDGING: one.registry.verdicts}.get(state)
+                names = [name for name in one.registry.query.registries if name not in heard] if heard is not None else []
+                self._post_all(one.registry.fail(Unreachable(f"waited in vain for {', '.join(names) or 'the total of the others'}",
+                                                             hint="see that these nodes run, then ask again")))
         self._sweep()
 
     def _sweep(self) -> None:

@@ -163,11 +163,19 @@ class KaplanMeier(Result, frozen=True, kw_only=True):
         shown = [g for g in self.groups if g.times]
         end = max((g.times[-1] for g in shown), default=0.0)
         step = _nice(end / TICKS) if end else 1.0
-        ticks = tuple(step * k for k in range(int(end / step + 1e-9) + 1))
+        ends = sorted({t for g in shown for t in g.times})
+        # merged intervals are few and long: people at risk are known at their ends only
+        ticks = (0.0, *(t for t in ends if t)) if len(ends) <= TICKS else tuple(step * k for k in range(int(end / step + 1e-9) + 1))
         return Picture("steps", f"Kaplan-Meier with {self.confidence:.0%} band", x=f"{self.time} ({self.unit})" if self.unit else self.time,
                        y="survival", curves=tuple(Curve(g.group, (0.0, *g.times), (1.0, *g.survival), (1.0, *g.low), (1.0, *g.high))
                                                   for g in shown),
-                       below_at=ticks, below=tuple((g.group, tuple(g.at(t).at_risk for t in ticks)) for g in shown), y_range=(0.0, 1.0))
+                       below_at=ticks, below=tuple((g.group, tuple(_still_at_risk(g, t) for t in ticks)) for g in shown), y_range=(0.0, 1.0))
+
+
+def _still_at_risk(group: GroupCurve, time: float) -> int | None:
+    """People still at risk after the last shown time that is not later than this one."""
+    left = int(np.searchsorted(np.array(group.times) * (1 - 1e-12), time, side="right"))
+    return group.n if left == 0 else group.at_risk[left] if left < len(group.times) else group.remaining
 
 
 def _nice(value: float) -> float:

@@ -102,7 +102,7 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
     if explain:
         machine(explanation.to_dict()) if json else print(explanation)
         return
-    names = unique([one.name or str(question.question) for one, question in zip(sheet.questions, questions)])
+    names = unique([one.label for one in sheet.questions])
     content = {"title": sheet.title or f"fedstats: {names[0] if len(names) == 1 else f'{len(names)} questions'}",
                "results": list(zip(names, results)), "purpose": purpose or sheet.purpose or "not stated",
                "cohort": filters.words(cohort.where), "registries": list(fed.registries), "seen": explanation.who_sees_what,
@@ -198,6 +198,12 @@ class Asked:
     analysis: str
     columns: tuple[str, ...] = ()
     arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name, or the question in words."""
+        words = [" ".join((self.analysis, *self.columns)), *(f"{name} {value}" for name, value in self.arguments.items())]
+        return self.name or ", ".join(words)
 
     def question(self, cohort: Cohort) -> CohortQuestion:
         """Raises QuestionError that names what the analysis takes."""

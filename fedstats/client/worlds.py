@@ -16,6 +16,9 @@ from ..rows import LoadReport, Rows, keep
 from ..statistic import Ask
 
 
+GRACE_SECONDS = 2.0
+
+
 class Pooled:
     """One process, no seal; the same exact integers as under the seal, so the digits are the same."""
 
@@ -108,13 +111,16 @@ class Connected:
         analyst = Analyst(self.me, self.roster, random=os.urandom)
         first = analyst.start(questions, where, self.registries, purpose=purpose, now=time.time(), lifetime=self.timeout)
         self.link.post(bytes(first))
-        cursor, boot, until = 0, None, time.monotonic() + self.timeout
+        # a little longer than the query lives: the coordinator, who knows who is missing, speaks first
+        cursor, boot, until = 0, None, time.monotonic() + self.timeout + GRACE_SECONDS
         while analyst.state == ASKED:
             here, mail = self.link.mail(cursor, 0.5 if self.progress else 10.0, analyst.T)
             if boot not in (None, here):
                 raise Unreachable("the coordinator was restarted in the middle of the query", hint="ask again")
             boot = here
             for number, raw in mail:
+                if number <= cursor:        # a line may repeat what it carries
+                    continue
                 cursor = number
                 try:
                     parcel = messages.read(raw, self.roster.public)

@@ -43,6 +43,7 @@ class Session:
     answered: dict[str, bytes] = field(default_factory=dict)    # of the phase or round: signed messages by registry
     adding: Any = None
     chunks: tuple[int, ...] = ()
+    taken: set[bytes] = field(default_factory=set)              # digests of the messages that have been taken
 
     def missing(self) -> list[str]:
         return [name for name in self.query.registries if name not in self.answered]
@@ -147,6 +148,13 @@ class Mailroom:
         sender = parcel.sender
         if sender not in session.query.registries and not (isinstance(message, Abort) and sender == session.query.analyst):
             raise Refused(f"{sender} is not part of this query")
+        mark = messages.digest_of(parcel.signed)
+        if mark in session.taken:
+            return              # a retry of the same bytes: the answer to the first was lost on its way
+        self._take(session, message, sender, parcel, clock)
+        session.taken.add(mark)
+
+    def _take(self, session: Session, message: Any, sender: str, parcel: Parcel, clock: float) -> None:
         match message:
             case Admission():
                 self._once(session, "admission", sender, parcel)

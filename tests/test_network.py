@@ -1,0 +1,291 @@
+"""Faults over the real network: processes on loopback that are killed, stopped, late, or talk twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+import fedstats
+from fedstats import laptop
+from fedstats.errors import Aborted, Tampered, Unreachable
+from fedstats.ms import synthetic
+
+pytestmark = pytest.mark.network
+
+ROUND_SECONDS = 3.0
+SOON = 12.0         # seconds: a dead party must be told within the round's time and a little
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Three registries, a coordinator, and a line to the first registry that tests may disturb."""
+    folder = tmp_path_factory.mktemp("laptop")
+    port = laptop.free_port()
+    os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
+    with laptop.Wire(port) as wire:
+        tables = synthetic.registries(3, sites=3, patients=600)
+        first = next(iter(tables))
+        laptop.prepare(folder, tables, synthetic.DICTIONARY, port=port, round_seconds=ROUND_SECONDS, through={first: wire.port})
+        with laptop.Laptop(folder, round_seconds=ROUND_SECONDS) as here:
+            yield SimpleNamespace(here=here, wire=wire, first=first, other=here.registries[1])
+
+
+@pytest.fixture
+def line(lab):
+    """The line to the first registry, undisturbed again after the test; every party runs again."""
+    yield lab.wire
+    lab.wire.change = lambda direction, parcel: (parcel,)
+    for name in (laptop.COORDINATOR, *lab.here.registries):
+        if name not in lab.here.alive():
+            lab.here.start(name)
+
+
+def ask(lab, timeout=30.0):
+    with fedstats.connect(lab.here.consortium, key=lab.here.key, timeout=timeout) as fed:
+        return fed.cohort().summary(["age"])
+
+
+def held(kind, direction):
+    """A change of the line that holds the first parcel of a kind: (change, it has arrived, let it go)."""
+    arrived, go = threading.Event(), threading.Event()
+
+    def change(way, parcel):
+        if way == direction and laptop.kind(parcel) == kind and not arrived.is_set():
+            arrived.set()
+            go.wait(30)
+        return (parcel,)
+
+    return change, arrived, go
+
+
+def while_held(lab, kind, direction, do):
+    """Ask, do something while a parcel is held on the line, and return how the asking ended and after how many seconds."""
+    lab.wire.change, arrived, go = held(kind, direction)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, lab)
+        try:
+            assert arrived.wait(20), "the parcel never came"
+            begun = time.monotonic()
+            do()
+            error = asking.exception(timeout=SOON)
+            return error, time.monotonic() - begun
+        finally:
+            go.set()
+
+
+def test_an_undisturbed_line_gives_the_pooled_answer(lab, line):
+    """The processes answer with the digits of one pooled table."""
+    tables = {name: lab.here.folder / name / "patients.csv" for name in lab.here.registries}
+    pooled = fedstats.pooled(tables, dictionary=lab.here.folder / "dictionary.json", rules=fedstats.Rules())
+
+    assert ask(lab)["age"] == pooled.cohort().summary(["age"])["age"]
+
+
+def test_an_idle_node_wakes_at_once(lab, line, capsys):
+    """A question reaches a node that waits for mail without a poll's delay; the time is printed."""
+    came = []
+
+    def change(way, parcel):
+        if way == "down" and laptop.kind(parcel) == "query":
+            came.append(time.monotonic())
+        return (parcel,)
+
+    line.change = change
+    time.sleep(1.0)         # everybody is in a long-poll
+    begun = time.monotonic()
+    ask(lab)
+    with capsys.disabled():
+        print(f"\n  idle long-poll: a question arrives after {1000 * (came[0] - begun):.0f} ms, "
+              f"the answer after {time.monotonic() - begun:.2f} s")
+
+    assert came[0] - begun < 2.0
+
+
+def test_a_node_killed_in_mid_query_and_restarted_is_named(lab, line):
+    """Power goes at one registry: the analyst is told who and what, nothing hangs, and asking again works."""
+    def crash():
+        lab.here.kill(lab.first)
+        lab.here.start(lab.first)
+
+    error, seconds = while_held(lab, "total", "down", crash)
+
+    assert isinstance(error, Aborted)
+    assert str(error) == f"{lab.first}: the node was restarted in the middle of the query"
+    assert error.hint == "ask again" and error.exit_code == 4
+    assert seconds < SOON
+    assert ask(lab).n > 0
+
+
+def test_a_node_that_stays_away_is_named_at_the_deadline(lab, line):
+    """A registry that dies in a round is missed by name after the round's time."""
+    error, seconds = while_held(lab, "total", "down", lambda: lab.here.kill(lab.first))
+
+    assert isinstance(error, Unreachable)
+    assert f"no answer from {lab.first} in round 1" in str(error)
+    assert seconds < SOON
+
+
+def test_a_node_that_is_down_is_named(lab, line):
+    """A registry that does not run is missed by name, and its mail waits for it without harm."""
+    assert lab.here.stop(lab.other) == 0
+    with pytest.raises(Unreachable, match=f"no answer from {lab.other} in the admission") as caught:
+        ask(lab, timeout=2)
+
+    assert caught.value.hint == "see that these nodes run, then ask again"
+    lab.here.start(lab.other)
+    assert ask(lab).n > 0
+
+
+def test_a_frozen_node_is_named_and_comes_back(lab, line):
+    """A registry whose machine sleeps is missed; when it wakes it takes part again."""
+    process = lab.here.running[lab.other]
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(Unreachable, match=f"no answer from {lab.other} in the admission"):
+        ask(lab, timeout=2)
+    process.send_signal(signal.SIGCONT)
+
+    assert ask(lab).n > 0
+
+
+def test_a_coordinator_killed_in_mid_query_costs_time_only(lab, line):
+    """The analyst gets an error, the nodes come back by themselves, asking again works."""
+    seen = {name: lab.here.log(name).count("connected to") for name in lab.here.registries}
+
+    def crash():
+        lab.here.kill(laptop.COORDINATOR)
+        lab.here.start(laptop.COORDINATOR)
+
+    error, seconds = while_held(lab, "total", "down", crash)
+
+    assert isinstance(error, Unreachable) and error.exit_code == 4
+    assert seconds < SOON
+    until = time.monotonic() + SOON
+    while not all(lab.here.log(name).count("connected to") > seen[name] for name in seen) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert ask(lab).n > 0
+
+
+def test_a_line_that_says_everything_twice_does_no_harm(lab, line):
+    """The same bytes again, in both directions, change nothing: a retry is not a second answer."""
+    line.change = lambda way, parcel: (parcel, parcel)
+
+    assert ask(lab).n > 0
+
+
+def test_a_slow_line_is_waited_for(lab, line):
+    """Messages may be late within the round's time."""
+    def change(way, parcel):
+        time.sleep(0.2)
+        return (parcel,)
+
+    line.change = change
+
+    assert ask(lab).n > 0
+
+
+def test_a_contribution_after_the_deadline_is_too_late(lab, line):
+    """The query is over by then; the late numbers go nowhere, and the next question is answered."""
+    error, _ = while_held(lab, "contribution", "up", lambda: None)
+
+    assert isinstance(error, Unreachable)
+    assert f"no answer from {lab.first} in round 0" in str(error)
+    assert ask(lab).n > 0
+
+
+def test_an_old_message_replayed_is_not_taken(lab, line):
+    """Everything one registry has said, sent once more after the end, starts nothing."""
+    said = []
+
+    def change(way, parcel):
+        if way == "up":
+            said.append(parcel)
+        return (parcel,)
+
+    line.change = change
+    ask(lab)
+    before = lab.here.metrics()
+    with fedstats.connect(lab.here.consortium, key=lab.here.key) as fed:
+        for parcel in said:
+            with pytest.raises(Unreachable, match="not in flight"):
+                fed._world.link.post(parcel)
+    after = lab.here.metrics()
+
+    assert len(said) >= 4 and after["rounds"] == before["rounds"] and after["open_queries"] == 0
+
+
+def test_a_flipped_bit_is_caught(lab, line):
+    """One bit of one total on its way to one registry: nobody gets an answer."""
+    flipped = []
+
+    def change(way, parcel):
+        if way == "down" and laptop.kind(parcel) == "total" and not flipped:
+            flipped.append(True)
+            return (laptop.flip(parcel),)
+        return (parcel,)
+
+    line.change = change
+    with pytest.raises(Tampered) as caught:
+        ask(lab)
+
+    assert flipped and str(caught.value) == f"{lab.first}: answer could not be verified" and caught.value.exit_code == 5
+
+
+def test_a_dropped_message_ends_at_the_deadline(lab, line):
+    """A line that swallows an answer looks like a registry that does not answer."""
+    line.change = lambda way, parcel: () if way == "up" and laptop.kind(parcel) == "verdict" else (parcel,)
+    with pytest.raises(Unreachable, match=f"no answer from {lab.first} in the verdict"):
+        ask(lab)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_party_ends_at_once_and_cleanly(lab, line, number):
+    """An operator's stop does not wait for the long-poll; exit code 0 and no traceback in the log."""
+    for name in (lab.other, laptop.COORDINATOR):
+        process = lab.here.running[name]
+        begun = time.monotonic()
+        process.send_signal(number)
+
+        assert process.wait(timeout=10) == 0
+        assert time.monotonic() - begun < 4.0
+        assert "Traceback" not in lab.here.log(name)
+
+
+def test_logs_carry_no_numbers_of_anybody(lab, line):
+    """What a node logs: query ids, phases, codes."""
+    ask(lab)
+    text = lab.here.log(lab.first)
+
+    assert "released, round 2" in text
+    assert "age" not in text and "httpx" not in text.lower()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
+def test_children_end_when_their_parent_is_killed(tmp_path):
+    """Even SIGKILL leaves no process behind."""
+    tables = synthetic.registries(3, sites=3, patients=360)
+    laptop.prepare(tmp_path, tables, synthetic.DICTIONARY)
+    code = ("import sys, time; from fedstats.laptop import Laptop\n"
+            "with Laptop(sys.argv[1]) as here:\n print(' '.join(str(p.pid) for p in here.running.values()), flush=True)\n time.sleep(60)")
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    children = [int(word) for word in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 10
+    while any(running(pid) for pid in children) and time.monotonic() < until:
+        time.sleep(0.1)
+
+    assert len(children) == 4 and not any(running(pid) for pid in children)
+
+
+def running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
