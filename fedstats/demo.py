@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import laptop
+from . import laptop, tap
 from .disclosure import Rules
-from .laptop import Laptop, Wire
+from .laptop import Laptop
 from .ms import synthetic
+from .tap import Wire
 
 if TYPE_CHECKING:
     from .analysis import Result
@@ -220,9 +221,9 @@ def tamper(here: Laptop, wire: Wire, outcome: Outcome, console: Any) -> None:
     flipped: list[int] = []
 
     def change(direction: str, parcel: bytes) -> Sequence[bytes]:
-        if direction == "down" and laptop.kind(parcel) == "total" and not flipped:
+        if direction == "down" and tap.kind(parcel) == "total" and not flipped:
             flipped.append(len(parcel))
-            return (laptop.flip(parcel),)
+            return (tap.flip(parcel),)
         return (parcel,)
 
     console.rule("Somebody changes one bit on the line", align="left")
@@ -251,9 +252,10 @@ def untap(folder: Path) -> None:
 
 def command_line(here: Laptop) -> subprocess.CompletedProcess[str]:
     """One question as an analyst would type it."""
-    words = ["ask", "crosstab", "sex", "course", "--consortium", str(here.consortium), "--key", str(here.key), "--timeout", f"{ASK_SECONDS:g}"]
-    return subprocess.run([sys.executable, "-m", "fedstats.cli", *words], capture_output=True, text=True, env=laptop.environment(),  # noqa: S603
-                          stdin=subprocess.DEVNULL, timeout=2 * ASK_SECONDS, check=False)
+    words = [sys.executable, "-m", "fedstats.cli", "ask", "crosstab", "sex", "course", "--consortium", str(here.consortium),
+             "--key", str(here.key), "--timeout", f"{ASK_SECONDS:g}"]
+    return subprocess.run(words, capture_output=True, text=True, env=laptop.environment(), stdin=subprocess.DEVNULL,  # noqa: S603
+                          timeout=2 * ASK_SECONDS, check=False)
 
 
 # -- files --------------------------------------------------------------------------------------------------------------------

@@ -83,12 +83,17 @@ def strictest(many: Sequence[Rules]) -> Rules:
 def gate(n: int, registries: int, rules: Rules, what: str = "the cohort") -> None:
     """Whether totals about n patients from so many contributing registries may be opened. Raises Refused, without the count."""
     if n < max(rules.min_cohort, rules.min_cell):
-        rule = "min_cohort" if rules.min_cohort >= rules.min_cell else "min_cell"
-        raise Refused(f"{what} has fewer than {max(rules.min_cohort, rules.min_cell)} patients with all columns known (rule {rule})",
-                      hint="widen the filter, or leave out columns that are often missing")
+        rule, least = max(("min_cell", rules.min_cell), ("min_cohort", rules.min_cohort), key=lambda one: one[1])
+        raise Refused(f"{what} has fewer than {least} patients with all columns known (rule {rule})",
+                      hint="widen the filter, or leave out columns that are often missing; " + _line(rule, least))
     if registries < rules.min_registries:
         raise Refused(f"fewer than {rules.min_registries} registries have patients in {what} (rule min_registries)",
-                      hint="widen the filter, or ask more registries")
+                      hint="widen the filter, or ask more registries; " + _line("min_registries", rules.min_registries))
+
+
+def _line(rule: str, value: int) -> str:
+    """Where a rule stands, for whoever may change it."""
+    return f"the rule is the line {rule} = {value} under [rules] of the consortium file, or a registry's stricter one under [minima]"
 
 
 def may_count(count: int, rules: Rules, contributors: int | None = None) -> bool:

@@ -28,8 +28,8 @@ SMALL = 10                  # whole numbers up to here are scores or counts: the
 GROUPS = 20                 # about so many cut points
 STEPS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001)        # smallest units that are tried, largest first
 CODES_FOR_MISSING = (-9, -99, -999, 99, 999, 9999, 99999)
-IDENTIFIER = re.compile(r"(^|[_. ])(id|ids|uuid|mrn|nr|number|name|surname|firstname|ssn|email|phone|address|zip|postcode)$|^(patient|subject)",
-                        re.IGNORECASE)
+IDENTIFIER = re.compile(r"(^|[_. ])(id|ids|uuid|mrn|nr|number|name|surname|firstname|ssn|email|phone|address|zip|postcode)$"
+                        r"|^(patient|subject)", re.IGNORECASE)
 SITE = re.compile(r"(^|[_. ])(site|centre|center|hospital|clinic|inst|institution|registry|country|region)s?($|[_. ])", re.IGNORECASE)
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
@@ -118,8 +118,9 @@ def _is_number(text: str) -> bool:
 
 def _whole(name: str, distinct: Counter[str]) -> tuple[dict[str, Any], list[str]]:
     values, missing, remarks = _without_codes(distinct)
-    if len(values) <= FEW_CODES and 0 < values[0] and values[-1] < LARGEST_CODE:
-        return {"type": "category", "levels": [int(one) for one in values]} | missing, [*remarks, "levels look like codes: say what they mean"]
+    if len(values) <= FEW_CODES and values[0] > 0 and values[-1] < LARGEST_CODE:
+        remarks.append("levels look like codes: say what they mean")
+        return {"type": "category", "levels": [int(one) for one in values]} | missing, remarks
     rows = sum(distinct.values())
     if len(values) == rows and rows > MOST_LEVELS and values[-1] - values[0] < 2 * rows:
         raise _Skip("every row has another whole number: it looks like an identifier")
@@ -181,7 +182,7 @@ def _outwards(low: float, high: float, step: float) -> tuple[float, float]:
     width = high - low
     size = max(_round_number(width / 4), step)
     below, above = math.floor(low / size) * size, math.ceil(high / size) * size
-    if 0 <= low and below < width:
+    if low >= 0 and below < width:
         below = min(below, 0.0)
     if step:
         below, above = round(below / step) * step, round(above / step) * step

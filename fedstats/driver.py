@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 import msgspec
+import numpy as np
 
 from . import __version__
 from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, kind_of, read_result, together
@@ -25,13 +26,16 @@ ONE_REGISTRY = "Each patient is assumed to be in one registry only."
 
 def _size_layout(dictionary: Dictionary, *, sets: Sequence[Sequence[str]]) -> dict[str, Block]:
     return {"cohort": Block(counts=True), "complete": Block((len(sets),), counts=True),
-            "present": Block((sum(len(columns) for columns in sets),), counts=True)}
+            "present": Block((sum(len(columns) for columns in sets),), counts=True),
+            "apart": Block((len(sets), len(sets)), counts=True)}
 
 
 @statistic("size/1", layout=_size_layout)
 def size(rows: Rows, sets: Sequence[Sequence[str]]) -> dict:
-    """Patients of the cohort; per set of columns those who have all of them; per column those who have it."""
-    return {"cohort": rows.n, "complete": [rows.complete(columns).n for columns in sets],
+    """Patients of the cohort; per set of columns those who have all of them; per column those who have it; per pair of sets
+    those who have all of one but not of the other."""
+    has = [np.logical_and.reduce([rows.present(name) for name in columns], axis=0) & np.ones(rows.n, dtype=bool) for columns in sets]
+    return {"cohort": rows.n, "complete": [int(one.sum()) for one in has], "apart": [[int((a ^ b).sum()) for b in has] for a in has],
             "present": [int(rows.present(name).sum()) for columns in sets for name in columns]}
 
 
@@ -62,6 +66,7 @@ def query(questions: Sequence[Question], dictionary: Dictionary, rules: Rules, r
     sizes = _sizes(first, sets, rules)
 
     def joint(k: int) -> Generator[list[Ask], Totals, Result]:
+        _check_apart(k, sets, first["apart"], rules, questions)
         gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=str(questions[k]))
         setting = Setting(dictionary, rules, registries, sizes[k])
         result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
@@ -77,13 +82,36 @@ def _sizes(first: Sums, sets: Sequence[Sequence[str]], rules: Rules) -> list[Siz
     """The size of each question. Counts of missing values are shown only if, over the whole query, each is safe: one column
     without gaps would otherwise give the cohort's size, and with it the small number missing in another."""
     cohort, complete, present = int(first["cohort"]), first["complete"].tolist(), first["present"].tolist()
-    shown = all(safe(cohort - count, rules) for count in (*complete, *present))
+    known = {frozenset([name]): count for name, count in zip((name for columns in sets for name in columns), present)}
+    shown = _gaps_are_safe(cohort, known | dict(zip(map(frozenset, sets), complete)), rules)
     found, place = [], 0
     for n, columns in zip(complete, sets):
         missing = {name: cohort - known if shown else None for name, known in zip(columns, present[place:])}
         found.append(Size(n, cohort - n if shown else None, cohort if shown else None, missing))
         place += len(columns)
     return found
+
+
+def _gaps_are_safe(cohort: int, known: dict[frozenset[str], int], rules: Rules) -> bool:
+    """Whether the numbers of missing values single out nobody: neither those who lack something, nor those who lack one thing
+    and have another, nor those who lack both. known : patients who have all columns of a set.
+    """
+    for here, n in known.items():
+        for there, m in known.items():
+            both = known.get(here | there)
+            if both is not None and not all(safe(count, rules) for count in (cohort - n, n - both, m - both, cohort - n - m + both)):
+                return False
+    return True
+
+
+def _check_apart(k: int, sets: Sequence[Sequence[str]], apart: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
+    """Two questions of one query with a column in common must not be about sets of patients that differ by a few: their sums
+    would give those few by subtraction. Raises Refused for the later one. (Between queries: the ledger's business.)"""
+    for j in range(k):
+        if set(sets[j]) & set(sets[k]) and not safe(int(apart[j, k]), rules):
+            raise Refused(f"{questions[k]} and {questions[j]} are about complete cases that differ by fewer than {rules.min_cell} "
+                          "patients (rule min_cell): those would follow by subtraction",
+                          hint="ask both about the same columns, or leave out the column with few missing values")
 
 
 def finish(result: Result, rules: Rules, registries: int) -> Result:

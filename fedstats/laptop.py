@@ -2,14 +2,12 @@
 
 How this works: `prepare` writes what a consortium needs (tables, dictionary, keys, consortium file, one node.toml per registry)
 into a folder. `Laptop` starts a coordinator and the nodes as processes of their own and ends all of them, whatever happens: on the
-way out, and, because every child watches its standard input, even when this process is killed. A `Wire` sits between one
-node and the coordinator and may look at, change, drop, delay or repeat parcels, as somebody on the line could.
+way out, and, because every child watches its standard input, even when this process is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -19,28 +17,22 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from .crypto.identity import Identity
 from .dictionary import Dictionary
 from .disclosure import Rules
-from .errors import FedstatsError, InputError, Unreachable
+from .errors import Unreachable
 from .tables import columns_of, write_csv
-from .wire import messages
 from .wire.roster import Consortium, accept, member_of
 
 HOST = "127.0.0.1"
 COORDINATOR, ANALYST = "coordinator", "analyst"
 START_SECONDS = 40.0            # for a process to be ready; about one on an idle machine
 STOP_SECONDS = 5.0              # for a process to end by itself
-FORWARD_SECONDS = 60.0
 
-Change = Callable[[str, bytes], Sequence[bytes]]        # ("up" | "down", parcel) -> parcels that travel instead
 
 
 # -- files -------------------------------------------------------------------------------------------------------------------
@@ -207,87 +199,6 @@ def environment() -> dict[str, str]:
     """The environment of a child: loopback is never asked of a proxy, one thread of linear algebra per process."""
     near = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost")))
     return os.environ | {"NO_PROXY": near, "no_proxy": near, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-# -- the line ----------------------------------------------------------------------------------------------------------------
-
-
-class Wire:
-    """A line between one node and the coordinator that may do what lines do; `change` is looked at for every parcel."""
-
-    def __init__(self, target: int, *, port: int | None = None) -> None:
-        self.change: Change = lambda direction, parcel: (parcel,)
-        self.port = port or free_port()
-        wire = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                status, content = 204, b""
-                for parcel in wire.change("up", body):
-                    status, content = wire._forward(target, "POST", self.path, parcel, {})
-                self._answer(status, content)
-
-            def do_GET(self) -> None:
-                signature = self.headers.get("authorization")
-                status, content = wire._forward(target, "GET", self.path, None, {"Authorization": signature} if signature else {})
-                if status == 200 and self.path.startswith("/v1/mail"):
-                    boot, mail = msgspec.msgpack.decode(content)
-                    content = msgspec.msgpack.encode((boot, [(n, one) for n, parcel in mail for one in wire.change("down", parcel)]))
-                self._answer(status, content)
-
-            def _answer(self, status: int, content: bytes) -> None:
-                with contextlib.suppress(OSError):      # the node may have gone meanwhile
-                    self.send_response(status)
-                    if status != 204:
-                        self.send_header("Content-Length", str(len(content)))
-                    self.end_headers()
-                    self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                """Silence."""
-
-        self._server = ThreadingHTTPServer((HOST, self.port), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True).start()
-
-    def _forward(self, target: int, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        line = http.client.HTTPConnection(HOST, target, timeout=FORWARD_SECONDS)
-        try:
-            line.request(method, path, body=body, headers=dict(headers))
-            answer = line.getresponse()
-            return answer.status, answer.read()
-        except OSError:
-            return 502, b""
-        finally:
-            line.close()
-
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def kind(parcel: bytes) -> str:
-    """What a parcel is ("query", "admission", "total", ...), for somebody on the line: signatures are not looked at."""
-    try:
-        signed, _ = messages.split(parcel)
-        return msgspec.msgpack.decode(msgspec.msgpack.decode(signed)[0]).get("type", "")
-    except (FedstatsError, msgspec.DecodeError, LookupError, TypeError):
-        return ""
-
-
-def flip(parcel: bytes) -> bytes:
-    """The parcel with one bit changed in the middle of its payload."""
-    signed, payload = messages.split(parcel)
-    if not payload:
-        raise InputError("this parcel carries no payload")
-    place = len(parcel) - len(payload) // 2
-    return parcel[:place] + bytes([parcel[place] ^ 1]) + parcel[place + 1:]
 
 
 def _until_parent_ends() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import __version__
+from . import __version__, analyses  # noqa: F401  (registers the analyses: results are read back by kind)
 from .analysis import Failed, Result, read_result
 from .errors import InputError
 from .show import RESEARCH, fragment, pictures

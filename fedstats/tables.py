@@ -5,6 +5,7 @@ The only file that imports pyarrow. CSV cells are read as text: what they mean i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -66,15 +67,19 @@ def read(path: str | Path) -> Columns:
         if len(set(names)) != len(names):
             raise InputError(f"{path}: a column name is used twice")
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter), convert_options=as_text)
+        # one thread: only then does Arrow know in which line it stumbled
+        table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter), convert_options=as_text,
+                                     read_options=pyarrow.csv.ReadOptions(use_threads=False))
         return columns_of(table)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     except pa.ArrowInvalid as error:
         # Arrow quotes the row it stumbled over: keep the place, drop the cells
-        place = str(error).split(":")[0:2]
-        raise InputError(f"{path} cannot be read: {':'.join(place).strip()[:120]}",
-                         hint="every line needs as many cells as the first") from None
+        found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
+        if found:
+            raise InputError(f"{path}, line {found[1]}: {found[3]} cells where the first line has {found[2]}",
+                             hint="every line needs as many cells as the first") from None
+        raise InputError(f"{path} cannot be read: {str(error).split(':')[0].strip()[:120]}", hint="is it a table?") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or 'not a table'}") from None
 

@@ -33,6 +33,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder for node.toml and t
     Example:  fedstats node init lyon --consortium ms.toml --key lyon.key --data patients.csv --data-cut 2026-06-30
     """
     import tomli_w
+
     from fedstats.errors import FedstatsError
     from fedstats.wire.roster import Consortium, check_pin
 

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from fedstats import analyses  # noqa: F401  (registers the analyses)
@@ -105,7 +105,7 @@ class Node:
         """Read one batch of mail and do what it asks for."""
         self.waiting = True
         try:
-            boot, mail = self.link.mail(self.cursor, wait)
+            boot, mail = self.link.mail(self.cursor, wait, boot=self.boot)
         finally:
             self.waiting = False
         if boot != self.boot:
@@ -197,8 +197,8 @@ class Node:
             state = one.registry.state
             over = time.time() - one.registry.query.expires if state == ADMITTED else time.monotonic() - one.moved - self.round_seconds
             if over > GRACE_SECONDS:
-                heard = {ADMITTED: one.registry.admissions, JUDGING: one.registry.verdicts}.get(state)
-                names = [name for name in one.registry.query.registries if name not in heard] if heard is not None else []
+                heard: dict[str, Container[str]] = {ADMITTED: one.registry.admissions, JUDGING: one.registry.verdicts}
+                names = [name for name in one.registry.query.registries if name not in heard.get(state, one.registry.query.registries)]
                 self._post_all(one.registry.fail(Unreachable(f"waited in vain for {', '.join(names) or 'the total of the others'}",
                                                              hint="see that these nodes run, then ask again")))
         self._sweep()

@@ -31,7 +31,8 @@ NOW = 1_767_225_600.0
 
 
 def query(**fields):
-    return Query(**{"id": b"0123456789abcdef", "analyst": "ann", "questions": (Question("summary/1", {"names": ["age"], "confidence": 0.95}),),
+    return Query(**{"id": b"0123456789abcdef", "analyst": "ann",
+                    "questions": (Question("summary/1", {"names": ["age"], "confidence": 0.95}),),
                     "where": {"all": [["age", ">=", 18], {"not": ["sex", "==", "F"]}]}, "purpose": "a study", "registries": REGISTRIES,
                     "roster": ROSTER.digest, "created": NOW, "expires": NOW + 600, "onetime": H} | fields)
 

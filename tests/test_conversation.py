@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from fedstats import rounds
-from fedstats.analysis import Result, Size
 from fedstats.analyses.summary import ColumnSummary, Summary
+from fedstats.analysis import Result, Size
 from fedstats.errors import FedstatsError, OutOfOrder, Problem, Refused, Tampered, Unreachable
 from fedstats.rows import normal_filter
 from fedstats.transport.memory import ANALYST, COORDINATOR, MemoryNetwork
@@ -35,7 +35,8 @@ def test_only_what_the_table_names_may_happen(state, event):
 
 def test_every_state_can_be_reached_and_left():
     """From the query every state is reachable, and every state leads to an end."""
-    for table, start, ends in ((NEXT, QUERY, {RELEASED, ENDED}), (analyst_side.NEXT, analyst_side.ASKED, {analyst_side.DONE, analyst_side.ENDED})):
+    for table, start, ends in ((NEXT, QUERY, {RELEASED, ENDED}),
+                               (analyst_side.NEXT, analyst_side.ASKED, {analyst_side.DONE, analyst_side.ENDED})):
         reached = {start}
         for _ in table:
             reached |= {there for here in reached for there in table[here].values()}
@@ -69,7 +70,8 @@ def one_of_each(stage, T):
     H, problem = b"h" * 32, Problem("aborted", "gamma", "left")
     found = [
         stage.analyst.query,
-        Admission(T=T, registry="gamma", accept=True, problem=None, nonce=b"n" * 16, onetime=b"k" * 32, data_cut="x", minima=stage.network.rules,
+        Admission(T=T, registry="gamma", accept=True, problem=None, nonce=b"n" * 16, onetime=b"k" * 32, data_cut="x",
+                  minima=stage.network.rules,
                   software="0"),
         Keys(T=T, S=H, sender="gamma", recipient="beta", sealed=b"box"),
         Contribution(T=T, S=H, registry="gamma", round=0, H=H, asks=H, chunks=(1,), digest=H),
@@ -126,7 +128,7 @@ def test_what_is_posted_is_written_down_first(monkeypatch):
 
 def test_nothing_is_sealed_twice_under_one_round(monkeypatch):
     """A second posting for a round is stopped by the journal, whatever a confused node tries."""
-    stage, beta = stopped(monkeypatch, ROUNDS)
+    _, beta = stopped(monkeypatch, ROUNDS)
     beta.keys.closed.clear()
     beta.rows = beta.rows.where(beta.rows.present("age"))
     with pytest.raises(FedstatsError, match="second posting"):
@@ -229,7 +231,8 @@ def test_decisions_are_about_what_is_shown_and_not_about_the_last_digit():
 
 @pytest.mark.parametrize(("a", "b", "expected"), [
     (1.0, 1.0 + 1e-12, True), (1.0, 1.0 + 1e-6, False), (1, 1.0, True), (1, 2, False), (True, 1, False), (None, 0, False),
-    ("a", "b", False), ([1.0], [1.0, 2.0], False), ({"a": 1.0}, {"b": 1.0}, False), ({"a": [1.0, None]}, {"a": [1.0, None]}, True), (0.0, 1e-200, False)])
+    ("a", "b", False), ([1.0], [1.0, 2.0], False), ({"a": 1.0}, {"b": 1.0}, False), ({"a": [1.0, None]}, {"a": [1.0, None]}, True),
+    (0.0, 1e-200, False)])
 def test_results_are_compared_at_one_part_in_a_billion(a, b, expected):
     """Rounding of different processors passes, anything else does not."""
     assert analyst_side.alike(a, b) is expected and analyst_side.alike(b, a) is expected

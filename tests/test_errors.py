@@ -28,7 +28,8 @@ def test_the_list_of_codes_is_closed():
 
 def test_every_error_is_listed_under_its_own_code():
     """No two errors share a code."""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FedstatsError) and kind is not FedstatsError]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind,
+                                                                                             FedstatsError) and kind is not FedstatsError]
 
     assert set(every_error().values()) == set(kinds) and len({kind.code for kind in kinds}) == len(kinds)
 
@@ -42,7 +43,8 @@ def test_an_unknown_code_reads_as_internal_and_says_nothing(code):
     assert "4711" not in str(read) + read.hint and "secret" not in read.hint
 
 
-@pytest.mark.parametrize("error", [ValueError("patient 4711"), KeyError("key"), Internal("patient 4711"), KeyboardInterrupt(), MemoryError()],
+@pytest.mark.parametrize("error",
+                         [ValueError("patient 4711"), KeyError("key"), Internal("patient 4711"), KeyboardInterrupt(), MemoryError()],
                          ids=lambda error: type(error).__name__)
 def test_an_unexpected_fault_crosses_the_wire_without_its_text(error):
     """Texts of other software may carry data: only "internal" is told."""

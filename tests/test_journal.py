@@ -39,7 +39,8 @@ def test_a_claim_outlives_the_process(path):
 
 def test_a_claim_outlives_a_crash(path):
     """A process killed right after its claim has not forgotten it: the line is on disk before anything is done."""
-    code = f"import os\nfrom nodes.journal import Journal\nj = Journal({str(path)!r})\nj.claim({T!r}, {ID!r})\nj.post({T!r}, 'k', b'x')\nos._exit(9)"
+    code = (f"import os\nfrom nodes.journal import Journal\nj = Journal({str(path)!r})\n"
+            f"j.claim({T!r}, {ID!r})\nj.post({T!r}, 'k', b'x')\nos._exit(9)")
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode == 9
     journal = Journal(path)
 

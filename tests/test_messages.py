@@ -68,7 +68,8 @@ def test_a_sender_outside_the_roster_is_not_heard():
 
 
 @EVERY
-@pytest.mark.parametrize("change", ["one byte short", "one byte more", "an unknown field", "a field twice", "another version", "another seal"])
+@pytest.mark.parametrize("change",
+                         ["one byte short", "one byte more", "an unknown field", "a field twice", "another version", "another seal"])
 def test_only_the_canonical_form_is_a_message(message, change):
     """One byte short or long, unknown or repeated fields, other versions: refused with one sentence."""
     body = messages.encode(message)
@@ -141,7 +142,8 @@ def test_a_long_message_of_plain_data_is_refused_unread():
     assert messages.decode(messages.encode(long)) == long
 
 
-@pytest.mark.parametrize(("field", "value"), [("id", b"short"), ("onetime", b"k" * 33), ("registries", ()), ("questions", ()), ("analyst", ""),
+@pytest.mark.parametrize(("field", "value"),
+                         [("id", b"short"), ("onetime", b"k" * 33), ("registries", ()), ("questions", ()), ("analyst", ""),
                                               ("purpose", "p" * 2001), ("roster", b""), ("registries", ("x" * 65,)), ("created", "now")])
 def test_fields_have_their_sizes(field, value):
     """Keys and hashes have 32 bytes, names at most 64 characters, lists at least one entry."""

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import fedstats
-from fedstats import laptop
+from fedstats import laptop, tap
 from fedstats.errors import Aborted, Tampered, Unreachable
 from fedstats.ms import synthetic
 
@@ -28,7 +28,7 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("laptop")
     port = laptop.free_port()
     os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
-    with laptop.Wire(port) as wire:
+    with tap.Wire(port) as wire:
         tables = synthetic.registries(3, sites=3, patients=600)
         first = next(iter(tables))
         laptop.prepare(folder, tables, synthetic.DICTIONARY, port=port, round_seconds=ROUND_SECONDS, through={first: wire.port})
@@ -56,7 +56,7 @@ def held(kind, direction):
     arrived, go = threading.Event(), threading.Event()
 
     def change(way, parcel):
-        if way == direction and laptop.kind(parcel) == kind and not arrived.is_set():
+        if way == direction and tap.kind(parcel) == kind and not arrived.is_set():
             arrived.set()
             go.wait(30)
         return (parcel,)
@@ -92,7 +92,7 @@ def test_an_idle_node_wakes_at_once(lab, line, capsys):
     came = []
 
     def change(way, parcel):
-        if way == "down" and laptop.kind(parcel) == "query":
+        if way == "down" and tap.kind(parcel) == "query":
             came.append(time.monotonic())
         return (parcel,)
 
@@ -224,9 +224,9 @@ def test_a_flipped_bit_is_caught(lab, line):
     flipped = []
 
     def change(way, parcel):
-        if way == "down" and laptop.kind(parcel) == "total" and not flipped:
+        if way == "down" and tap.kind(parcel) == "total" and not flipped:
             flipped.append(True)
-            return (laptop.flip(parcel),)
+            return (tap.flip(parcel),)
         return (parcel,)
 
     line.change = change
@@ -238,7 +238,7 @@ def test_a_flipped_bit_is_caught(lab, line):
 
 def test_a_dropped_message_ends_at_the_deadline(lab, line):
     """A line that swallows an answer looks like a registry that does not answer."""
-    line.change = lambda way, parcel: () if way == "up" and laptop.kind(parcel) == "verdict" else (parcel,)
+    line.change = lambda way, parcel: () if way == "up" and tap.kind(parcel) == "verdict" else (parcel,)
     with pytest.raises(Unreachable, match=f"no answer from {lab.first} in the verdict"):
         ask(lab)
 
@@ -289,3 +289,62 @@ def running(pid):
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+# -- the coordinator's deadlines, without a socket --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def room():
+    """A mailroom with one query in flight, posted at second 0 of its clock and valid for 600 s: (mailroom, analyst)."""
+    from fedstats import Dictionary
+    from fedstats.analysis import Question
+    from fedstats.coordinator.mailroom import Mailroom
+    from fedstats.crypto.identity import Identity
+    from fedstats.wire.analyst import Analyst
+    from fedstats.wire.roster import Consortium, member_of
+
+    roles = {"a": "registry", "b": "registry", "c": "registry", "ana": "analyst", "hub": "coordinator"}
+    people = {name: Identity.generate(name) for name in roles}
+    digest = Dictionary.from_dict(synthetic.DICTIONARY).digest
+    roster = Consortium(name="room", epoch=1, dictionary="", dictionary_sha256=digest,
+                        members=tuple(member_of(people[name], role) for name, role in roles.items()))
+    analyst = Analyst(people["ana"], roster, random=os.urandom)
+    found = Mailroom(people["hub"], roster, round_seconds=10.0)
+    first = analyst.start([Question("summary/1", {"names": ["age"]})], None, ("a", "b", "c"), purpose="", now=1000.0, lifetime=600.0)
+    found.receive(bytes(first), now=1000.0, clock=0.0)
+    return found, analyst
+
+
+def test_a_query_lives_until_it_expires_and_then_everybody_is_told(room):
+    """Admission may take as long as the query is valid; then an abort names who was missing, in all mailboxes."""
+    from fedstats.coordinator.mailroom import box_of
+    from fedstats.wire import messages
+
+    mailroom, analyst = room
+    mailroom.tick(599.0)
+    assert analyst.T in mailroom.sessions
+
+    mailroom.tick(601.0)
+    told = [messages.read(mailroom.mail(box, 0)[-1][1], mailroom.roster.public).message
+            for box in ("a", "b", "c", box_of("ana", analyst.T))]
+
+    assert analyst.T not in mailroom.sessions
+    assert {one.problem.what for one in told} == {"no answer from a, b, c in the admission"}
+
+
+def test_a_query_that_is_over_cannot_be_begun_again(room):
+    """The same signed bytes start nothing a second time, and the answer's mail is forgotten after its time."""
+    from fedstats.coordinator.mailroom import ANSWER_SECONDS, box_of
+    from fedstats.errors import Refused
+
+    mailroom, analyst = room
+    mailroom.receive(bytes(analyst.parcel), now=1001.0, clock=1.0)       # a retry while it is open: nothing happens
+    assert len(mailroom.mail("a", 0)) == 1
+
+    mailroom.tick(601.0)
+    with pytest.raises(Refused, match="a query is used once"):
+        mailroom.receive(bytes(analyst.parcel), now=1200.0, clock=602.0)
+    mailroom.tick(602.0 + ANSWER_SECONDS)
+
+    assert mailroom.mail(box_of("ana", analyst.T), 0) == []

@@ -59,8 +59,10 @@ def forged(name):
 @pytest.mark.parametrize(("members", "words"), [
     ((*ROSTER.members, ROSTER.members[0]), "member twice"),
     ((*ROSTER.members, member_of(Identity.generate("lyon"), "registry")), "member twice"),
-    ((*ROSTER.members, member_of(Identity("copy", PEOPLE["lyon"].sign_secret, PEOPLE["lyon"].agree_secret), "registry")), "key of another member"),
-    ((*ROSTER.members, member_of(Identity("copy", Identity.generate("x").sign_secret, PEOPLE["turin"].agree_secret), "analyst")), "key of another member"),
+    ((*ROSTER.members, member_of(Identity("copy", PEOPLE["lyon"].sign_secret, PEOPLE["lyon"].agree_secret), "registry")),
+     "key of another member"),
+    ((*ROSTER.members, member_of(Identity("copy", Identity.generate("x").sign_secret, PEOPLE["turin"].agree_secret), "analyst")),
+     "key of another member"),
     ((msgspec.structs.replace(ROSTER.members[0], identity=forged("turin")), *ROSTER.members[1:]), "cannot be verified"),
     ((msgspec.structs.replace(ROSTER.members[0], identity="nonsense"), *ROSTER.members[1:]), "cannot be verified"),
 ], ids=["the same member twice", "a name twice", "both keys shared", "one key shared", "a key without its proof", "no identity"])
@@ -86,10 +88,12 @@ def test_a_roster_with_a_mistake_is_refused_by_name(file, old, new):
         Consortium.load(file)
 
 
-@pytest.mark.parametrize("rules", [{"min_cell": 0}, {"min_cell": -3}, {"min_registries": 2.5}, {"min_cohort": "many"}, {"show_zeros": 1}, {"min_cell": True}])
+@pytest.mark.parametrize("rules",
+                         [{"min_cell": 0}, {"min_cell": -3}, {"min_registries": 2.5}, {"min_cohort": "many"}, {"show_zeros": 1},
+                          {"min_cell": True}])
 def test_rules_are_whole_numbers_of_at_least_one(file, rules):
     """Nonsense in the rules is refused when the file is read."""
-    file.write_text(file.read_text() + "\n[rules]\n" + "".join(f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n"
+    file.write_text(file.read_text() + "\n[rules]\n" + "".join(f"{name} = {'true' if value is True else repr(value)}\n"
                                                                 for name, value in rules.items()))
     with pytest.raises(InputError):
         Consortium.load(file)

@@ -48,8 +48,9 @@ def test_a_file_without_rows_has_its_columns(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "wanted"), [
-    ("", "empty"), ("\n\n", "empty"), ("a,b\n1,2\n3\n", "cannot be read"), ("a,b\n1,2,3\n", "cannot be read"), ("a,a\n1,2\n", "used twice"),
-    ("age,town\n41,Århus\n".encode("latin-1"), "t.csv"), ("åge,b\n1,2\n".encode("latin-1"), "UTF-8"), ("a,b\n1,2\n".encode("utf-16"), "t.csv"),
+    ("", "empty"), ("\n\n", "empty"), ("a,b\n1,2\n3\n", "cells"), ("a,b\n1,2,3\n", "cells"), ("a,a\n1,2\n", "used twice"),
+    ("age,town\n41,Århus\n".encode("latin-1"), "t.csv"), ("åge,b\n1,2\n".encode("latin-1"), "UTF-8"),
+    ("a,b\n1,2\n".encode("utf-16"), "t.csv"),
 ], ids=["nothing", "blank lines", "a cell short", "a cell more", "a column twice", "latin-1", "latin-1 header", "utf-16"])
 def test_a_file_that_is_no_table_is_named_and_its_cells_are_not(tmp_path, content, wanted):
     """The error says which file and what to do; it never quotes a patient's line."""
@@ -95,7 +96,8 @@ def test_all_forms_of_a_table_hold_the_same_columns(tmp_path):
         assert [str(value) for value in found["age"]] == ["41", "42"] and found["sex"].tolist() == ["F", "M"]
 
 
-@pytest.mark.parametrize("table", [[1, 2], 5, None, {"a": [1, 2], "b": [1]}, {"a": [[1, 2], [3, 4]]}, pd.DataFrame([[1, 2]], columns=["a", "a"]),
+@pytest.mark.parametrize("table",
+                         [[1, 2], 5, None, {"a": [1, 2], "b": [1]}, {"a": [[1, 2], [3, 4]]}, pd.DataFrame([[1, 2]], columns=["a", "a"]),
                                    pa.table([[1], [2]], names=["a", "a"]), {"a": 5}],
                          ids=["list", "number", "none", "lengths", "matrix", "pandas names", "arrow names", "scalar"])
 def test_what_is_no_table_is_refused(table):

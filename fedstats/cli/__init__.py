@@ -20,6 +20,7 @@ from . import ask, consortium, coordinator, data, demo, keys
 from .manners import plain_group, warn
 
 PLUGINS = "fedstats.commands"
+INTERRUPTED = 130
 ORDER = ("demo", "ask", "keys", "consortium", "coordinator", "node", "dictionary", "split", "version")
 
 
@@ -96,13 +97,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = typer.main.get_command(app).main(list(sys.argv[1:] if argv is None else argv), prog_name="fedstats",
                                                  standalone_mode=False)
-        return found if isinstance(found, int) else 0
+        # the parser turns an interrupt into its exit code
+        return _say("interrupted", "", INTERRUPTED) if found == INTERRUPTED else found if isinstance(found, int) else 0
     except FedstatsError as error:
         return _say(str(error), error.hint, error.exit_code)
     except typer.Abort:
         return _say("stopped: nothing was done", "", 1)
     except KeyboardInterrupt:
-        return _say("interrupted", "", 130)
+        return _say("interrupted", "", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()          # the reader has gone (fedstats ... | head): nothing more to say
         return 1

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +13,11 @@ from typer.core import TyperCommand
 from ..errors import InputError, QuestionError
 from . import filters
 from .manners import Json, console, machine, note, progress, writing
+from .questions import Asked, Sheet, analyses, read_sheet
 
 if TYPE_CHECKING:
     from ..analysis import Result
-    from ..client.federation import Cohort, CohortQuestion, Federation
+    from ..client.federation import Federation
 
 SUFFIXES = (".csv", ".parquet")
 ROLES = ("by", "time", "event", "events")       # arguments that have an option of their own
@@ -90,8 +88,10 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
         raise QuestionError("which analysis?", hint="there are: " + ", ".join(call.partition("(")[0] for call, _ in analyses()))
     if plot and len(sheet.questions) > 1:
         raise QuestionError("--plot takes one question", hint="a --report shows the pictures of all")
-    conditions = [*filters.conditions(sheet.where), *filters.conditions(where or ())] if isinstance(sheet.where, (list, tuple)) else sheet.where
-    if where and not isinstance(sheet.where, (list, tuple)):
+    conditions = sheet.where
+    if isinstance(conditions, (list, tuple)):
+        conditions = filters.conditions([*conditions, *(where or ())])
+    elif where:
         raise QuestionError("--where cannot be added to a tree of conditions", hint='write it into the file\'s "where"')
     begun = time.monotonic()
     with progress("asking") as moved, world(consortium, key, timeout, pooled, simulate, given, dictionary, rules, moved) as fed:
@@ -187,106 +187,7 @@ def tables_of(texts: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-# -- questions -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question as it was written: a name for the report, the analysis, its columns and its other arguments."""
-
-    name: str
-    analysis: str
-    columns: tuple[str, ...] = ()
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """The name, or the question in words."""
-        words = [" ".join((self.analysis, *self.columns)), *(f"{name} {value}" for name, value in self.arguments.items())]
-        return self.name or ", ".join(words)
-
-    def question(self, cohort: Cohort) -> CohortQuestion:
-        """Raises QuestionError that names what the analysis takes."""
-        from ..analysis import ANALYSES
-
-        short = {member.name.partition("/")[0]: member for member in ANALYSES.values()}
-        if self.analysis not in short:
-            import difflib
-
-            close = difflib.get_close_matches(self.analysis, short, n=1)
-            raise QuestionError(f'there is no analysis "{self.analysis}"',
-                                hint=f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(sorted(short)))
-        parameters = inspect.signature(short[self.analysis].call).parameters
-        usage = call_of(short[self.analysis])
-        first = next(iter(parameters.values()))
-        for name in self.arguments:
-            if name not in parameters:
-                raise QuestionError(f'{self.analysis} takes no "{name}"', hint=usage)
-        if first.kind is first.KEYWORD_ONLY:
-            if self.columns:
-                raise QuestionError(f"{self.analysis} takes its columns by name", hint=usage)
-            args: tuple[Any, ...] = ()
-        elif first.kind is first.VAR_POSITIONAL:
-            args = self.columns
-        elif first.name == "columns":
-            args = (list(self.columns),)
-        elif first.name in self.arguments and not self.columns:
-            args = ()
-        else:
-            args = self.columns
-        return getattr(cohort.question, self.analysis)(*args, **self.arguments)
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """Several questions about one cohort."""
-
-    questions: tuple[Asked, ...]
-    where: Any = ()
-    purpose: str = ""
-    title: str = ""
-
-
-def read_sheet(path: Path) -> Sheet:
-    """The questions of a file: title, purpose, where, and one [[question]] per question. Raises InputError naming the file."""
-    try:
-        with path.open("rb") as file:
-            source = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"questions {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"questions {path} are not TOML: {error}") from None
-    hint = "fedstats ask --help shows such a file"
-    unknown = set(source) - {"title", "purpose", "where", "question"}
-    if unknown:
-        raise InputError(f'questions {path}: "{min(unknown)}" is not known here', hint=hint)
-    questions = source.get("question")
-    if not isinstance(questions, list) or not questions:
-        raise InputError(f"questions {path}: at least one [[question]] is wanted", hint=hint)
-    found = []
-    for k, one in enumerate(questions, 1):
-        arguments = dict(one) if isinstance(one, dict) else {}
-        name, analysis, columns = arguments.pop("name", ""), arguments.pop("analysis", ""), arguments.pop("columns", ())
-        if not isinstance(analysis, str) or not analysis or not isinstance(name, str):
-            raise InputError(f'questions {path}: question {k} needs an "analysis"', hint=hint)
-        found.append(Asked(name, analysis, (columns,) if isinstance(columns, str) else tuple(columns), arguments))
-    where = source.get("where", ())
-    return Sheet(tuple(found), (where,) if isinstance(where, str) else where, str(source.get("purpose", "")), str(source.get("title", "")))
-
-
-def analyses() -> list[tuple[str, str]]:
-    """All analyses as (call, first sentence of its words)."""
-    from ..analysis import ANALYSES
-    from ..client import federation  # noqa: F401  (registers them)
-
-    return sorted((call_of(member), " ".join((member.joint.__doc__ or "").split("\n\n")[0].split())) for member in ANALYSES.values())
-
-
-def call_of(member: Any) -> str:
-    """How an analysis is called, its own words for it first."""
-    short = member.name.partition("/")[0]
-    text = (member.call.__doc__ or "").strip().split("\n")[0]
-    return text if text.startswith(f"{short}(") else f"{short}{inspect.signature(member.call)}".split(" ->")[0]
+# -- for the report ------------------------------------------------------------------------------------------------------------
 
 
 def unique(names: Sequence[str]) -> list[str]:

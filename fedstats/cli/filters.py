@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import QuestionError
 
-COMPARISON = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<op>==|!=|<=|>=|=|<|>)\s*(?P<value>[^<>=!].*?)\s*")
+COMPARISON = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<op>==|!=|<=|>=|=|<|>)\s*(?P<value>'[^']*'|\"[^\"]*\"|[^<>=!]+?)\s*")
 MEMBERSHIP = re.compile(r"\s*(?P<name>\S.*?)\s+in\s+(?P<value>\S.*?)\s*")
 MISSING = re.compile(r"\s*(?P<name>\S.*?)\s+(?P<op>missing|known)\s*")
 FORMS = "age>=18, sex==F, 'course in RRMS,SPMS', 'edss missing', 'edss known'"

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import analyses  # noqa: F401  (registers the analyses)
 from ..analysis import ANALYSES, Failed, Question, Result, question_of
@@ -130,6 +130,10 @@ class Questions:
     def __init__(self, where: Any, dictionary: Dictionary) -> None:
         self._where, self._dictionary = where, dictionary
 
+    if TYPE_CHECKING:       # one method per analysis is installed below
+
+        def __getattr__(self, name: str) -> Callable[..., CohortQuestion]: ...
+
     def _make(self, name: str, *args: Any, **kwargs: Any) -> CohortQuestion:
         question = question_of(name, *args, **kwargs)
         params = question.read()
@@ -146,6 +150,10 @@ class Cohort:
         self.where = normal_filter(where)
         check_filter(self.where, federation.dictionary)
         self._federation = federation
+
+    if TYPE_CHECKING:       # one method per analysis is installed below
+
+        def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
     def __repr__(self) -> str:
         return f"Cohort(where={self.where})"

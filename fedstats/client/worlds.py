@@ -15,7 +15,6 @@ from ..disclosure import Rules
 from ..rows import LoadReport, Rows, keep
 from ..statistic import Ask
 
-
 GRACE_SECONDS = 2.0
 
 
@@ -112,10 +111,10 @@ class Connected:
         first = analyst.start(questions, where, self.registries, purpose=purpose, now=time.time(), lifetime=self.timeout)
         self.link.post(bytes(first))
         # a little longer than the query lives: the coordinator, who knows who is missing, speaks first
-        cursor, boot, until = 0, None, time.monotonic() + self.timeout + GRACE_SECONDS
+        cursor, boot, until = 0, "", time.monotonic() + self.timeout + GRACE_SECONDS
         while analyst.state == ASKED:
-            here, mail = self.link.mail(cursor, 0.5 if self.progress else 10.0, analyst.T)
-            if boot not in (None, here):
+            here, mail = self.link.mail(cursor, 0.5 if self.progress else 10.0, analyst.T, boot)
+            if boot not in ("", here):
                 raise Unreachable("the coordinator was restarted in the middle of the query", hint="ask again")
             boot = here
             for number, raw in mail:

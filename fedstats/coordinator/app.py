@@ -1,7 +1,8 @@
 """The coordinator as a web application: signed parcels in, mailboxes out by long-poll. State lives in `mailroom`.
 
 POST /v1/parcels            one parcel (see wire/messages); 204, or a Problem as JSON
-GET  /v1/mail?after=&wait=  the caller's mail after its cursor; waits up to `wait` seconds for some. `query=` for analysts
+GET  /v1/mail?after=&wait=  the caller's mail after its cursor; waits up to `wait` seconds for some. `query=` for analysts;
+                            `boot=` is the life of the coordinator that the cursor belongs to
 GET  /v1/queries/{T}        how far a query is, for its members
 GET  /healthz, /metrics     for operators; no names, no numbers of anybody
 GETs carry a signed Poll in the header `Authorization: fedstats <base64>`.
@@ -78,6 +79,9 @@ class Application:
             raise MessageError("after and wait must be numbers") from None
         query = request.query_params.get("query")
         box = member if query is None else f"{member}/{query}"
+        if request.query_params.get("boot", self.boot) != self.boot:
+            # the cursor counts the mail of another life: told at once, before it drops mail of this one
+            return Response(msgspec.msgpack.encode((self.boot, ())), media_type="application/vnd.msgpack")
         until = time.monotonic() + min(max(wait, 0.0), LONGEST_WAIT)
         while True:
             event = self.mail[box]

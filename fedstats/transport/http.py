@@ -40,9 +40,13 @@ class Link:
         """Send a parcel. Raises Unreachable, or what the coordinator says."""
         self._request("POST", "/v1/parcels", content=parcel)
 
-    def mail(self, after: int, wait: float, query: bytes | None = None) -> Mail:
-        """The mailbox after a cursor: (the coordinator's boot id, [(number, parcel)]). Waits up to `wait` seconds."""
+    def mail(self, after: int, wait: float, query: bytes | None = None, boot: str = "") -> Mail:
+        """The mailbox after a cursor: (the coordinator's boot id, [(number, parcel)]). Waits up to `wait` seconds.
+
+        boot : the id that the cursor belongs to; a coordinator that was restarted answers at once, and drops nothing.
+        """
         path = f"/v1/mail?after={after}&wait={wait:g}" + (f"&query={query.hex()}" if query is not None else "")
+        path += f"&boot={boot}" if boot else ""
         answer = self._request("GET", path, timeout=httpx.Timeout(wait + GRACE_SECONDS, connect=CONNECT_SECONDS))
         try:
             return msgspec.msgpack.decode(answer.content, type=Mail)

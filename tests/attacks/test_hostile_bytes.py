@@ -106,7 +106,8 @@ def test_noise_is_not_a_message(noise):
 
 
 plain = st.recursive(st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.floats() | st.text(max_size=9) | st.binary(max_size=9),
-                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9) | st.integers(0, 9), inner, max_size=4),
+                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9) | st.integers(0, 9), inner,
+                                                                                 max_size=4),
                      max_leaves=12)
 
 

@@ -1,0 +1,405 @@
+"""The sequential part of disability outcomes: one pass over the visits of every patient, in their order.
+
+How this works:
+
+1. A patient is a run of visits (day, value, sorted) and a run of relapse onsets (days, sorted). Everything below sees one patient
+   through slices of the big arrays; `worsening_events` and `milestone_visits` walk the patients.
+2. A visit may serve as reference ("fit") if it is far enough from relapses, and may serve as confirmation ("usable") likewise.
+3. From the reference the scan goes forward, visit by visit, until a change of at least the threshold is found that a usable visit
+   inside the confirmation window still shows. Then the event is written, the reference is moved (or not), and the scan goes on.
+
+With numba these functions are compiled at the first call (some seconds, then cached beside the file); without it the same functions
+run as plain Python, a few hundred times slower and with the same results.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+try:
+    from numba import njit
+except ImportError:                         # numba is optional: the same code, interpreted
+    def njit(**options: Any) -> Any:
+        return lambda function: function
+
+FAR = 2**40             # days: no relapse on that side
+TOLERANCE = 1e-9        # of a score: a fifth of 25.5 is not exact in binary, and 30.6 is a change of a fifth
+CONFIRMED, NO_VISIT, NOT_HELD, NOT_SUSTAINED = range(4)     # what became of a change
+UNTYPED, RAW, PIRA, UNDEFINED = range(4)                    # relation of a worsening to relapses
+FIRST_CDW, FIRST_CDI, FIRST_PIRA, FIRST_RAW, FIRST, MULTIPLE = range(6)
+AT_REFERENCE, AT_LAST, AT_LAST_DELTA = range(3)             # the visit that the "prec" interval is about
+KEEP_ALL, SKIP_STRICT, SKIP_ALL = range(3)                  # local extremes as references
+
+compiled = njit(cache=True, nogil=True)
+
+
+class Visits(NamedTuple):
+    """Visits of all patients, by patient and day, and what relapses mean for them. Arrays, one entry per visit."""
+
+    day: np.ndarray         # int64
+    value: np.ndarray       # float64
+    since: np.ndarray       # days since the last relapse onset (0: the same day), FAR if none
+    until: np.ndarray       # days until the next relapse onset (0: the same day), FAR if none
+    extreme: np.ndarray     # a local extreme that may not serve as reference
+    fit: np.ndarray         # may serve as reference
+    usable: np.ndarray      # may confirm
+    fresh: np.ndarray       # the first visit after a relapse that is fit
+
+
+class Found(NamedTuple):
+    """Changes that were found; one row each. Indices count visits of all patients, -1 for none; columns of conf: one per window."""
+
+    patient: np.ndarray
+    direction: np.ndarray   # +1 worsening, -1 improvement
+    outcome: np.ndarray     # CONFIRMED ...
+    kind: np.ndarray        # UNTYPED ...
+    visit: np.ndarray
+    reference: np.ndarray
+    reference_value: np.ndarray
+    last_delta: np.ndarray
+    sustained: np.ndarray   # the last visit of the unbroken run that shows the change
+    conf: np.ndarray
+    pira_conf: np.ndarray
+
+
+def room_for(visits: int, windows: int) -> Found:
+    """Room for as many changes as there are visits: each visit is written at most once."""
+    counts = [np.empty(visits, np.int64) for _ in range(6)]
+    return Found(counts[0], np.empty(visits, np.int8), np.empty(visits, np.int8), np.empty(visits, np.int8), counts[1], counts[2],
+                 np.empty(visits), counts[3], counts[4], np.empty((visits, windows), np.int64), np.empty((visits, windows), np.int64))
+
+
+@compiled
+def smallest_change(reference: float, steps: np.ndarray) -> float:
+    """The change that counts at this reference, less the tolerance; see thresholds.Threshold.table for the columns of `steps`."""
+    k = 0
+    while k + 1 < len(steps) and steps[k + 1, 0] <= reference:
+        k += 1
+    return max(min(steps[k, 1] + reference / steps[k, 2], steps[k, 3]) - TOLERANCE, TOLERANCE)
+
+
+@compiled
+def is_clear(since: int, until: int, before: float, after: float) -> bool:
+    """Far enough from the last relapse (`before` days) and the next one (`after` days); 0 asks nothing."""
+    return (before <= 0 or since >= before) and (after <= 0 or until >= after)
+
+
+@compiled
+def no_relapse(onsets: np.ndarray, first: float, last: float) -> bool:
+    """No relapse starts from day `first` to day `last`, both included."""
+    for k in range(len(onsets)):
+        if first <= onsets[k] <= last:
+            return False
+    return True
+
+
+@compiled
+def mark_relapses(day, onsets, since, until):
+    """Fill in the distances to the last and the next relapse."""
+    k = 0
+    for i in range(len(day)):
+        while k < len(onsets) and onsets[k] <= day[i]:
+            k += 1
+        since[i] = day[i] - onsets[k - 1] if k > 0 else FAR
+        until[i] = 0 if since[i] == 0 else (onsets[k] - day[i] if k < len(onsets) else FAR)
+
+
+@compiled
+def mark_visits(own, valid, onsets, rules):
+    """Fill in which visits are extremes, fit as reference, usable as confirmation, fresh after a relapse. own : one patient's Visits"""
+    k, waiting, n = 0, False, len(own.day)
+    for i in range(n):
+        own.extreme[i] = False
+        if rules.extremes != KEEP_ALL and 0 < i < n - 1:
+            left, right = own.value[i] - own.value[i - 1], own.value[i] - own.value[i + 1]
+            own.extreme[i] = left * right > 0 or (rules.extremes == SKIP_ALL and left * right == 0 and left + right != 0)
+        since, until = own.since[i], own.until[i]
+        own.fit[i] = is_clear(since, until, rules.reference_before, rules.reference_after) and not own.extreme[i]
+        own.usable[i] = valid[i] and is_clear(since, until, rules.conf_before, rules.conf_after)
+        while k < len(onsets) and onsets[k] < own.day[i]:
+            waiting = True
+            k += 1
+        own.fresh[i] = waiting and own.fit[i]
+        if own.fit[i]:
+            waiting = False
+
+
+@compiled
+def last_held(value, k, direction, reference, need):
+    """The last visit of the unbroken run from k on that shows the change."""
+    while k + 1 < len(value) and direction * (value[k + 1] - reference) >= need:
+        k += 1
+    return k
+
+
+@compiled
+def confirmation(own, k, start, end, low, high, direction, reference, need, intermediate):
+    """The first usable visit from `start` on that confirms the change at visit k, or -1; or -2: no usable visit in the window at all."""
+    answer = -2
+    for c in range(max(start, k + 1), len(own.day)):
+        passed = own.day[c] - own.day[k]
+        if passed > high:
+            break
+        if passed >= low and own.usable[c]:
+            if c <= end or (not intermediate and direction * (own.value[c] - reference) >= need):
+                return c
+            answer = -1
+    return answer
+
+
+@compiled
+def last_delta_visit(own, k, c, direction, steps, intermediate):
+    """The last visit before k from which the change at k, held until its confirmation c, is one of at least the threshold; or -1."""
+    for j in range(k - 1, -1, -1):
+        need = smallest_change(own.value[j], steps)
+        shown = not own.extreme[j] and direction * (own.value[k] - own.value[j]) >= need
+        q = k + 1 if intermediate else max(c, k + 1)
+        while shown and q <= c:
+            shown = direction * (own.value[q] - own.value[j]) >= need
+            q += 1
+        if shown:
+            return j
+    return -1
+
+
+@compiled
+def is_independent(onsets, before, event, conf, around):
+    """No relapse in any of the intervals around the visit before, the event and its confirmation (days; conf NaN: imputed).
+
+    around : (before, after) of the three; (0, 0) asks nothing; NaN reaches to the neighbouring checkpoint.
+    """
+    p0, p1, e0, e1, c0, c1 = around
+    if (p0 != 0 or p1 != 0) and not no_relapse(onsets, before - p0, event if np.isnan(p1) else before + p1):
+        return False
+    if np.isnan(conf):
+        e1 = 0.0 if np.isnan(e1) else e1
+    if (e0 != 0 or e1 != 0) and not no_relapse(onsets, before if np.isnan(e0) else event - e0, conf if np.isnan(e1) else event + e1):
+        return False
+    if np.isnan(conf) or (c0 == 0 and c1 == 0):
+        return True
+    return no_relapse(onsets, event if np.isnan(c0) else conf - c0, conf + c1)
+
+
+@compiled
+def next_fit(fit, k):
+    """The first visit from k on that may serve as reference, or the number of visits."""
+    while k < len(fit) and not fit[k]:
+        k += 1
+    return k
+
+
+@compiled
+def first_reference(own, zero):
+    """The last fit visit up to time zero, else the first fit one after it."""
+    k = -1
+    for i in range(len(own.day)):
+        if own.fit[i] and (own.day[i] <= zero or k < 0):
+            k = i
+        if own.day[i] > zero and k >= 0:
+            break
+    return k if k >= 0 else len(own.day)
+
+
+@compiled
+def is_wanted(event, direction, kind):
+    """Is this confirmed event one that was asked for?"""
+    if event == FIRST_CDW:
+        return direction > 0
+    if event == FIRST_CDI:
+        return direction < 0
+    if event == FIRST_PIRA:
+        return kind == PIRA
+    if event == FIRST_RAW:
+        return kind == RAW
+    return True
+
+
+@compiled
+def confirm(own, k, direction, reference, need, rules, conf):
+    """Is the change at visit k confirmed and sustained? Fills `conf` per window; returns (outcome, first confirmation, end of the run)."""
+    n, end = len(own.day), last_held(own.value, k, direction, reference, need)
+    first, outcome = -1, NO_VISIT
+    for w in range(len(rules.windows)):
+        found = confirmation(own, k, k + 1, end, rules.windows[w, 0], rules.windows[w, 1], direction, reference, need, rules.intermediate)
+        conf[w] = max(found, -1)
+        if found >= 0 and (first < 0 or found < first):
+            first = found
+        if found != -2:
+            outcome = NOT_HELD
+    if first >= 0:
+        if not rules.intermediate:
+            end = last_held(own.value, first, direction, reference, need)
+        kept = end == n - 1 or own.day[end] - own.day[k] >= rules.sustained
+        outcome = CONFIRMED if kept else NOT_SUSTAINED
+    return outcome, first, end
+
+
+@compiled
+def relation(own, onsets, k, before, direction, reference, need, end, imputed, rules, conf, pira_conf):
+    """RAW, PIRA or undefined; fills `pira_conf` with the first relapse-independent confirmation per window."""
+    if direction < 0:
+        return UNTYPED
+    if own.since[k] <= rules.assoc_before or (rules.assoc_after > 0 and own.until[k] <= rules.assoc_after):
+        return RAW
+    day, kind = own.day, UNDEFINED
+    if imputed:
+        return PIRA if is_independent(onsets, day[before], day[k], np.nan, rules.around) else UNDEFINED
+    for w in range(len(rules.windows)):
+        c = conf[w]
+        while c >= 0 and not is_independent(onsets, day[before], day[k], day[c], rules.around):
+            c = confirmation(own, k, c + 1, end, rules.windows[w, 0], rules.windows[w, 1], direction, reference, need, rules.intermediate)
+        pira_conf[w] = max(c, -1)
+        if c >= 0:
+            kind = PIRA
+    return kind
+
+
+@compiled
+def scan(own, onsets, zero, rules, found, row, patient, offset):
+    """All changes of one patient, written from `row` on; returns the next free row, the first reference visit and the last visit searched."""
+    n = len(own.day)
+    ref = first_reference(own, zero)
+    start = ref
+    if ref >= n:
+        return row, -1
+    i, reference = ref + 1, own.value[ref]
+    while i < n and own.day[i] <= zero:
+        i += 1
+    while i < n:
+        if rules.relapse_rebl:
+            j = i
+            while j > ref and not own.fresh[j]:
+                j -= 1
+            if j > ref:
+                ref, reference = j, moved(own.value[j], reference, rules)
+                if j == i:
+                    i += 1
+                    continue
+        change = rules.worse * (own.value[i] - reference)
+        direction = 1 if change > 0 else -1
+        signed = direction * rules.worse
+        need = smallest_change(reference, rules.steps)
+        goto, stop = -1, False
+        if abs(change) >= need and is_clear(own.since[i], own.until[i], rules.event_before, rules.event_after):
+            conf, pira_conf = found.conf[row], found.pira_conf[row]
+            pira_conf[:] = -1
+            outcome, first, end = confirm(own, i, signed, reference, need, rules, conf)
+            imputed = outcome == NO_VISIT and i == n - 1 and direction > 0 and own.day[i] - zero <= rules.impute
+            if imputed:
+                outcome = CONFIRMED
+            last_delta = last_delta_visit(own, i, first, signed, rules.steps, rules.intermediate)
+            kind = UNTYPED
+            if outcome == CONFIRMED:
+                before = ref
+                if rules.before == AT_LAST:
+                    before = i - 1
+                elif rules.before == AT_LAST_DELTA and last_delta >= 0:
+                    before = last_delta
+                kind = relation(own, onsets, i, before, direction, reference, need, end, imputed, rules, conf, pira_conf)
+            wanted = outcome == CONFIRMED and is_wanted(rules.event, direction, kind)
+            if wanted or (outcome != CONFIRMED and rules.unconfirmed):
+                found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = patient, direction, outcome, kind
+                found.visit[row], found.reference[row], found.reference_value[row] = i + offset, ref + offset, reference
+                found.last_delta[row] = last_delta + offset if last_delta >= 0 else -1
+                found.sustained[row] = end + offset
+                for w in range(len(conf)):
+                    conf[w] = conf[w] + offset if conf[w] >= 0 else -1
+                    if kind != PIRA:
+                        pira_conf[w] = -1
+                    pira_conf[w] = pira_conf[w] + offset if pira_conf[w] >= 0 else -1
+                row += 1
+            stop = imputed or (wanted and rules.event != MULTIPLE)
+            if outcome == CONFIRMED:
+                goto = first if rules.from_conf else i
+        moves = rules.moves_on_worse if direction > 0 else rules.moves_on_better
+        below = rules.below_worse if direction > 0 else rules.below_better
+        if goto < 0 and moves and below and abs(change) > TOLERANCE and row < len(found.patient):
+            # a confirmed change of any size moves the reference, without being an event
+            outcome, first, _ = confirm(own, i, signed, reference, TOLERANCE, rules, found.conf[row])
+            if outcome == CONFIRMED:
+                goto = first if rules.from_conf else i
+        if stop:
+            break
+        if goto < 0:
+            i += 1
+        elif moves:
+            ref = next_fit(own.fit, goto)
+            if ref >= n:
+                break
+            reference = moved(own.value[ref], reference, rules)
+            i = ref + 1
+        else:
+            i = goto + 1
+    return row, start
+
+
+@compiled
+def moved(new, old, rules):
+    """The value of a new reference; with bl_geq never better than the old one."""
+    return old if rules.never_better and rules.worse * (new - old) < 0 else new
+
+
+@compiled
+def last_confirmable(own, zero, windows):
+    """The last visit after time zero at which an event could still have been confirmed, or -1."""
+    for k in range(len(own.day) - 1, -1, -1):
+        if own.day[k] <= zero:
+            return -1
+        for w in range(len(windows)):
+            for c in range(k + 1, len(own.day)):
+                if own.usable[c] and windows[w, 0] <= own.day[c] - own.day[k] <= windows[w, 1]:
+                    return k
+    return -1
+
+
+@compiled
+def part(visits, a, b):
+    """One patient's Visits."""
+    return Visits(visits.day[a:b], visits.value[a:b], visits.since[a:b], visits.until[a:b], visits.extreme[a:b], visits.fit[a:b],
+                  visits.usable[a:b], visits.fresh[a:b])
+
+
+@compiled
+def worsening_events(visits, valid, starts, onsets, relapse_starts, zero, rules, found, reference, confirmable):
+    """All patients. starts, relapse_starts : where each patient's visits and relapses begin, one entry more than patients.
+
+    zero : day of time zero per patient. Fills `found`, and per patient the first reference visit and the last confirmable one (-1: none).
+    Returns how many rows of `found` are filled.
+    """
+    row = 0
+    for p in range(len(starts) - 1):
+        a, b = starts[p], starts[p + 1]
+        own, ours = part(visits, a, b), onsets[relapse_starts[p]:relapse_starts[p + 1]]
+        mark_relapses(own.day, ours, own.since, own.until)
+        mark_visits(own, valid[a:b], ours, rules)
+        row, first = scan(own, ours, zero[p], rules, found, row, p, a)
+        reference[p] = first + a if first >= 0 else -1
+        last = last_confirmable(own, zero[p], rules.windows)
+        confirmable[p] = last + a if last >= 0 else -1
+    return row
+
+
+@compiled
+def milestone_visits(visits, valid, starts, onsets, relapse_starts, zero, level, rules, reached, conf):
+    """The first visit of each patient that is at the level or beyond and confirmed there; fills `reached` and `conf` (-1: none)."""
+    for p in range(len(starts) - 1):
+        a, b = starts[p], starts[p + 1]
+        own, ours = part(visits, a, b), onsets[relapse_starts[p]:relapse_starts[p + 1]]
+        mark_relapses(own.day, ours, own.since, own.until)
+        mark_visits(own, valid[a:b], ours, rules)
+        reached[p] = -1
+        conf[p] = -1
+        for k in range(b - a):
+            there = rules.worse * (own.value[k] - level) >= -TOLERANCE
+            if not there or not is_clear(own.since[k], own.until[k], rules.event_before, rules.event_after):
+                continue
+            outcome, first, _ = confirm(own, k, rules.worse, level, -TOLERANCE, rules, conf[p])
+            imputed = outcome == NO_VISIT and k == b - a - 1 and own.day[k] - zero[p] <= rules.impute
+            if outcome == CONFIRMED or imputed:
+                reached[p] = k + a
+                for w in range(len(conf[p])):
+                    conf[p, w] = conf[p, w] + a if conf[p, w] >= 0 else -1
+                break
+            conf[p] = -1

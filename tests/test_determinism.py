@@ -1,0 +1,80 @@
+"""Nodes on different machines derive bit-identical questions: whatever computes the next ask uses nothing that depends on a processor.
+
+One script drives all joint halves on the same totals, in processes with different linear algebra kernels, numbers of threads and
+numpy instruction sets, and prints the digest of the asks of every round and of the decisions at the end.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = """
+import sys
+import numpy as np
+from fedstats import Dictionary, Rules, driver, rounds
+from fedstats.rows import load
+from fedstats.wire.conversation import decisions_of
+from tests import every
+from tests.questions import every_question
+
+dictionary = Dictionary.from_dict(every.DICTIONARY)
+rng = np.random.default_rng(20260101)
+many = [load(every.random_rows(int(n), rng), dictionary)[0] for n in (400, 300, 500)]
+for rules in (Rules(min_cell=5, min_cohort=20), Rules(min_cell=1, min_cohort=1, min_registries=1, show_zeros=True, rounding=False)):
+    for question in [[one] for one in every_question()] + [every_question()]:
+        steps = driver.query(question, dictionary, rules, 3)
+        asks, r = next(steps), 0
+        try:
+            while True:
+                print(r, question[0].analysis if len(question) == 1 else "all", rounds.digest(asks).hex())
+                asks, r = steps.send(rounds.pooled(asks, many, dictionary, 1200)), r + 1
+        except StopIteration as done:
+            print("decisions", decisions_of(done.value).hex())
+        except Exception as error:
+            print("ended:", type(error).__name__)
+"""
+MACHINES = {
+    "old kernel, one thread": {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "1"},
+    "AVX2 kernel, two threads": {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2", "PYTHONHASHSEED": "2"},
+    "AMD kernel, no AVX512 in numpy": {"OPENBLAS_CORETYPE": "Zen", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX", "PYTHONHASHSEED": "3"},
+    "AVX512 kernel, plain numpy": {"OPENBLAS_CORETYPE": "SkylakeX", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3 AVX512F AVX512_SKX",
+                                   "PYTHONHASHSEED": "4"},
+}
+
+
+def digests(settings):
+    """What the script prints on such a machine; None if this processor cannot play it."""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT], cwd=ROOT, env=os.environ | settings, capture_output=True,
+                           text=True)
+    if found.returncode and ("CPU features" in found.stderr or found.returncode < 0):
+        return None
+    assert found.returncode == 0, found.stderr[-2000:]
+    return found.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def here():
+    return digests({})
+
+
+def test_every_analysis_has_a_round_in_the_comparison(here):
+    """The script reaches the asks of every analysis, beyond round 0."""
+    from fedstats.analysis import ANALYSES
+
+    from . import questions  # noqa: F401  (registers the analyses)
+
+    assert {line.split()[1] for line in here if line.startswith("1 ")} >= set(ANALYSES)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_asks_are_the_same_on_every_machine(here, machine):
+    """Other kernels, threads and instruction sets: the same digests of asks and decisions, with and without rules."""
+    found = digests(MACHINES[machine])
+    if found is None:
+        pytest.skip("this processor cannot run these instructions")
+
+    assert found == here
