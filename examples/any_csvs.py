@@ -5,7 +5,7 @@ seal and the release rules; with --pooled the same is computed from one table, w
 
     fedstats split lung.csv --into 4 --by inst --out parts
     python any_csvs.py parts/*.csv --dictionary lung.json --yes died=status:2 \
-        --columns age sex ph.karno --by sex --time time --event died
+        --columns age wt.loss --by sex --time time --event died
 """
 
 import argparse
@@ -25,7 +25,9 @@ def main():
     registries = {name: derived(tables.columns_of(path), options.yes, options.first) for name, path in files.items()}
     world = fedstats.pooled if options.pooled else fedstats.simulate
     fed = world(registries, dictionary=book, rules=fedstats.Rules(min_cell=options.min_cell))
-    cohort = fed.cohort()
+    # one set of patients for all questions: two results about almost the same patients would single out the difference
+    named = dict.fromkeys(filter(None, [*options.columns, options.by, options.time, options.event]))
+    cohort = fed.cohort(where=[(name, "missing", False) for name in named])
 
     questions = [cohort.question.table_one([name for name in options.columns if name != options.by], by=options.by)]
     if options.by:

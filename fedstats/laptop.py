@@ -34,7 +34,6 @@ START_SECONDS = 40.0            # for a process to be ready; about one on an idl
 STOP_SECONDS = 5.0              # for a process to end by itself
 
 
-
 # -- files -------------------------------------------------------------------------------------------------------------------
 
 

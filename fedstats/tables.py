@@ -1,12 +1,17 @@
 """Tables at the edge: a data frame, an Arrow table, a dict of columns, a CSV or Parquet file -> plain numpy columns.
 
 The only file that imports pyarrow. CSV cells are read as text: what they mean is the dictionary's business.
+
+Two ways in: `columns_of` gives plain columns and stops at the first thing that is wrong with a file; `sheet` gives every column
+as its distinct cells, for readers that judge cell by cell and count what they found, and counts the lines that are no rows.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +95,199 @@ def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
     import pyarrow.csv
 
     pyarrow.csv.write_csv(pa.table({name: pa.array(column) for name, column in columns.items()}), path)
+
+
+# -- cell by cell --------------------------------------------------------------------------------------------------------
+
+RAGGED = "line with more or fewer cells than the first line"
+INSIDE = "line break inside a quoted cell"
+QUOTE = b'"'
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A column as its distinct cells and, for each row, which of them it has.
+
+    codes : int, shape (rows,), -1 = null.
+    distinct : text, numbers, booleans; moments of time as ISO text ("Z" where they have a time zone); bytes that are not text
+        in the declared encoding stay bytes.
+    """
+
+    codes: np.ndarray
+    distinct: list[Any]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table cell by cell. lost : lines that did not become rows of their own, by rule (`RAGGED`, `INSIDE`)."""
+
+    rows: int
+    columns: Mapping[str, Cells]
+    lost: Mapping[str, int]
+
+
+def sheet(table: Any, *, encoding: str = "utf-8") -> Sheet:
+    """The cells of a table; see `columns_of` for what is a table, `encoding` for how a CSV file is written.
+
+    One bad line or cell does not stop the reading: lines that are no rows are counted, cells are handed over as they are.
+    Raises InputError for what is no table at all.
+    """
+    if isinstance(table, (str, Path)):
+        return _read_sheet(Path(table), encoding)
+    if isinstance(table, Mapping):
+        named = [(str(name), column) for name, column in table.items()]
+    elif hasattr(table, "column_names"):        # pyarrow
+        named = list(zip(table.column_names, table.columns))
+    elif hasattr(table, "columns") and hasattr(table, "iloc"):          # pandas
+        named = [(str(name), table.iloc[:, k]) for k, name in enumerate(table.columns)]
+    else:
+        raise InputError(f"a table was expected, not {type(table).__name__}",
+                         hint="give a data frame, an Arrow table, a dict of columns, or the path of a .csv or .parquet file")
+    _check_names([name for name, _ in named])
+    if any(not hasattr(column, "__len__") or isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) != 1 for _, column in named) \
+            or len({len(column) for _, column in named}) > 1:
+        raise InputError("the columns of a table must have one length")
+    return Sheet(len(named[0][1]) if named else 0, {name: _cells(column) for name, column in named}, {})
+
+
+def _read_sheet(path: Path, encoding: str) -> Sheet:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise InputError("there is no such file")
+    try:
+        if path.suffix == ".parquet":
+            return sheet(pyarrow.parquet.read_table(path))
+        return _csv_sheet(path.read_bytes(), encoding)
+    except pa.ArrowException:       # its text may quote cells
+        raise InputError("cannot be read", hint="is it a table? are all quotation marks closed?") from None
+    except OSError:                 # also what Arrow says of a damaged file
+        raise InputError("cannot be read", hint="is the file whole, and may it be opened?") from None
+
+
+def _csv_sheet(content: bytes, encoding: str) -> Sheet:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        try:
+            content = content.decode(encoding).encode()
+        except (UnicodeError, LookupError):
+            raise InputError(f"is not {encoding} text", hint="declare the encoding that the file was saved in") from None
+    elif content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:4096]:
+        raise InputError("is not UTF-8 text", hint="save it as UTF-8, or declare its encoding, such as utf-16")
+    if content[:4] == b"PK\3\4":
+        raise InputError("is a workbook or an archive, not CSV", hint="save it as CSV, UTF-8")
+    content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    if b"\n" not in content:        # line ends of old Macintoshes
+        content = content.replace(b"\r", b"\n")
+    first, _, body = content.partition(b"\n")
+    if not first.strip():
+        raise InputError("is empty: the first line must name the columns")
+    head = first.decode("utf-8", errors="replace").strip("\r\n")
+    delimiter = max(",;\t", key=head.count)
+    parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
+    # the first line is read as a row, because there it may name columns twice
+    line = pyarrow.csv.read_csv(pa.BufferReader(head.encode() + b"\n"), parse_options=parse,
+                                read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True),
+                                convert_options=pyarrow.csv.ConvertOptions(column_types={f"f{k}": pa.string() for k in range(head.count(delimiter) + 1)},
+                                                                           strings_can_be_null=False))
+    names = [str(column[0].as_py()).strip() or f"(column {k + 1})" for k, column in enumerate(line.columns)]
+    _check_names(names)
+    lost: dict[str, int] = {}
+
+    def ragged(row: Any) -> str:
+        lost[RAGGED] = lost.get(RAGGED, 0) + 1
+        return "skip"
+
+    if not body.strip():
+        return Sheet(0, {name: Cells(np.empty(0, dtype=np.int32), []) for name in names}, {})
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(body), read_options=pyarrow.csv.ReadOptions(column_names=names),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=ragged, newlines_in_values=QUOTE in body),
+        # bytes, not text: whether they are text is found out cell by cell
+        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False))
+    found = Sheet(table.num_rows, {name: _cells(column) for name, column in zip(names, table.columns)}, lost)
+    if QUOTE in body:       # a stray quotation mark swallows whole lines: never silently
+        inside = sum(_count_of(cells, "\n") for cells in found.columns.values())
+        if inside:
+            lost[INSIDE] = inside
+    return found
+
+
+def _check_names(names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise InputError("a column name is used twice")
+
+
+def _count_of(cells: Cells, mark: str) -> int:
+    each = np.array([cell.count(mark) if isinstance(cell, str) else 0 for cell in cells.distinct] + [0])
+    return int(each[cells.codes].sum())
+
+
+def _cells(column: Any) -> Cells:
+    """Any sequence as distinct cells."""
+    import pyarrow as pa
+
+    try:
+        array = column if isinstance(column, (pa.Array, pa.ChunkedArray)) else pa.array(column, from_pandas=True)
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+            array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        return _arrow_cells(array)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):       # columns of mixed or nested kinds
+        return _plain_cells(column.to_pylist() if hasattr(column, "to_pylist") else column.tolist() if hasattr(column, "tolist") else column)
+
+
+def _arrow_cells(array: Any) -> Cells:
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array, kind = array.cast(kind.value_type), kind.value_type
+    if pa.types.is_null(kind):
+        return Cells(np.full(len(array), -1, dtype=np.int32), [])
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        unit = kind.unit if pa.types.is_timestamp(kind) else "D" if pa.types.is_date32(kind) else "ms"
+        found = _arrow_cells(array.cast(pa.int32() if unit == "D" else pa.int64()).cast(pa.int64()))
+        moments = np.array(found.distinct, dtype=np.int64).view(f"datetime64[{unit}]").astype("datetime64[s]")
+        zone = "Z" if pa.types.is_timestamp(kind) and kind.tz else ""
+        return Cells(found.codes, [text.removesuffix("T00:00:00") if not zone else text + zone for text in np.datetime_as_string(moments).tolist()])
+    if pa.types.is_nested(kind) or pa.types.is_decimal(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind):
+        return _plain_cells(array.to_pylist())
+    encoded = array.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return Cells(codes, [_text_of(cell) if isinstance(cell, bytes) else cell for cell in encoded.dictionary.to_pylist()])
+
+
+def _plain_cells(column: Iterable[Any]) -> Cells:
+    places: dict[Any, int] = {}
+    codes = []
+    for cell in column:
+        plain = _plain(cell)
+        codes.append(-1 if plain is None else places.setdefault((type(plain), plain), len(places)))
+    return Cells(np.array(codes, dtype=np.int32), [plain for _, plain in places])
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, np.generic):
+        cell = cell.item()
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return None
+    if isinstance(cell, (str, int, float)):
+        return cell
+    if isinstance(cell, bytes):
+        return _text_of(cell)
+    if isinstance(cell, (datetime.date, datetime.datetime)):
+        return cell.isoformat()
+    if isinstance(cell, (list, tuple, set, np.ndarray)):
+        return ";".join(str(part) for part in cell)
+    return str(cell)
+
+
+def _text_of(cell: bytes) -> str | bytes:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return cell

@@ -35,6 +35,37 @@ KEEP_ALL, SKIP_STRICT, SKIP_ALL = range(3)                  # local extremes as 
 compiled = njit(cache=True, nogil=True)
 
 
+class Rules(NamedTuple):
+    """What counts as an event, as plain numbers; progression_rules.rules() makes them. Days unless said otherwise."""
+
+    worse: float                    # +1: higher is worse, -1: lower is worse
+    steps: np.ndarray               # smallest changes, see thresholds.Threshold.table
+    event: int                      # FIRST_CDW ...
+    windows: np.ndarray             # (from, to) after the event, one row per confirmation period
+    sustained: float
+    intermediate: bool              # all visits up to the confirmation must show the change
+    reference_before: float
+    reference_after: float
+    event_before: float
+    event_after: float
+    conf_before: float
+    conf_after: float
+    assoc_before: float
+    assoc_after: float
+    around: tuple[float, float, float, float, float, float]     # relapse-free days before and after: visit before, event, confirmation
+    before: int                     # AT_REFERENCE ...
+    moves_on_worse: bool            # a confirmed worsening moves the reference
+    moves_on_better: bool
+    from_conf: bool                 # go on from the first confirmation, not from the event
+    below_worse: bool               # a confirmed change below the threshold moves the reference, too
+    below_better: bool
+    never_better: bool              # a new reference is never better than the old one
+    relapse_rebl: bool
+    extremes: int                   # KEEP_ALL ...
+    impute: float                   # a worsening at the last visit counts if not later than this
+    unconfirmed: bool               # keep changes that came to nothing
+
+
 class Visits(NamedTuple):
     """Visits of all patients, by patient and day, and what relapses mean for them. Arrays, one entry per visit."""
 
@@ -62,6 +93,12 @@ class Found(NamedTuple):
     sustained: np.ndarray   # the last visit of the unbroken run that shows the change
     conf: np.ndarray
     pira_conf: np.ndarray
+
+
+def room_for_marks(day: np.ndarray, value: np.ndarray) -> Visits:
+    """Visits with room for what `mark_relapses` and `mark_visits` fill in."""
+    n = len(day)
+    return Visits(day, value, np.empty(n, np.int64), np.empty(n, np.int64), *(np.empty(n, np.bool_) for _ in range(4)))
 
 
 def room_for(visits: int, windows: int) -> Found:
@@ -237,10 +274,8 @@ def confirm(own, k, direction, reference, need, rules, conf):
 
 
 @compiled
-def relation(own, onsets, k, before, direction, reference, need, end, imputed, rules, conf, pira_conf):
-    """RAW, PIRA or undefined; fills `pira_conf` with the first relapse-independent confirmation per window."""
-    if direction < 0:
-        return UNTYPED
+def relation(own, onsets, k, before, reference, need, end, imputed, rules, conf, pira_conf):
+    """A worsening is RAW, PIRA or undefined; fills `pira_conf` with the first relapse-independent confirmation per window."""
     if own.since[k] <= rules.assoc_before or (rules.assoc_after > 0 and own.until[k] <= rules.assoc_after):
         return RAW
     day, kind = own.day, UNDEFINED
@@ -249,7 +284,7 @@ def relation(own, onsets, k, before, direction, reference, need, end, imputed, r
     for w in range(len(rules.windows)):
         c = conf[w]
         while c >= 0 and not is_independent(onsets, day[before], day[k], day[c], rules.around):
-            c = confirmation(own, k, c + 1, end, rules.windows[w, 0], rules.windows[w, 1], direction, reference, need, rules.intermediate)
+            c = confirmation(own, k, c + 1, end, rules.windows[w, 0], rules.windows[w, 1], rules.worse, reference, need, rules.intermediate)
         pira_conf[w] = max(c, -1)
         if c >= 0:
             kind = PIRA
@@ -258,13 +293,13 @@ def relation(own, onsets, k, before, direction, reference, need, end, imputed, r
 
 @compiled
 def scan(own, onsets, zero, rules, found, row, patient, offset):
-    """All changes of one patient, written from `row` on; returns the next free row, the first reference visit and the last visit searched."""
+    """All changes of one patient, written from `row` on; returns the next free row and the first reference visit (-1: none)."""
     n = len(own.day)
     ref = first_reference(own, zero)
     start = ref
     if ref >= n:
         return row, -1
-    i, reference = ref + 1, own.value[ref]
+    i, reference, unused = ref + 1, own.value[ref], np.empty(len(rules.windows), np.int64)
     while i < n and own.day[i] <= zero:
         i += 1
     while i < n:
@@ -291,13 +326,13 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
                 outcome = CONFIRMED
             last_delta = last_delta_visit(own, i, first, signed, rules.steps, rules.intermediate)
             kind = UNTYPED
-            if outcome == CONFIRMED:
+            if outcome == CONFIRMED and direction > 0:
                 before = ref
                 if rules.before == AT_LAST:
                     before = i - 1
                 elif rules.before == AT_LAST_DELTA and last_delta >= 0:
                     before = last_delta
-                kind = relation(own, onsets, i, before, direction, reference, need, end, imputed, rules, conf, pira_conf)
+                kind = relation(own, onsets, i, before, reference, need, end, imputed, rules, conf, pira_conf)
             wanted = outcome == CONFIRMED and is_wanted(rules.event, direction, kind)
             if wanted or (outcome != CONFIRMED and rules.unconfirmed):
                 found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = patient, direction, outcome, kind
@@ -315,9 +350,9 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
                 goto = first if rules.from_conf else i
         moves = rules.moves_on_worse if direction > 0 else rules.moves_on_better
         below = rules.below_worse if direction > 0 else rules.below_better
-        if goto < 0 and moves and below and abs(change) > TOLERANCE and row < len(found.patient):
+        if goto < 0 and moves and below and abs(change) > TOLERANCE:
             # a confirmed change of any size moves the reference, without being an event
-            outcome, first, _ = confirm(own, i, signed, reference, TOLERANCE, rules, found.conf[row])
+            outcome, first, _ = confirm(own, i, signed, reference, TOLERANCE, rules, unused)
             if outcome == CONFIRMED:
                 goto = first if rules.from_conf else i
         if stop:
@@ -382,8 +417,11 @@ def worsening_events(visits, valid, starts, onsets, relapse_starts, zero, rules,
 
 
 @compiled
-def milestone_visits(visits, valid, starts, onsets, relapse_starts, zero, level, rules, reached, conf):
-    """The first visit of each patient that is at the level or beyond and confirmed there; fills `reached` and `conf` (-1: none)."""
+def milestone_visits(visits, valid, starts, onsets, relapse_starts, zero, level, crossing, rules, reached, conf):
+    """The first visit of each patient that is at the level or beyond and confirmed there; fills `reached` and `conf` (-1: none).
+
+    crossing : only the first visit of a run at the level is looked at.
+    """
     for p in range(len(starts) - 1):
         a, b = starts[p], starts[p + 1]
         own, ours = part(visits, a, b), onsets[relapse_starts[p]:relapse_starts[p + 1]]
@@ -391,9 +429,14 @@ def milestone_visits(visits, valid, starts, onsets, relapse_starts, zero, level,
         mark_visits(own, valid[a:b], ours, rules)
         reached[p] = -1
         conf[p] = -1
+        was_there = False
         for k in range(b - a):
+            if not is_clear(own.since[k], own.until[k], rules.event_before, rules.event_after):
+                continue
             there = rules.worse * (own.value[k] - level) >= -TOLERANCE
-            if not there or not is_clear(own.since[k], own.until[k], rules.event_before, rules.event_after):
+            looked_at = there and not (crossing and was_there)
+            was_there = there
+            if not looked_at:
                 continue
             outcome, first, _ = confirm(own, k, rules.worse, level, -TOLERANCE, rules, conf[p])
             imputed = outcome == NO_VISIT and k == b - a - 1 and own.day[k] - zero[p] <= rules.impute

@@ -289,9 +289,15 @@ def only_beta(accomplice, parcel):
     return accomplice.seal(accomplice.vectors(contributions(accomplice.stage, parcel.message.round)["beta"].payload))
 
 
-def one_patient_more(accomplice, parcel):
-    vectors = accomplice.vectors(parcel.payload)
-    vectors[0][0] = (int(vectors[0][0]) + 1) % PRIMES[0]
+PRESENT = "0/size/1/present"       # patients with a known value, per column: no ask and no scale of the next round depends on it
+
+
+def one_patient_less(accomplice, parcel):
+    """The true total, but for one patient fewer with a known age: plausible, and nothing but the transcript tells."""
+    vectors, plan = accomplice.vectors(parcel.payload), accomplice.stage.network.registries["alpha"].plan
+    before = [segment.name for segment in plan.segments].index(PRESENT)
+    at = sum(segment.length for segment in plan.segments[:before])
+    vectors[0][at] -= 1
     return accomplice.seal(vectors)
 
 
@@ -305,12 +311,12 @@ def test_a_registry_and_the_coordinator_cannot_isolate_another(monkeypatch, make
 
 
 def test_registries_shown_different_totals_derive_different_rounds(monkeypatch):
-    """beta is shown one patient more, sealed perfectly: in the next round its transcript differs, and nothing is released."""
-    stage, _ = accomplices(monkeypatch, one_patient_more, ("beta",), 0)
+    """beta is shown one patient fewer, sealed perfectly: in the next round its transcript differs, and nothing is released."""
+    stage, _ = accomplices(monkeypatch, one_patient_less, ("beta",), 0)
     stage.ask().refused(Tampered, malicious=("alpha",))
 
-    shown = {who: int(integers[plan.segments[0].name][0]) for who, plan, integers in stage.opened[:3]}
-    assert shown["beta"] == shown["gamma"] + 1
+    shown = {who: int(integers[PRESENT][0]) for who, _, integers in stage.opened[:3]}
+    assert shown["beta"] == shown["gamma"] - 1
     assert len(stage.opened) == 3
 
 
@@ -318,7 +324,7 @@ def test_the_masks_themselves_follow_the_transcript(monkeypatch):
     """Even if nobody compared transcripts: after different totals the masks no longer cancel, the tag fails, and what the
     accomplices read with all keys is neither an honest registry's numbers nor the total."""
     monkeypatch.setattr(Registry, "_check_contributions", lambda self, total: None)
-    stage, accomplice = accomplices(monkeypatch, one_patient_more, ("beta",), 0)
+    stage, accomplice = accomplices(monkeypatch, one_patient_less, ("beta",), 0)
     read, inner = [], stage.change
 
     def wire(sender, receiver, parcel):

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 START = time.perf_counter()
+REST = 5.0        # seconds between questions, so that none waits for the end of the one before
 
 
 def answer(result: Path, seconds: float) -> dict:
@@ -42,7 +43,7 @@ def simulator(place: Path, recipe) -> None:
     tell(answer(Path(run.get_result(clean_up=False)), time.perf_counter() - START))
 
 
-def poc(place: Path, recipe) -> None:
+def poc(_: Path, recipe) -> None:
     from nvflare.recipe.prod_env import ProdEnv
 
     sites = sys.argv[3].split(",")
@@ -52,7 +53,7 @@ def poc(place: Path, recipe) -> None:
     try:
         subprocess.run([command, "poc", "start"], check=True, **say)
         started = time.perf_counter() - START
-        kit = str(next(place.rglob("admin@nvidia.com")))
+        kit = str(next(Path(os.environ["NVFLARE_POC_WORKSPACE"]).rglob("admin@nvidia.com")))
 
         def ask() -> dict:
             start = time.perf_counter()
@@ -63,6 +64,7 @@ def poc(place: Path, recipe) -> None:
 
         tell(ask() | {"started": started, "seconds": time.perf_counter() - START})
         for _ in sys.stdin:
+            time.sleep(REST)
             tell(ask())
     finally:
         subprocess.run([command, "poc", "stop"], **say)

@@ -1,4 +1,4 @@
-"""Runs and times Flower in its own environment; `bench_peers.py` starts it: python flower_run.py PLACE DATA SITES deployment|simulator
+"""Runs and times Flower in its own environment; `bench_peers.py` starts it: python flower_run.py PLACE DATA SITES
 
 A line of JSON when the first question is answered; then one question per line on standard input until it is closed.
 """
@@ -14,10 +14,10 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 START = time.perf_counter()
+REST = 5.0        # seconds between questions, so that none waits for the end of the one before
 HOST = "127.0.0.1"
 SAY = {"stdout": sys.stderr, "stderr": sys.stderr, "stdin": subprocess.DEVNULL}
 PROJECT = """[project]
@@ -99,6 +99,7 @@ def deployment(place: Path, tables: list[Path]) -> None:
         started = time.perf_counter() - START
         tell(ask(place, START) | {"started": started})
         for _ in sys.stdin:
+            time.sleep(REST)
             tell(ask(place, 0.0))
     finally:
         for process in running:

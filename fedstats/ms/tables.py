@@ -1,0 +1,502 @@
+"""The five tables of a registry: patients, visits, relapses, treatments, mri -> typed columns, and a report of what was wrong.
+
+How this works: a column is read as its distinct cells (`tables.sheet`), each is judged once (`cells`), and the verdict is spread over
+the rows. Nothing stops at the first fault and nothing disappears silently: every violation is counted by file, column and rule.
+
+What a violation does: `refused` - the whole table cannot be used; `dropped` - the row is gone (its patient or its date cannot be
+read, or an end date that is there cannot: such a treatment must not look as if it went on); `missing` - the cell is missing from
+then on; `noted` - nothing was lost. Rows read - rows kept = rows dropped, always. What is wrong *between* cells (a visit before
+birth, two EDSS on one day) is for `cleaning`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from .. import tables as door
+from ..dictionary import EPOCH, Dictionary, Variable, value_text
+from ..errors import InputError
+from . import cells
+from .cells import Form, Judge
+from .dmt import NOT_DMT, UNKNOWN, Treatments, shipped
+
+# "*": a row is nothing without it; "+": should be there; "!": if it is there, it must be readable.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "patients": ("patient_id*", "site_id+", "sex+", "birth_year+", "birth_month", "onset_date", "onset_date_precision", "diagnosis_date",
+                 "onset_course", "course_current", "progression_onset_date", "onset_optic", "onset_brainstem", "onset_spinal",
+                 "onset_supratentorial", "csf_ocb", "ever_smoker", "entry_date+", "last_contact_date", "death_date", "exit_reason"),
+    "visits": ("patient_id*", "visit_id", "visit_date*", "edss", "fs_pyramidal", "fs_cerebellar", "fs_brainstem", "fs_sensory",
+               "fs_bowel_bladder", "fs_visual", "fs_cerebral", "fs_ambulation", "course_at_visit", "sdmt", "t25fw_s", "nhpt_dom_s",
+               "nhpt_nondom_s", "relapse_at_visit", "assessor_certified"),
+    "relapses": ("patient_id*", "relapse_onset_date*", "duration_days", "severity", "steroids", "recovery", "fs_affected", "confirmed"),
+    "treatments": ("patient_id*", "dmt_name+", "atc", "start_date*", "end_date!", "stop_reason", "dose"),
+    "mri": ("patient_id*", "mri_date*", "region", "t2_lesion_count", "t2_lesion_band", "t2_volume_ml", "new_t2_count", "gd_lesion_count",
+            "t1_hypointense_count", "nbv_ml", "field_strength_t", "reference_mri_date"),
+}
+DATED = {"visits": "visit_date", "relapses": "relapse_onset_date", "treatments": "start_date", "mri": "mri_date"}
+WORDS = {       # columns that are no variables of the dictionary
+    "patient_id": "identifier of the patient within the registry", "site_id": "identifier of the centre", "visit_id": "identifier of the visit",
+    "birth_month": "month of birth as YYYY-MM, instead of birth_year", "fs_affected": "functional systems, separated by ;",
+    "dmt_name": "generic name, brand or listed spelling of the treatment", "atc": "ATC code, current or earlier", "dose": "dose as text",
+}
+SEX_UNKNOWN = "U"
+
+NO_COLUMN, NO_FILE, BOTH = "column is missing", "table is not given", "found as .csv and as .parquet"
+TWICE, DISAGREE = "patient listed twice, rows equal: one kept", "patient listed twice, rows disagree: none kept"
+UNSORTED, UNLISTED = "row is earlier than the one before it: sorted", "treatment is not in the list"
+CONFLICT, UNUSED = "name and ATC code are of different treatments", "not in the list of columns: ignored"
+
+Effect = Literal["refused", "dropped", "missing", "noted"]
+SAYS: dict[str, str] = {"refused": "table refused", "dropped": "rows dropped", "missing": "cells set to missing", "noted": "noted"}
+
+
+@lru_cache(maxsize=1)
+def dictionary() -> Dictionary:
+    """The MS dictionary that comes with fedstats."""
+    return Dictionary.load(Path(__file__).with_name("dictionary.json"))
+
+
+# -- what loading gives ----------------------------------------------------------------------------------------------------
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of a report: how often a rule was broken in a column of a file, and what came of it. Never a value."""
+
+    file: str
+    column: str
+    rule: str
+    count: int
+    effect: Effect
+
+    def __str__(self) -> str:
+        where = f'{self.file}, column "{self.column}"' if self.column else self.file
+        return f"{where}: {self.rule}: {self.count} ({SAYS[self.effect]})"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What loading found, for the eyes of the registry only.
+
+    read, kept : rows by table. findings : violations. absent : optional columns that a file does not have. ignored : columns that
+    are in no list, and what becomes of them: nothing.
+    """
+
+    read: dict[str, int]
+    kept: dict[str, int]
+    findings: tuple[Finding, ...]
+    absent: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    def count(self, rule: str, *, column: str | None = None) -> int:
+        """How often a rule was broken, in all files or in one column."""
+        return sum(one.count for one in self.findings if one.rule == rule and column in (None, one.column))
+
+    def lines(self) -> list[str]:
+        """The report as sentences."""
+        out = [f"{name}: {self.read[name]} rows read, {self.kept[name]} kept" for name in self.read]
+        out += [str(one) for one in self.findings]
+        out += [f'{file}: no column "{column}": missing for everybody' for file, column in self.absent]
+        return out + [f'{file}: column "{column}" is {UNUSED}' for file, column in self.ignored]
+
+    def to_dict(self) -> dict[str, Any]:
+        return msgspec.to_builtins(self)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one table in the order of patient and date.
+
+    columns, each of shape (n,): `patient` int64, the place in `Registry.ids`; the table's own date int64, days since 1970-01-01;
+    other dates, integers and numbers float64, NaN = missing; booleans and categories int8, the level's place, -1 = missing; texts
+    as objects, "" = missing. treatments: `dmt` int16, the place in `Treatments.names`, -1 unknown, -2 no such treatment;
+    `efficacy` int8, the place in `dmt.EFFICACY`, -1 unknown. patients: one row per id, `birth_month` days of its first day.
+    """
+
+    name: str
+    n: int
+    columns: Mapping[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __repr__(self) -> str:      # a notebook must not print patients
+        return f"Table({self.name}, {self.n} rows)"
+
+    def where(self, keep: np.ndarray) -> Table:
+        """Some of the rows. keep : boolean (n,), or places in the wanted order."""
+        if keep.dtype == bool and keep.all():
+            return self
+        return Table(self.name, int(keep.sum()) if keep.dtype == bool else len(keep), {name: column[keep] for name, column in self.columns.items()})
+
+    def changed(self, **columns: np.ndarray) -> Table:
+        """The table with other columns in place of these."""
+        return Table(self.name, self.n, {**self.columns, **columns})
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The tables of one registry. A table that was refused raises InputError when it is asked for; one not given has no rows.
+
+    ids : patients' identifiers, increasing, shape (patients,); row k of `patients` is patient k. listed : boolean, same shape,
+    whether the table of patients has them (everybody if it was not given).
+    """
+
+    ids: np.ndarray
+    listed: np.ndarray
+    held: Mapping[str, Table]
+    dictionary: Dictionary
+    treatment_list: Treatments
+    refused: frozenset[str] = field(default_factory=frozenset)
+
+    def __repr__(self) -> str:
+        return f"Registry({len(self.ids)} patients, " + ", ".join(f"{table.n} {name}" for name, table in self.held.items() if name != "patients") + ")"
+
+    def table(self, name: str) -> Table:
+        if name in self.refused:
+            raise InputError(f"the table {name} could not be used", hint="the report of loading says why")
+        return self.held[name]
+
+    @property
+    def patients(self) -> Table:
+        return self.table("patients")
+
+    @property
+    def visits(self) -> Table:
+        return self.table("visits")
+
+    @property
+    def relapses(self) -> Table:
+        return self.table("relapses")
+
+    @property
+    def treatments(self) -> Table:
+        return self.table("treatments")
+
+    @property
+    def mri(self) -> Table:
+        return self.table("mri")
+
+    def with_table(self, table: Table) -> Registry:
+        return replace(self, held={**self.held, table.name: table})
+
+    def only(self, keep: np.ndarray) -> Registry:
+        """Some of the patients, with all their rows. keep : boolean, shape (patients,)."""
+        if keep.all():
+            return self
+        place = np.where(keep, np.cumsum(keep) - 1, -1)
+        held = {}
+        for name, table in self.held.items():
+            rows = table.where(keep if name == "patients" else keep[table["patient"]])
+            held[name] = rows.changed(patient=place[rows["patient"]])
+        return replace(self, ids=self.ids[keep], listed=self.listed[keep], held=held)
+
+
+# -- loading ---------------------------------------------------------------------------------------------------------------
+
+
+def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codebook: Dictionary | None = None,
+         treatment_list: Treatments | None = None) -> tuple[Registry, Report]:
+    """Read the tables of a registry.
+
+    source : a folder with patients.csv (or .parquet), visits.csv, ..., or a mapping of table name to a path, data frame, Arrow table or
+        dict of columns. Tables may be left out. forms : how the files write dates and numbers, for all or by table.
+    codebook : ranges and levels, the shipped MS dictionary if None. treatment_list : the shipped list if None.
+
+    Whatever is wrong with the tables is in the report. Raises InputError only for a call that makes no sense: no folder, a table or
+    a form by a name that is none.
+    """
+    found, findings = _sources(source)
+    by_table = dict.fromkeys(COLUMNS, forms or Form()) if not isinstance(forms, Mapping) else {name: forms.get(name, Form()) for name in COLUMNS}
+    if isinstance(forms, Mapping) and (odd := [name for name in forms if name not in COLUMNS]):
+        raise InputError(f'"{odd[0]}" is not a table', hint="tables are: " + ", ".join(COLUMNS))
+    readers = {name: _Reader(name, found.get(name), by_table[name], codebook or dictionary(), treatment_list or shipped()) for name in COLUMNS}
+    for reader in readers.values():
+        reader.read()
+    given = {name for name in found if not readers[name].refused}
+    names = sorted({one for reader in readers.values() for one in reader.ids})
+    places = {one: k for k, one in enumerate(names)}
+    held, listed = {}, np.full(len(names), "patients" not in given)
+    for name, reader in readers.items():
+        table = reader.table(places)
+        if name == "patients":
+            table, seen = _one_row_each(table, len(names), reader)
+            listed |= seen
+        else:
+            table = _in_order(table, reader)
+        held[name] = table
+    reports = [reader for name, reader in readers.items() if name in found]
+    report = Report({one.name: one.rows_read for one in reports}, {one.name: one.rows_kept for one in reports},
+                    (*findings, *(finding for one in readers.values() for finding in one.findings)),
+                    tuple(pair for one in reports for pair in one.absent), tuple(pair for one in reports for pair in one.ignored))
+    ids = np.array(names, dtype=object)
+    refused = frozenset(name for name, one in readers.items() if one.refused) | {one.file for one in findings if one.effect == "refused"}
+    return Registry(ids, listed, held, codebook or dictionary(), treatment_list or shipped(), refused), report
+
+
+def _sources(source: Any) -> tuple[dict[str, Any], list[Finding]]:
+    if isinstance(source, Mapping):
+        odd = [name for name in source if name not in COLUMNS]
+        if odd:
+            raise InputError(f'"{odd[0]}" is not a table', hint="tables are: " + ", ".join(COLUMNS))
+        found, findings = {name: table for name, table in source.items() if table is not None}, []
+    elif isinstance(source, (str, Path)):
+        if not Path(source).is_dir():
+            raise InputError(f"there is no folder {source}", hint="give the folder that holds patients.csv, visits.csv, ...")
+        found, findings = {}, []
+        for name in COLUMNS:
+            paths = [path for path in (Path(source) / f"{name}.csv", Path(source) / f"{name}.parquet") if path.exists()]
+            if len(paths) == 1:
+                found[name] = paths[0]
+            elif paths:
+                findings.append(Finding(name, "", BOTH, 1, "refused"))
+    else:
+        raise InputError(f"a folder or a mapping of tables was expected, not {type(source).__name__}")
+    refused = {one.file for one in findings}
+    return found, findings + [Finding(name, "", NO_FILE, 1, "noted") for name in COLUMNS if name not in found and name not in refused]
+
+
+class _Reader:
+    """Reads one table; afterwards it knows its rows and what was wrong."""
+
+    def __init__(self, name: str, source: Any, form: Form, codebook: Dictionary, treatments: Treatments) -> None:
+        self.name, self.source, self.form, self.codebook, self.treatments = name, source, form, codebook, treatments
+        self.file = Path(source).name if isinstance(source, (str, Path)) else name
+        self.findings: list[Finding] = []
+        self.absent: list[tuple[str, str]] = []
+        self.ignored: list[tuple[str, str]] = []
+        self.rows_read = self.rows_kept = 0
+        self.refused = False
+        self.ids: list[str] = []            # of the rows kept
+        self.columns: dict[str, np.ndarray] = {}
+        self._who: list[Any] = []           # identifier of each distinct cell
+        self._of = np.empty(0, dtype=np.int64)
+
+    def read(self) -> None:
+        sheet = self._sheet()
+        keep = np.ones(sheet.rows, dtype=bool)
+        held = {column.rstrip("*+!"): column[-1] if column[-1] in "*+!" else "" for column in COLUMNS[self.name]}
+        spread: dict[str, tuple[np.ndarray, list[Any], list[str]]] = {}
+        for column, need in held.items():
+            if column in sheet.columns:
+                spread[column] = (sheet.columns[column].codes, *cells.judged(sheet.columns[column], self._judge(column)))
+        for column, need in held.items():           # first which rows stay
+            if need and need in "*!" and column in spread:
+                codes, values, rules = spread[column]
+                if need == "*":
+                    rules = [rule or (cells.NEEDED if value is None else "") for value, rule in zip(values, rules)]
+                gone = np.array([value is None and rule != "" for value, rule in zip(values, rules)])
+                self._count(column, codes[keep], [rule if bad else "" for rule, bad in zip(rules, gone.tolist())], "dropped")
+                keep &= ~gone[codes]
+        self.rows_kept = int(keep.sum())
+        for column, need in held.items():
+            if column in spread:
+                codes, values, rules = spread[column]
+                codes = codes if self.rows_kept == len(keep) else codes[keep]
+                self._count(column, codes, [rule if value is None else "" for value, rule in zip(values, rules)], "missing")
+                self._count(column, codes, [rule if value is not None else "" for value, rule in zip(values, rules)], "noted")
+                if need == "+" and not (column == "birth_year" and "birth_month" in spread) and not (column == "dmt_name" and "atc" in spread):
+                    self._count(column, codes, [cells.NEEDED if value is None and not rule else "" for value, rule in zip(values, rules)], "missing")
+                self._hold(column, codes, values)
+            else:
+                self._hold(column, np.full(self.rows_kept, -1), [None])
+        if self.name == "treatments":
+            self._treatments(spread, keep)
+        if self.name == "patients":
+            self._birth()
+
+    def table(self, places: Mapping[str, int]) -> Table:
+        """The columns, patients numbered."""
+        number = np.array([places.get(one, -1) for one in self._who] + [-1], dtype=np.int64)
+        return Table(self.name, self.rows_kept, {"patient": number[self._of], **self.columns})
+
+    def note(self, column: str, rule: str, count: int, effect: Effect) -> None:
+        if count:
+            self.findings.append(Finding(self.file, column, rule, int(count), effect))
+
+    def _sheet(self) -> door.Sheet:
+        if self.source is None:
+            return door.Sheet(0, {}, {})
+        try:
+            sheet = door.sheet(self.source, encoding=self.form.encoding)
+        except InputError as error:
+            self.note("", error.what + (f" ({error.hint})" if error.hint else ""), 1, "refused")
+            self.refused = True
+            return door.Sheet(0, {}, {})
+        self.note("", door.RAGGED, sheet.lost.get(door.RAGGED, 0), "dropped")
+        self.note("", door.INSIDE, sheet.lost.get(door.INSIDE, 0), "noted")
+        self.rows_read = sheet.rows + sheet.lost.get(door.RAGGED, 0)
+        wanted = [column.rstrip("*+!") for column in COLUMNS[self.name]]
+        for column in COLUMNS[self.name]:
+            name = column.rstrip("*+!")
+            instead = {"birth_year": "birth_month", "dmt_name": "atc"}.get(name, "")
+            if name in sheet.columns or instead in sheet.columns:
+                continue
+            if column[-1] == "*":
+                self.note(name, NO_COLUMN, max(1, self.rows_read), "refused")
+                self.refused = True
+            elif column[-1] == "+":
+                self.note(name, NO_COLUMN, max(1, self.rows_read), "missing")
+            elif name != "birth_month":
+                self.absent.append((self.file, name))
+        if self.refused:        # a file without its first line would have patients' cells for names: say none of them
+            self.absent = []
+            return door.Sheet(0, {}, {})
+        self.ignored = [(self.file, name) for name in sheet.columns if name not in wanted]
+        return sheet
+
+    def _judge(self, column: str) -> Judge:
+        if column in ("patient_id", "site_id"):
+            return cells.identifier
+        if column == "birth_month":
+            return cells.month
+        if column in WORDS:
+            return cells.words
+        variable = self.codebook[column]
+        if variable.type == "date":
+            return cells.date_of(variable, self.form)
+        return cells.number_of(variable, self.form) if variable.is_numeric else cells.level_of(variable)
+
+    def _count(self, column: str, codes: np.ndarray, rules: list[str], effect: Effect) -> None:
+        if any(rules):
+            for rule, count in cells.counted(codes, rules).items():
+                self.note(column, rule, count, effect)
+
+    def _hold(self, column: str, codes: np.ndarray, values: list[Any]) -> None:
+        if column == "patient_id":
+            self._who, self._of = values[:-1], codes
+            used = np.zeros(len(values), dtype=bool)
+            used[codes] = True
+            self.ids = [value for value, here in zip(values, used.tolist()) if here and value is not None]
+        elif column in ("dmt_name", "atc"):
+            return
+        elif column in WORDS and column != "birth_month":
+            self.columns[column] = np.array(["" if value is None else value for value in values], dtype=object)[codes]
+        elif column in DATED.values() and column == DATED.get(self.name):
+            self.columns[column] = np.array([0 if value is None else value for value in values]).astype(np.int64)[codes]
+        elif column != "birth_month" and self.codebook[column].labels is not None:
+            self.columns[column] = np.array([-1 if value is None else value for value in values]).astype(np.int8)[codes]
+        else:
+            self.columns[column] = np.array([np.nan if value is None else value for value in values], dtype=float)[codes]
+
+    def _treatments(self, spread: Mapping[str, tuple[np.ndarray, list[Any], list[str]]], keep: np.ndarray) -> None:
+        """`dmt` and `efficacy` from the name, else from the ATC code; names win nothing over codes that contradict them."""
+        absent = np.full(self.rows_kept, UNKNOWN, dtype=np.int16)
+        blank = np.ones(self.rows_kept, dtype=bool)
+        found, empty = {"dmt_name": absent, "atc": absent}, {"dmt_name": blank, "atc": blank}
+        for column, find in (("dmt_name", self.treatments.find), ("atc", self.treatments.find_atc)):
+            if column in spread:
+                codes, values, _ = spread[column]
+                each = [UNKNOWN if value is None else find(value) for value in values]
+                found[column] = np.array(each, dtype=np.int16)[codes[keep]]
+                empty[column] = np.array([value is None for value in values])[codes[keep]]
+        name, code = found["dmt_name"], found["atc"]
+        clash = (name != UNKNOWN) & (code != UNKNOWN) & (name != code)
+        dmt = np.where(clash, UNKNOWN, np.where(name != UNKNOWN, name, code)).astype(np.int16)
+        self.note("dmt_name", CONFLICT, int(clash.sum()), "missing")
+        self.note("dmt_name", UNLISTED, int(((dmt == UNKNOWN) & ~clash & ~empty["dmt_name"]).sum()), "missing")
+        self.note("atc", UNLISTED, int(((code == UNKNOWN) & ~empty["atc"]).sum()), "noted" if "dmt_name" in spread else "missing")
+        if "dmt_name" in spread and "atc" in spread:
+            self.note("dmt_name", cells.NEEDED, int((empty["dmt_name"] & empty["atc"]).sum()), "missing")
+        classes = np.array([self.treatments.efficacy(k) for k in range(len(self.treatments.names))] + [-1, -1], dtype=np.int8)
+        assert (UNKNOWN, NOT_DMT) == (-1, -2)       # so that they find the two at the end
+        self.columns |= {"dmt": dmt, "efficacy": classes[dmt]}
+
+    def _birth(self) -> None:
+        """The year from the month, where only the month is given."""
+        month, year = self.columns["birth_month"], self.columns["birth_year"]
+        days = np.where(np.isnan(month), 0, month).astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + EPOCH.year
+        self.columns["birth_year"] = np.where(np.isnan(month), year, days)
+        variable = self.codebook["birth_year"]
+        with np.errstate(invalid="ignore"):
+            odd = (self.columns["birth_year"] < variable.low) | (self.columns["birth_year"] > variable.high)
+        self.note("birth_month", f"outside {value_text(variable, variable.low)} to {value_text(variable, variable.high)}", int(odd.sum()), "missing")
+        self.columns["birth_year"] = np.where(odd, np.nan, self.columns["birth_year"])
+        self.columns["birth_month"] = np.where(odd, np.nan, month)
+
+
+def _in_order(table: Table, reader: _Reader) -> Table:
+    """Rows by patient and date, rows of one day as they stood."""
+    patient, day = table["patient"], table[DATED[table.name]]
+    if table.n < 2:
+        return table
+    same = np.argsort(patient, kind="stable")
+    earlier = (np.diff(day[same]) < 0) & (np.diff(patient[same]) == 0)
+    reader.note(DATED[table.name], UNSORTED, int(earlier.sum()), "noted")
+    order = np.lexsort((day, patient))
+    return table if (np.diff(order) == 1).all() else table.where(order)
+
+
+def _one_row_each(table: Table, patients: int, reader: _Reader) -> tuple[Table, np.ndarray]:
+    """One row per identifier, and which identifiers had one. A patient listed twice is kept if the rows are equal."""
+    order = np.argsort(table["patient"], kind="stable")
+    who = table["patient"][order]
+    first = np.ones(len(who), dtype=bool)
+    first[1:] = who[1:] != who[:-1]
+    group = np.cumsum(first) - 1
+    differs = np.zeros(len(who), dtype=bool)
+    for column in table.columns.values():
+        here = column[order]
+        there = here[first][group]
+        differs |= (here != there) & ~((here != here) & (there != there))
+    torn = np.bincount(group, weights=differs, minlength=int(first.sum())) > 0
+    kept = order[first][~torn]
+    reader.note("patient_id", TWICE, int((~first & ~torn[group]).sum()), "dropped")
+    reader.note("patient_id", DISAGREE, int(torn[group].sum()), "dropped")
+    reader.rows_kept = len(kept)
+    row = np.full(patients, -1)
+    row[table["patient"][kept]] = kept
+    columns = {name: np.append(column, np.array([missing(column)], dtype=column.dtype))[row] for name, column in table.columns.items()}
+    return Table("patients", patients, {**columns, "patient": np.arange(patients)}), row >= 0
+
+
+def missing(column: np.ndarray) -> Any:
+    """What stands for "not known" in a column of this kind."""
+    return "" if column.dtype == object else np.nan if column.dtype.kind == "f" else -1
+
+
+# -- the form of the tables, for other programs ------------------------------------------------------------------------------
+
+
+def schema(name: str) -> dict[str, Any]:
+    """The JSON Schema of a table as a list of rows, see `COLUMNS` and dictionary.json."""
+    rows = {column.rstrip("*+!"): _cell_schema(column) for column in COLUMNS[name]}
+    needed = [column.rstrip("*+!") for column in COLUMNS[name] if column[-1] == "*"]
+    return {"type": "array", "items": {"type": "object", "properties": rows, "required": needed}}
+
+
+def _cell_schema(column: str) -> dict[str, Any]:
+    name, key = column.rstrip("*+!"), column[-1] == "*"
+    if name in WORDS:
+        found: dict[str, Any] = {"type": "string", "description": WORDS[name]}
+        found |= {"minLength": 1} if key else {"pattern": "^[0-9]{4}-[0-9]{2}$"} if name == "birth_month" else {}
+    else:
+        found = _variable_schema(dictionary()[name])
+    if key:
+        return found
+    if "enum" in found:
+        return {**found, "enum": [*found["enum"], None]}
+    return {**found, "type": [found["type"], "null"]}
+
+
+def _variable_schema(variable: Variable) -> dict[str, Any]:
+    about = variable.description + (f" ({variable.unit})" if variable.unit else "")
+    if variable.type == "category":
+        return {"enum": list(variable.labels or ()), "description": about}
+    if variable.type == "boolean":
+        return {"type": "boolean", "description": about}
+    if variable.type == "date":
+        return {"type": "string", "format": "date", "description": about}
+    found: dict[str, Any] = {"type": variable.type, "minimum": variable.low, "maximum": variable.high, "description": about}
+    if variable.name == "edss":
+        found["not"] = {"const": 0.5}
+    return found | ({"multipleOf": variable.step} if variable.step else {})
