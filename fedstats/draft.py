@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from .dictionary import FALSE, RESERVED, TRUE, Dictionary, level_text
+from .dictionary import RESERVED, Dictionary
 from .errors import InputError
 from .rows import EMPTY
+from .variable import FALSE, TRUE, level_text
 
 MOST_LEVELS = 24            # distinct texts: more are free text, not levels
 FEW = 10                    # people behind a level, below which it is worth merging (the default smallest cell)

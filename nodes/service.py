@@ -17,9 +17,10 @@ from fedstats.crypto.identity import Identity
 from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
 from fedstats.transport.http import Link
 from fedstats.wire import messages
-from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, RELEASED, Registry, query_hash
+from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, RELEASE, RELEASED, Registry
 from fedstats.wire.messages import Abort, Parcel, Query
 from fedstats.wire.roster import Consortium, check_pin
+from fedstats.wire.transcript import query_hash
 
 from .config import Settings
 from .house import RegistryHouse
@@ -208,11 +209,22 @@ class Node:
             if one.registry.state in (RELEASED, ENDED):
                 if one.registry.problem is not None:
                     log.info("query %s ended: %s", T.hex()[:12], one.registry.problem.code)
+                if one.registry.state == RELEASED:
+                    one.registry.settled()
                 del self.open[T]
 
     def _abort_leftovers(self) -> None:
-        """Queries that were open when this node last stopped: their keys are gone, so they end."""
+        """Queries that were open when this node last stopped: a sealed result goes out after all; the others end, for their keys
+        are gone."""
         for T in self.journal.open_queries():
+            release = self.journal.posted(T, RELEASE)
+            if release is not None:
+                try:
+                    self.link.post(release)
+                    self.journal.close(T, "released")
+                    continue
+                except FedstatsError as error:
+                    log.warning("%s", error)
             problem = Problem("aborted", self.me.name, "the node was restarted in the middle of the query", "ask again")
             try:
                 self.link.post(bytes(messages.sign(Abort(T=T, sender=self.me.name, problem=problem), self.me)))

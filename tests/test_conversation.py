@@ -9,12 +9,13 @@ from fedstats import rounds
 from fedstats.analyses.summary import ColumnSummary, Summary
 from fedstats.analysis import Result, Size
 from fedstats.errors import FedstatsError, OutOfOrder, Problem, Refused, Tampered, Unreachable
-from fedstats.rows import normal_filter
+from fedstats.filters import normal_filter
 from fedstats.transport.memory import ANALYST, COORDINATOR, MemoryNetwork
 from fedstats.wire import analyst as analyst_side
 from fedstats.wire import conversation, messages
-from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, KEYING, NEXT, QUERY, RELEASED, ROUNDS, Registry, advance, decisions_of
+from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, KEYING, NEXT, QUERY, RELEASED, ROUNDS, Registry, advance
 from fedstats.wire.messages import Abort, Admission, Contribution, Keys, Query, Release, Total, Verdict
+from fedstats.wire.transcript import decisions_of
 
 from .attacks.stage import NAMES, Stage
 

@@ -17,7 +17,7 @@ import sys
 import numpy as np
 from fedstats import Dictionary, Rules, driver, rounds
 from fedstats.rows import load
-from fedstats.wire.conversation import decisions_of
+from fedstats.wire.transcript import decisions_of
 from tests import every
 from tests.questions import every_question
 

@@ -9,8 +9,9 @@ import pytest
 import fedstats
 from fedstats import Rules
 from fedstats.analysis import ANALYSES, Failed
-from fedstats.disclosure import FLOORS, NO_RULES, Shown, gate, intervals, may_count, may_imply, merged, rounded, safe, show_table, strictest
+from fedstats.disclosure import FLOORS, NO_RULES, gate, intervals, may_count, may_imply, merged, rounded, safe, strictest
 from fedstats.errors import FedstatsError, InputError, Refused
+from fedstats.suppression import Shown, show_table
 
 from . import every
 from .questions import calls

@@ -14,9 +14,11 @@ FILES = sorted(path for package in ("fedstats", "nodes") for path in (ROOT / pac
 # From the ground up. A file may import its own layer and those below it.
 LAYERS = [
     {"errors", "views"},
-    {"tables", "dictionary"},
+    {"tables", "variable"},
+    {"dictionary"},
     {"rows"},
-    {"statistic", "steady", "disclosure", "crypto"},
+    {"filters", "statistic", "steady", "disclosure", "crypto"},
+    {"suppression"},
     {"seal", "analysis"},
     {"rounds", "analyses", "ms"},
     {"driver"},

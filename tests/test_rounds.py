@@ -59,7 +59,7 @@ def lied(change):
     return rounds.totals(integers, asks, made, DICTIONARY, 150, 3)
 
 
-@pytest.mark.parametrize("name, block, value", [
+@pytest.mark.parametrize(("name", "block", "value"), [
     ("more people than the cohort", "n", 151), ("fewer than nobody", "n", -1), ("more registries than asked", "n" + INDICATORS, 4),
     ("people of no registry", "n" + INDICATORS, 0), ("a sum beyond its bound", "x0", 110 * 150 + 1),
     ("a real sum beyond its bound", "x1", 2**60)])

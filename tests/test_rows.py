@@ -8,7 +8,8 @@ import pytest
 
 from fedstats import Dictionary
 from fedstats.errors import InputError, QuestionError
-from fedstats.rows import DEEPEST, MOST_CONDITIONS, check_filter, filter_columns, keep, load, normal_filter
+from fedstats.filters import DEEPEST, MOST_CONDITIONS, check_filter, filter_columns, keep, normal_filter
+from fedstats.rows import load
 
 from . import every
 

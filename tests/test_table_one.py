@@ -10,8 +10,8 @@ from scipy import stats
 
 import fedstats
 from fedstats.analyses.table_one import smd_of_shares
-from fedstats.dictionary import level_text
 from fedstats.errors import QuestionError
+from fedstats.variable import level_text
 
 from . import helpers
 

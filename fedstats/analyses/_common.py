@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special
 
-from ..dictionary import MOST_GROUPS, ON_STEP, Bins, Dictionary, Variable
+from ..dictionary import MOST_GROUPS, Bins, Dictionary
 from ..disclosure import Rules, may_count, may_imply
 from ..errors import QuestionError
 from ..rows import Rows
+from ..variable import ON_STEP, Variable
 
 CONFIDENCE = 0.95
 MISSING = "missing"         # the label of the extra level for unknown values, on request

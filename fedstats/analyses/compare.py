@@ -15,10 +15,12 @@ import msgspec
 import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import MOST_BINS, Dictionary, level_text
-from ..disclosure import intervals, merged, show_table
+from ..dictionary import MOST_BINS, Dictionary
+from ..disclosure import intervals, merged
 from ..errors import QuestionError
 from ..statistic import INDICATORS, Sums
+from ..suppression import show_table
+from ..variable import level_text
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
 from .histogram import binned

@@ -17,11 +17,12 @@ import msgspec
 import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
-from ..dictionary import MOST_BINS, Dictionary, Variable
+from ..dictionary import MOST_BINS, Dictionary
 from ..disclosure import Rules, intervals, may_imply
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
+from ..variable import Variable
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, count_cells, ends_of_bins, integer_bound, p_student, z_of
 from .compare import mid_ranks

@@ -12,10 +12,10 @@ from scipy import special
 
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
-from ..disclosure import MOST_CELLS, show_table
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, statistic
+from ..suppression import MOST_CELLS, show_table
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, p_chi2, z_of
 

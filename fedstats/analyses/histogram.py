@@ -13,9 +13,10 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Bins, Dictionary
-from ..disclosure import intervals, merged, show_table
+from ..disclosure import intervals, merged
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
+from ..suppression import show_table
 from ..views import Curve, Picture, Table
 from ._common import check_ordered, count_cells, group_of, groups, quoted, range_label
 

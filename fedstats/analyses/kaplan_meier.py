@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import Dictionary, value_text
+from ..dictionary import Dictionary
 from ..errors import QuestionError
+from ..variable import value_text
 from ..views import Curve, Picture, Table
 from ._common import CONFIDENCE, check_confidence, groups, z_of
 from .survival import Ends, LifeTables, at_risk, beyond_note, check_step, check_survival, coarser, life_tables
@@ -169,7 +170,8 @@ class KaplanMeier(Result, frozen=True, kw_only=True):
         return Picture("steps", f"Kaplan-Meier with {self.confidence:.0%} band", x=f"{self.time} ({self.unit})" if self.unit else self.time,
                        y="survival", curves=tuple(Curve(g.group, (0.0, *g.times), (1.0, *g.survival), (1.0, *g.low), (1.0, *g.high))
                                                   for g in shown),
-                       below_at=ticks, below=tuple((g.group, tuple(_still_at_risk(g, t) for t in ticks)) for g in shown), y_range=(0.0, 1.0))
+                       below_at=ticks, y_range=(0.0, 1.0),
+                       below=tuple((g.group, tuple(_still_at_risk(g, t) for t in ticks)) for g in shown))
 
 
 def _still_at_risk(group: GroupCurve, time: float) -> int | None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import RESERVED, Dictionary
-from ..disclosure import Rules, Shown, show_table
+from ..disclosure import Rules
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
+from ..suppression import Shown, show_table
 from ..views import Picture, Table
 from ._common import groups, p_chi2
 from .survival import beyond_note, check_survival, life_table, life_tables, scores

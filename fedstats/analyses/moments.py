@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dictionary import Dictionary, Variable
+from ..dictionary import Dictionary
 from ..disclosure import FEW_LEVELS
 from ..rows import Rows
 from ..statistic import Block, Sums, statistic
+from ..variable import Variable
 from ._common import count_cells, group_of, groups, integer_bound
 
 

@@ -16,11 +16,13 @@ import numpy as np
 from scipy import special
 
 from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import Dictionary, Variable, level_text
-from ..disclosure import Rules, show_table
+from ..dictionary import Dictionary
+from ..disclosure import Rules
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
+from ..suppression import show_table
+from ..variable import Variable, level_text
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, integer_bound, p_normal, quoted, withheld, z_of
 from .moments import few_levels, scaled, unit_of

@@ -23,11 +23,13 @@ import msgspec
 import numpy as np
 
 from ..analysis import Setting
-from ..dictionary import ON_STEP, RESERVED, Dictionary, value_text
-from ..disclosure import Rules, Shown, safe, show_table
+from ..dictionary import RESERVED, Dictionary
+from ..disclosure import Rules, safe
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Ask, Block, Sums, statistic
+from ..suppression import Shown, show_table
+from ..variable import ON_STEP, value_text
 from ._common import group_of, groups
 
 Ends = tuple[int, ...]      # where ranges of bins end, exclusive, increasing: (3, 7) are the bins 0..2 and 3..6

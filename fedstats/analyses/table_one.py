@@ -13,10 +13,11 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
-from ..disclosure import Rules, Shown, intervals, may_count, may_imply, merged, show_table
+from ..disclosure import Rules, intervals, may_count, may_imply, merged
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, STATISTICS, Block, Sums, statistic
+from ..suppression import Shown, show_table
 from ..views import Picture, Table
 from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, withheld
 from .compare import welch_one_way

@@ -15,8 +15,8 @@ from ..errors import InputError
 from .manners import Json, machine, note, plain_group, table, write_text, writing
 
 if TYPE_CHECKING:
-    from ..dictionary import Variable
     from ..rows import LoadReport
+    from ..variable import Variable
 
 app = plain_group("The codebook of the consortium: propose, check, show.")
 DOMAIN = b"fedstats split/1"
@@ -101,7 +101,7 @@ def show(file: Annotated[Path, typer.Argument(help="The dictionary (JSON or TOML
 
 
 def _line(variable: Variable) -> tuple[str, ...]:
-    from ..dictionary import Every, value_text
+    from ..variable import Every, value_text
 
     if variable.labels is not None:
         span = ", ".join(variable.labels)

@@ -12,7 +12,8 @@ from ..disclosure import NO_RULES, Rules
 from ..driver import check_questions
 from ..driver import size as size_ask
 from ..errors import FedstatsError
-from ..rows import Rows, filter_columns
+from ..filters import filter_columns
+from ..rows import Rows
 from ..statistic import Ask, answer
 
 
@@ -49,8 +50,8 @@ def explain(questions: Sequence[Question], where: Any, dictionary: Dictionary, r
     steps = [[size_ask(sets=sets)]]
     for k, question in enumerate(questions):
         # rules may need a round more (who contributes to merged cells), or end early on nobody: the longer way is told
-        ways: list[list[list[Ask]]] = [_driven(ANALYSES[question.analysis].joint(params[k], Setting(dictionary, one, registries, Size(0))), dictionary)
-                for one in (NO_RULES, rules)]
+        joint = ANALYSES[question.analysis].joint
+        ways = [_driven(joint(params[k], Setting(dictionary, one, registries, Size(0))), dictionary) for one in (NO_RULES, rules)]
         longest = max(ways, key=lambda way: len(way))
         for depth, asks in enumerate(longest, start=1):
             if len(steps) <= depth:

@@ -17,7 +17,8 @@ from ..analysis import ANALYSES, Failed, Question, Result, question_of
 from ..dictionary import Dictionary
 from ..disclosure import NO_RULES, Rules
 from ..errors import InputError, QuestionError
-from ..rows import LoadReport, Rows, check_filter, filter_columns, load, normal_filter
+from ..filters import check_filter, filter_columns, normal_filter
+from ..rows import LoadReport, Rows, load
 from . import explain as _explain
 
 Tables = Mapping[str, Any]

@@ -12,7 +12,8 @@ from .. import driver, rounds
 from ..analysis import Question, Result
 from ..dictionary import Dictionary
 from ..disclosure import Rules
-from ..rows import LoadReport, Rows, keep
+from ..filters import keep
+from ..rows import LoadReport, Rows
 from ..statistic import Ask
 
 GRACE_SECONDS = 2.0

@@ -18,9 +18,9 @@ from .. import seal
 from ..crypto.identity import Identity
 from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, Refused, Unreachable, as_problem
 from ..wire import messages
-from ..wire.conversation import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash
 from ..wire.messages import Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
 from ..wire.roster import Consortium
+from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash
 
 MOST_OPEN_QUERIES = 64
 MOST_OPEN_PER_ANALYST = 16
@@ -29,6 +29,7 @@ ROUND_SECONDS = 300.0           # without any answer for so long in a round, the
 ANSWER_SECONDS = 60.0           # how long a finished query's mail is kept
 MOST_MAIL = 4096                # parcels waiting for one member
 MOST_NONCES = 100_000
+LONGEST_KEYS = 2 * 1024 * 1024  # bytes: three key pairs take 470 kB
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Session:
     answered: dict[str, bytes] = field(default_factory=dict)    # of the phase or round: signed messages by registry
     adding: Any = None
     chunks: tuple[int, ...] = ()
+    keyed: set[str] = field(default_factory=set)        # who has been sent the keys
     taken: set[bytes] = field(default_factory=set)              # digests of the messages that have been taken
 
     def missing(self) -> list[str]:
@@ -164,8 +166,12 @@ class Mailroom:
                 elif not session.missing():
                     self._phase(session, "rounds", clock)
             case Keys():
-                if message.recipient not in session.query.registries or session.phase != "rounds" or session.round:
+                others = session.query.registries[1:]
+                if sender != session.query.registries[0] or message.recipient not in others or session.phase != "rounds" or session.round:
                     raise OutOfOrder("keys arrived out of order")
+                if message.recipient in session.keyed or len(message.sealed) > LONGEST_KEYS:
+                    raise OutOfOrder("keys were sent twice, or are too long")
+                session.keyed.add(message.recipient)
                 self._put((message.recipient,), bytes(parcel))
             case Contribution():
                 self._contribution(session, message, parcel, clock)

@@ -23,7 +23,7 @@ from ..errors import FedstatsError, Unreachable
 from ..rows import Rows
 from ..wire import messages
 from ..wire.analyst import Analyst
-from ..wire.conversation import Registry
+from ..wire.conversation import RELEASED, Registry
 from ..wire.messages import Query
 from ..wire.roster import Consortium, member_of
 
@@ -134,7 +134,10 @@ class MemoryNetwork:
         if name == ANALYST:
             analyst.receive(parcel)
             return
-        self._send(room, name, self._registry(name).receive(parcel, self.now), analyst)
+        registry = self._registry(name)
+        self._send(room, name, registry.receive(parcel, self.now), analyst)
+        if registry.state == RELEASED:
+            registry.settled()
 
     def _registry(self, name: str) -> Registry:
         if name not in self.registries:

@@ -16,9 +16,9 @@ from ..crypto import identity
 from ..crypto.identity import Identity, OneTime
 from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, as_error
 from . import messages
-from .conversation import _refusal, query_hash, transcript_of
 from .messages import Abort, Admission, Parcel, Query, Release, Verdict, hashed
 from .roster import Consortium
+from .transcript import query_hash, refusal_of, transcript_of
 
 ASKED, DONE, ENDED = "asked", "done", "ended"
 NEXT = {
@@ -98,13 +98,13 @@ class Analyst:
     def _admission(self, admission: Admission, signed: bytes) -> None:
         self._advance("admission", admission.registry, admission.T, self.admissions)
         if not admission.accept and self.state == ASKED:
-            raise _refusal(admission)
+            raise refusal_of(admission)
         self.admissions[admission.registry] = (admission, signed)
 
     def _verdict(self, verdict: Verdict, signed: bytes) -> None:
         self._advance("verdict", verdict.registry, verdict.T, self.verdicts)
         if not verdict.release and self.state == ASKED:
-            raise _refusal(verdict)
+            raise refusal_of(verdict)
         self.verdicts[verdict.registry] = (verdict, signed)
 
     def _release(self, release: Release, signed: bytes) -> None:

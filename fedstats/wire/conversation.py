@@ -28,11 +28,13 @@ from ..crypto import he, identity
 from ..crypto.identity import Identity, OneTime
 from ..dictionary import Dictionary
 from ..disclosure import Rules, strictest
-from ..errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, RangeError, Refused, Tampered, as_error, as_problem
-from ..rows import Rows, keep, normal_filter
+from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, RangeError, Refused, Tampered, as_error, as_problem
+from ..filters import keep, normal_filter
+from ..rows import Rows
 from . import messages
 from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Parcel, Query, Release, Total, Verdict, digest_of, hashed
 from .roster import Consortium
+from .transcript import check_query, decisions_of, query_hash, refusal_of, transcript_of
 
 QUERY, ADMITTED, KEYING, ROUNDS, JUDGING, RELEASED, ENDED = "query", "admitted", "keying", "rounds", "judging", "released", "ended"
 
@@ -46,10 +48,9 @@ NEXT: dict[str, dict[str, str]] = {     # what may happen, and where it leads; e
     ENDED:    {"abort": ENDED, "fault": ENDED, "admission": ENDED, "keys": ENDED, "total": ENDED, "verdict": ENDED},
 }
 
-SKEW_SECONDS = 300.0            # PROTOCOL, phase 0: clocks may differ by this much at admission
-LONGEST_QUERY_SECONDS = 30 * 86_400.0
 SECRET_BYTES = 32
 NOT_VERIFIED = "answer could not be verified"
+RELEASE = "release"             # the journal's key of the sealed result
 
 Random = Callable[[int], bytes]
 
@@ -89,34 +90,6 @@ class House(Protocol):
 
     def approve(self, query: Query, results: list[Result]) -> None:
         """The house's last word on a checked result; raises Refused to keep it in."""
-
-
-def transcript_of(T: bytes, roster: bytes, admissions: list[bytes]) -> bytes:
-    """S: what all registries must have seen alike before any key is made. admissions: signed, in the query's order."""
-    return hashed(b"fedstats S/1", T, roster, *admissions)
-
-
-def query_hash(parcel: Parcel) -> bytes:
-    """T: the hash of the signed query."""
-    return hashed(b"fedstats T/1", parcel.signed)
-
-
-def check_query(query: Query, roster: Consortium, now: float) -> None:
-    """Whether a query may be looked at all: its roster, its registries, its time. Raises Refused or MessageError."""
-    if query.roster != roster.digest:
-        raise Refused("the query was made under another roster (epoch)", hint="accept the current consortium file and ask again")
-    if roster.role(query.analyst) != "analyst":
-        raise Refused(f"{query.analyst} is not an analyst of this consortium")
-    if len(set(query.registries)) != len(query.registries) or any(roster.role(name) != "registry" for name in query.registries):
-        raise MessageError("the query names a registry twice, or one that is not in the roster")
-    fewest = roster.fewest_registries
-    if len(query.registries) < fewest:
-        raise Refused(f"a query needs at least {fewest} registries (rule min_registries), this one names {len(query.registries)}",
-                      hint="name more registries")
-    if query.created > now + SKEW_SECONDS:
-        raise Refused("the query comes from the future: a clock is wrong", hint="set the clocks of both machines")
-    if query.expires < now - SKEW_SECONDS or query.expires - query.created > LONGEST_QUERY_SECONDS:
-        raise Refused("the query has expired, or would live longer than 30 days", hint="ask again")
 
 
 class Registry:
@@ -222,7 +195,7 @@ class Registry:
         last = len(self.admissions) + 1 == len(self.query.registries)
         self.state = advance(self.state, "last admission" if last else "admission")
         if not admission.accept:
-            raise _refusal(admission)
+            raise refusal_of(admission)
         if admission.software != __version__:
             raise Refused(f"{admission.registry} runs version {admission.software}, this registry {__version__}",
                           hint="all registries must run one version")
@@ -377,7 +350,7 @@ class Registry:
         if self.state != JUDGING or verdict.registry in self.verdicts or verdict.registry not in self.query.registries:
             raise OutOfOrder(f"a verdict of {verdict.registry} arrived out of order")
         if not verdict.release:
-            raise _refusal(verdict)
+            raise refusal_of(verdict)
         mine = self.verdicts[self.me.name]
         if (verdict.S, verdict.H, verdict.decisions) != (mine.S, mine.H, mine.decisions):
             raise Tampered(f"{verdict.registry} came to another result", hint="all registries must run one version of fedstats")
@@ -392,8 +365,11 @@ class Registry:
         content = msgspec.json.encode([result.to_dict() for result in self.results])
         box = identity.seal_to(self.me, self.onetime, self.roster.public(self.query.analyst), self.query.onetime,
                                hashed(b"release", self.S, self.H), content, self.random)
-        self._post(Release(T=self.T, S=self.S, roster=self.roster.digest, registry=self.me.name, H=self.H, sealed=box), "release")
+        self._post(Release(T=self.T, S=self.S, roster=self.roster.digest, registry=self.me.name, H=self.H, sealed=box), RELEASE)
         self._forget()
+
+    def settled(self) -> None:
+        """The postings of a released query have left: the journal may let go of their bytes."""
         self.journal.close(self.T, "released")
 
     def _abort(self, abort: Abort) -> None:
@@ -429,28 +405,3 @@ class Registry:
         self.keys = self.onetime = None
         for name in ("steps", "rows", "asks"):
             self.__dict__.pop(name, None)
-
-
-def decisions_of(results: list[Result]) -> bytes:
-    """Digest of what the release rules decided: every whole number, text and gap of the results, floats left out.
-
-    Floats may differ in the last digit between machines; what is shown and what is not may not.
-    """
-
-    def skeleton(value: Any) -> Any:
-        if isinstance(value, float):
-            return "float"
-        if isinstance(value, dict):
-            return {key: skeleton(one) for key, one in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [skeleton(one) for one in value]
-        return value
-
-    return hashed(b"decisions", msgspec.json.encode([skeleton(result.to_dict()) for result in results]))
-
-
-def _refusal(message: Admission | Verdict) -> FedstatsError:
-    """A registry's no, in its own name."""
-    problem = message.problem or Problem("refused", message.registry, "refused without a reason")
-    error = as_error(Problem(problem.code, message.registry, problem.what, problem.hint))
-    return error if isinstance(error, (Refused, Aborted)) else Refused(error.what, hint=error.hint, who=message.registry)

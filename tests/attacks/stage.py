@@ -12,7 +12,8 @@ from fedstats import Dictionary, Rules, rounds, seal
 from fedstats.analysis import question_of
 from fedstats.crypto import he
 from fedstats.errors import FedstatsError, Unreachable
-from fedstats.rows import load, normal_filter
+from fedstats.filters import normal_filter
+from fedstats.rows import load
 from fedstats.transport.memory import COORDINATOR, MemoryNetwork
 from fedstats.wire import messages
 from fedstats.wire.conversation import ENDED, RELEASED

@@ -16,7 +16,7 @@ from fedstats.analysis import Question, read_result
 from fedstats.coordinator.mailroom import Mailroom
 from fedstats.crypto.identity import Identity, PublicIdentity
 from fedstats.errors import FedstatsError, MessageError
-from fedstats.rows import check_filter, normal_filter
+from fedstats.filters import check_filter, normal_filter
 from fedstats.transport.memory import seeded
 from fedstats.wire import messages
 from fedstats.wire.conversation import Registry

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from fedstats import Dictionary, Rules, disclosure
+from fedstats import Dictionary, Rules, suppression
 from fedstats.analyses.crosstab import CrosstabParams
 from fedstats.analysis import ANALYSES, Setting, Size
-from fedstats.disclosure import _Entries, show_table
 from fedstats.driver import finish
 from fedstats.statistic import INDICATORS
+from fedstats.suppression import _Entries, show_table
 
 SHAPES = [(4,), (9,), (2, 2), (2, 5), (3, 4), (6, 6), (2, 2, 2), (2, 3, 4)]
 TABLES_EACH = {4: 20, 9: 20, 10: 16, 12: 16, 8: 20, 36: 5, 24: 6}      # by number of cells: large ones take longer
@@ -195,7 +195,7 @@ def test_reconsidering_never_hides_more(monkeypatch):
     monkeypatch.setattr(_Entries, "reconsider", lambda self: None)
     first = [show_table(*table, rules) for table in tables]
     cells = sum(counts.size for counts, _ in tables)
-    small = sum(int(disclosure._primary(*table, rules).sum()) for table in tables)
+    small = sum(int(suppression._primary(*table, rules).sum()) for table in tables)
     shares = [sum(int((one.cells < 0).sum()) for one in shown) / cells for shown in (first, second)]
     print(f"\nhidden for their own sake {small / cells:.1%}, in all after the first pass {shares[0]:.1%}, after the second {shares[1]:.1%}")
 

@@ -18,8 +18,9 @@ from fedstats.driver import size
 from fedstats.errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, Unreachable
 from fedstats.transport.memory import ANALYST, COORDINATOR, START
 from fedstats.wire import messages
-from fedstats.wire.conversation import ENDED, RELEASED, Registry, query_hash
+from fedstats.wire.conversation import ENDED, RELEASED, Registry
 from fedstats.wire.messages import Abort, Admission, Contribution, Keys, Query, Release, Total, Verdict
+from fedstats.wire.transcript import query_hash
 
 from .. import every
 from .stage import NAMES, RULES, Stage, chunks_of, generate, same, totals

@@ -1,0 +1,72 @@
+"""What all parties must have seen alike, as hashes, and whether a query may be looked at at all (PROTOCOL, phases 0, 1 and 4)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from ..analysis import Result
+from ..errors import Aborted, FedstatsError, MessageError, Problem, Refused, as_error
+from .messages import Admission, Parcel, Query, Verdict, hashed
+from .roster import Consortium
+
+SKEW_SECONDS = 300.0            # PROTOCOL, phase 0: clocks may differ by this much at admission
+LONGEST_QUERY_SECONDS = 30 * 86_400.0
+DECIMAL = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
+
+
+def transcript_of(T: bytes, roster: bytes, admissions: list[bytes]) -> bytes:
+    """S: what all registries must have seen alike before any key is made. admissions: signed, in the query's order."""
+    return hashed(b"fedstats S/1", T, roster, *admissions)
+
+
+def query_hash(parcel: Parcel) -> bytes:
+    """T: the hash of the signed query."""
+    return hashed(b"fedstats T/1", parcel.signed)
+
+
+def check_query(query: Query, roster: Consortium, now: float) -> None:
+    """Whether a query may be looked at all: its roster, its registries, its time. Raises Refused or MessageError."""
+    if query.roster != roster.digest:
+        raise Refused("the query was made under another roster (epoch)", hint="accept the current consortium file and ask again")
+    if roster.role(query.analyst) != "analyst":
+        raise Refused(f"{query.analyst} is not an analyst of this consortium")
+    if len(set(query.registries)) != len(query.registries) or any(roster.role(name) != "registry" for name in query.registries):
+        raise MessageError("the query names a registry twice, or one that is not in the roster")
+    fewest = roster.fewest_registries
+    if len(query.registries) < fewest:
+        raise Refused(f"a query needs at least {fewest} registries (rule min_registries), this one names {len(query.registries)}",
+                      hint="name more registries")
+    if query.created > now + SKEW_SECONDS:
+        raise Refused("the query comes from the future: a clock is wrong", hint="set the clocks of both machines")
+    if query.expires < now - SKEW_SECONDS or query.expires - query.created > LONGEST_QUERY_SECONDS:
+        raise Refused("the query has expired, or would live longer than 30 days", hint="ask again")
+
+
+def decisions_of(results: list[Result]) -> bytes:
+    """Digest of what the release rules decided: every whole number, text and gap of the results, floats left out.
+
+    Floats may differ in the last digit between machines; what is shown and what is not may not.
+    """
+
+    def skeleton(value: Any) -> Any:
+        if isinstance(value, float):
+            return "float"
+        if isinstance(value, str):
+            return DECIMAL.sub("float", value)      # sentences quote rounded floats
+        if isinstance(value, dict):
+            return {key: skeleton(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [skeleton(one) for one in value]
+        return value
+
+    return hashed(b"decisions", msgspec.json.encode([skeleton(result.to_dict()) for result in results]))
+
+
+def refusal_of(message: Admission | Verdict) -> FedstatsError:
+    """A registry's no, in its own name."""
+    problem = message.problem or Problem("refused", message.registry, "refused without a reason")
+    error = as_error(Problem(problem.code, message.registry, problem.what, problem.hint))
+    return error if isinstance(error, (Refused, Aborted)) else Refused(error.what, hint=error.hint, who=message.registry)
