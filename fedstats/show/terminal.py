@@ -11,6 +11,8 @@ from .words import RESEARCH, THIN, Entry, Sheet, people, plain, problem_lines, p
 WIDTH = 100         # columns of wrapped sentences
 MOST_ROWS = 40      # rows shown of one table: the frame has them all
 TAIL = 5
+BETWEEN = 3         # signs between two columns
+MOST_TURNED = 6     # rows up to which a table that is too wide is turned on its side
 
 
 def text(result: Result) -> str:
@@ -34,11 +36,12 @@ def console(result: Result, console: Any) -> None:
             console.print(Text(line))
         return
     for sheet in sheets(result):
+        heads, numeric, rows = _fitting(sheet, console.width)
         # Text objects throughout: a level named "[red]" is a name, not markup
         table = Table(title=Text(sheet.title, style="bold"), title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
-        for k, head in enumerate(sheet.heads):
-            table.add_column(Text(_spaced(head)), justify="right" if sheet.numeric[k] else "left", no_wrap=sheet.numeric[k])
-        for row in shortened(sheet):
+        for k, head in enumerate(heads):
+            table.add_column(Text(_spaced(head)), justify="right" if numeric[k] else "left", no_wrap=numeric[k] or k < sheet.index)
+        for row in rows:
             table.add_row(*(Text(_spaced(entry.text), style="dim" if entry.why else "") for entry in row))
         console.print(table)
         if sheet.footnote:
@@ -46,6 +49,21 @@ def console(result: Result, console: Any) -> None:
         console.print()
     for line in [*sentences(result), *([plain(result.methods)] if result.methods else [])]:
         console.print(Text(_spaced(line), style="dim" if line != RESEARCH else "bold"))
+
+
+def _fitting(sheet: Sheet, width: int) -> tuple[list[str], list[bool], list[tuple[Entry, ...]]]:
+    """Heads broken into lines no longer than their cells need; a wide table of a few rows is turned on its side."""
+    heads, numeric, rows = list(sheet.heads), list(sheet.numeric), shortened(sheet)
+    sizes = [max((len(row[k].text) for row in rows), default=1) for k in range(len(heads))]
+    broken = ["\n".join(textwrap.wrap(head, max(size, *map(len, (head or " ").split(" "))), break_on_hyphens=False))
+              for head, size in zip(heads, sizes)]
+    needed = sum(max(size, *(len(line) for line in head.split("\n"))) + BETWEEN for head, size in zip(broken, sizes))
+    if needed <= width or not 1 <= len(rows) <= MOST_TURNED:
+        return broken, numeric, rows
+    names = [" / ".join(entry.text for entry in row[:sheet.index]) for row in rows]
+    first = " / ".join(heads[:sheet.index])
+    turned = [(Entry(head), *(row[k] for row in rows)) for k, head in enumerate(heads) if k >= sheet.index]
+    return [first, *names], [False] + [True] * len(rows), turned
 
 
 def sentences(result: Result) -> list[str]:

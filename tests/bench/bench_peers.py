@@ -11,7 +11,8 @@ The question: n, mean, SD and a histogram of nine bins of one column, five sites
 loopback, one per site and one in the middle, set up as each project's own pages say; "simulator" is the project's way to try a
 question on one machine. Each cycle starts a federation, asks, rests, asks twice more and ends it, one project after the other
 (A B C A B C ...), so that what else the machine does falls on all of them. In peers/ beside this file, *_job.py, *_client.py and
-*_server.py are what a user writes (their lines are counted); *_run.py start, ask and time.
+*_server.py are what a user writes (their lines are counted); *_run.py start, ask and time. All traffic is on loopback, but the server of
+NVIDIA FLARE's proof-of-concept mode listens on all addresses of the machine while it runs.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def tell(what: dict) -> None:
     print("RESULT " + json.dumps(what), flush=True)
 
 
-def connection(place: Path, text: str) -> None:
+def connection(text: str) -> None:
     home = Path(os.environ["FLWR_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_text('[superlink]\ndefault = "bench"\n[superlink.bench]\n' + text)
@@ -82,7 +82,7 @@ def connection(place: Path, text: str) -> None:
 
 def deployment(place: Path, tables: list[Path]) -> None:
     port = free_port()
-    connection(place, f'address = "{HOST}:{port}"\ninsecure = true\n')
+    connection(f'address = "{HOST}:{port}"\ninsecure = true\n')
     project(place, len(tables))
     running = []
     try:
