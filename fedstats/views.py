@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain values; None is a number that was not released.
+    """A table of plain values; None is a number that was not released, NaN one that does not apply.
 
     columns : names. rows : one tuple per row. index : how many leading columns name the row. Readers see two neighbouring
     columns of doubles called `..low`/`..high` (or `..lower`/`..upper`) as one interval, and columns `p`, `p_..`, `.._p` as p

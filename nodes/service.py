@@ -152,7 +152,7 @@ class Node:
             # an unexpected fault: its text may carry data, so only its kind is logged; peers learn "internal"
             log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(logging.DEBUG) else log.error(
                 "query %s: internal fault (run with --debug to see it)", T.hex()[:12])
-            outgoing = one.registry._outgoing
+            outgoing = one.registry.outgoing
         one.moved = time.monotonic()
         self._post_all(outgoing)
         after = (one.registry.state, one.registry.round)

@@ -190,8 +190,8 @@ class TableOne(Result, frozen=True, kw_only=True):
                 n = self.sizes[k]
                 if one.means:
                     m = one.means[k]
-                    rows.append((one.column, "", name, n, None, None, m.mean, m.sd, m.median, m.q1, m.q3, one.smd, one.p))
-                rows += [(one.column, level.level, name, n, level.cells[k].count, level.cells[k].share, *(None,) * 5, one.smd, one.p)
+                    rows.append((one.column, "", name, n, math.nan, math.nan, m.mean, m.sd, m.median, m.q1, m.q3, one.smd, one.p))
+                rows += [(one.column, level.level, name, n, level.cells[k].count, level.cells[k].share, *(math.nan,) * 5, one.smd, one.p)
                          for level in one.levels]
         return Table(("characteristic", "level", "group", "n", "count", "share", "mean", "sd", "median", "q1", "q3", "smd", "p"),
                      tuple(rows), index=3, title="Numbers of Table 1")

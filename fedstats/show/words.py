@@ -200,7 +200,7 @@ def _label(value: Any) -> str:
 
 
 def _column(result: Result, labels: Sequence[tuple[str, ...]], name: str, values: Sequence[Any]) -> list[Entry]:
-    floats = [v if isinstance(v, float) else None for v in values]
+    floats = [v if isinstance(v, float) and not math.isnan(v) else None for v in values]
     texts = values_text(floats)
     found = []
     for label, value, text in zip(labels, values, texts):
@@ -211,7 +211,7 @@ def _column(result: Result, labels: Sequence[tuple[str, ...]], name: str, values
         elif isinstance(value, int):
             found.append(Entry(count_text(value)))
         elif isinstance(value, float):
-            found.append(Entry(p_text(value) if _is_p(name) and not math.isnan(value) else text))
+            found.append(Entry(ABSENT if math.isnan(value) else p_text(value) if _is_p(name) else text))
         else:
             found.append(Entry(plain(value)))
     return found

@@ -111,7 +111,7 @@ class Registry:
         self.onetime: OneTime | None = None
         self.keys: seal.SealKeys | None = None
         self.results: list[Result] | None = None
-        self._outgoing: list[Parcel] = []
+        self.outgoing: list[Parcel] = []
 
     def __repr__(self) -> str:
         return f"Registry({self.me.name}, {self.state}, round {self.round})"
@@ -120,7 +120,7 @@ class Registry:
 
     def receive(self, parcel: Parcel, now: float) -> list[Parcel]:
         """Take one verified parcel. now : seconds since 1970, used at admission only. Returns what to post, oldest first."""
-        self._outgoing = []
+        self.outgoing = []
         try:
             match parcel.message:
                 case Query():
@@ -142,11 +142,11 @@ class Registry:
         except Exception as error:
             self.fail(error)
             raise
-        return self._outgoing
+        return self.outgoing
 
     def fail(self, error: BaseException) -> list[Parcel]:
         """End the query with an Abort (a deadline, a fault, an operator's no). Returns what to post."""
-        self._outgoing = [] if self.state in (RELEASED, ENDED) else self._outgoing
+        self.outgoing = [] if self.state in (RELEASED, ENDED) else self.outgoing
         if self.state in (RELEASED, ENDED):
             return []
         # a rule that all registries apply alike is nobody's own no: whoever is told puts the name of all before it
@@ -154,8 +154,8 @@ class Registry:
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
         # one line only: what was waiting to be posted belongs to a query that is over
-        self._outgoing = [messages.sign(Abort(T=self.T, sender=self.me.name, problem=problem), self.me)] if self.T else []
-        return self._outgoing
+        self.outgoing = [messages.sign(Abort(T=self.T, sender=self.me.name, problem=problem), self.me)] if self.T else []
+        return self.outgoing
 
     # -- phases 0 and 1: query, admission ---------------------------------------------------------------------------------------
 
@@ -390,7 +390,7 @@ class Registry:
         """Sign, write to the outbox, then let go: in this order."""
         parcel = messages.sign(message, self.me, payload)
         self.journal.post(self.T, key, bytes(parcel))
-        self._outgoing.append(parcel)
+        self.outgoing.append(parcel)
         return parcel
 
     def _end(self, outcome: str) -> None:

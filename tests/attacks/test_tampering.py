@@ -605,7 +605,7 @@ def test_a_fault_at_one_registry_tells_nothing_about_its_rows(monkeypatch):
     beta = stage.network.registries["beta"]
 
     assert beta.state == ENDED and beta.problem.code == "internal" and "4711" not in str(beta.problem)
-    assert all(b"4711" not in bytes(parcel) for parcel in beta._outgoing)
+    assert all(b"4711" not in bytes(parcel) for parcel in beta.outgoing)
 
 
 def altered(registry, monkeypatch):

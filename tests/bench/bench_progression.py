@@ -53,6 +53,7 @@ def main(patients: int) -> None:
     n = len(visits["edss"])
     order = np.random.default_rng(2).permutation(n)
     shuffled = {name: column[order] for name, column in visits.items()}
+    texts = {**visits, "visit_date": visits["visit_date"].astype(str).astype(object)}
     start = time.perf_counter()
     events = progression.worsening(visits, relapses, event="multiple", baseline="roving")
     print(f"{n} visits of {patients} patients; first call, with compilation or its cache: {time.perf_counter() - start:.1f} s")
@@ -62,6 +63,7 @@ def main(patients: int) -> None:
     for name, work in {
         "worsening(event=multiple, baseline=roving)": lambda: progression.worsening(visits, relapses, event="multiple", baseline="roving"),
         "the same, rows shuffled": lambda: progression.worsening(shuffled, relapses, event="multiple", baseline="roving"),
+        "the same, dates as text": lambda: progression.worsening(texts, relapses, event="multiple", baseline="roving"),
         "kernel alone": lambda: progression._scan(past, asked),
         "pira24": lambda: definition("pira24").find(visits, relapses),
     }.items():
