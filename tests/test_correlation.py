@@ -6,7 +6,7 @@ from scipy import stats
 
 import fedstats
 from fedstats import Rules
-from fedstats.analyses.correlation import cuts_for, merged_table, rank_correlation
+from fedstats.analyses.rank_tables import cuts_for, merged_table, rank_correlation
 from fedstats.errors import QuestionError
 
 from . import helpers

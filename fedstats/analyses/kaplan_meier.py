@@ -16,7 +16,8 @@ from ..errors import QuestionError
 from ..variable import value_text
 from ..views import Curve, Picture, Table
 from ._common import CONFIDENCE, check_confidence, groups, z_of
-from .survival import Ends, LifeTables, at_risk, beyond_note, check_step, check_survival, coarser, life_tables
+from .survival import at_risk, beyond_note, check_survival
+from .survival_cuts import Ends, LifeTables, check_step, coarser, life_tables
 
 ConfType = Literal["log-log", "log", "plain"]
 QUARTILES = (0.25, 0.5, 0.75)

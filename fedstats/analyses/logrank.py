@@ -17,7 +17,8 @@ from ..statistic import INDICATORS, Block, Sums, statistic
 from ..suppression import Shown, show_table
 from ..views import Picture, Table
 from ._common import groups, p_chi2
-from .survival import beyond_note, check_survival, life_table, life_tables, scores
+from .survival import beyond_note, check_survival, life_table, scores
+from .survival_cuts import life_tables
 
 Rho = Literal[0, 1]
 NAMES = {0: "log-rank", 1: "Peto-Peto"}
