@@ -19,8 +19,8 @@ from . import __version__, analyses  # noqa: F401  (registers the analyses: resu
 from .analysis import Failed, Result, read_result
 from .errors import InputError
 from .show import RESEARCH, fragment, pictures
-from .show.words import HIDDEN, count_text, people, picture_of, plain, sheets
-from .views import Picture
+from .show.words import HIDDEN, people, picture_of, plain, sheets
+from .views import Picture, count_text
 
 SAME = 1e-9             # relative difference up to which two computations of a result are the same (ARCHITECTURE, lockstep)
 LONG = 40               # rows of a table that is folded away

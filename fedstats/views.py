@@ -8,6 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+THIN = "\u202f"             # narrow no-break space between thousands, for HTML and pictures; terminals get a plain space
+
+
+def count_text(value: int) -> str:
+    """People, with a space between thousands: 1 542."""
+    return f"{value:,}".replace(",", THIN)
+
 
 @dataclass(frozen=True)
 class Table:

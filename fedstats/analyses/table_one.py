@@ -18,7 +18,7 @@ from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from ..suppression import Shown, show_table
-from ..views import Picture, Table
+from ..views import Picture, Table, count_text
 from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, withheld
 from .compare import welch_one_way
 from .moments import Moments, few_levels, moments, moments_of
@@ -166,7 +166,7 @@ class TableOne(Result, frozen=True, kw_only=True):
 
     def printed(self) -> Table:
         """The table of a paper: "62.4 (9.1)", "126 (59.4%)"."""
-        rows: list[tuple[str | None, ...]] = [("n", *(None if n is None else str(n) for n in self.sizes))]
+        rows: list[tuple[str | None, ...]] = [("n", *(None if n is None else count_text(n) for n in self.sizes))]
         for one in self.characteristics:
             unit = f", {one.unit}" if one.unit else ""
             if one.means:
@@ -228,7 +228,7 @@ def _median_text(found: Mean) -> str | None:
 def _share_text(found: Share) -> str | None:
     if found.count is None:
         return None
-    return f"{found.count} ({100 * found.share:.1f}%)" if found.share is not None else f"{found.count}"
+    return count_text(found.count) + (f" ({100 * found.share:.1f}%)" if found.share is not None else "")
 
 
 def _test_texts(one: Characteristic) -> tuple[str | None, str | None]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from ..analysis import Failed, Result
 from ..errors import InputError
-from ..views import Picture
-from .words import ABSENT, RESEARCH, count_text, interval_text, number_text, picture_of, plain, values_text
+from ..views import Picture, count_text
+from .words import ABSENT, RESEARCH, interval_text, number_text, picture_of, plain, values_text
 
 # Colours that are told apart with any colour vision. Okabe & Ito (2008), Color Universal Design; black is left to the axes.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")

@@ -6,7 +6,8 @@ import textwrap
 from typing import Any
 
 from ..analysis import Failed, Result
-from .words import RESEARCH, THIN, Entry, Sheet, people, plain, problem_lines, provenance, sheets
+from ..views import THIN
+from .words import RESEARCH, Entry, Sheet, people, plain, problem_lines, provenance, sheets
 
 WIDTH = 100         # columns of wrapped sentences
 MOST_ROWS = 40      # rows shown of one table: the frame has them all

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..analysis import Failed, Result
-from ..views import Picture, Table
+from ..views import THIN, Picture, Table, count_text
 
 RESEARCH = "research use only; not a medical device"
 HIDDEN = "▒▒"               # a number that a release rule held back
 ABSENT = "–"                # a number that does not apply or cannot be computed
-THIN = "\u202f"             # narrow no-break space between thousands, for HTML and pictures; terminals get a plain space
 SIGNIFICANT = 4             # digits, as in the roster's rounding rule
 DECIMALS = 4                # numbers below 0.1 lose the digits behind, down to three significant ones
 SMALLEST_P = 0.001          # smaller p values are printed as "<0.001"
@@ -57,11 +56,6 @@ class Sheet:
 def plain(value: Any) -> str:
     """Any text without control and direction characters: a level may carry terminal codes or turn a line around."""
     return "".join("\ufffd" if unicodedata.category(sign)[0] == "C" else sign for sign in str(value))
-
-
-def count_text(value: int) -> str:
-    """People, with a space between thousands: 1 542."""
-    return f"{value:,}".replace(",", THIN)
 
 
 def p_text(value: float) -> str:
