@@ -13,7 +13,8 @@ FILES = {"toy": (("msprog_toy", "toydata_visits.csv"), ("msprog_toy", "toydata_r
 
 # the README beside the results: file name -> settings, everything else at its default
 SETTINGS = {
-    "default_12w": {}, "conf24w": {"conf_days": 168}, "conf48w": {"conf_days": 336}, "conf24w_tol30": {"conf_days": 168, "conf_tol_days": 30},
+    "default_12w": {}, "conf24w": {"conf_days": 168}, "conf48w": {"conf_days": 336},
+    "conf24w_tol30": {"conf_days": 168, "conf_tol_days": 30},
     "sustained": {"require_sust_days": 1e9},
     "multiple_roving_rawpira_12w": {"event": "multiple", "baseline": "roving"},
     "multiple_roving_rawpira_24w": {"event": "multiple", "baseline": "roving", "conf_days": 168},

@@ -44,11 +44,11 @@ DOORS = {       # library -> the files that may import it
     "starlette": {"fedstats/coordinator/", "fedstats/web/"},
     "uvicorn": {"fedstats/coordinator/", "fedstats/web/"},
     "typer": {"fedstats/cli/", "nodes/cli.py"},
-    "sqlite3": {"nodes/"},
+    "sqlite3": {"nodes/"}, "numba": {"fedstats/ms/kernels.py"},
     "pickle": set(), "marshal": set(), "shelve": set(), "dill": set(), "joblib": set(), "lifelines": set(), "statsmodels": set(),
     "sklearn": set(), "patsy": set(), "formulaic": set(),
 }
-LATE = ["tenseal", "pandas", "matplotlib", "scipy.stats", "scipy.optimize", "pyarrow", "httpx", "starlette", "typer", "rich", "sqlite3"]
+LATE = ["tenseal", "pandas", "matplotlib", "scipy.stats", "scipy.optimize", "pyarrow", "httpx", "starlette", "typer", "rich", "sqlite3", "numba"]
 NEVER = {"eval", "exec", "compile", "__import__"}
 
 

@@ -43,10 +43,13 @@ class Definition:
     citations: tuple[str, ...]
 
     def find(self, visits: Any, relapses: Any = None, **data: Any) -> Events:
-        """The events by this definition. data : columns, origin, deaths, valid_confirmation, censor, edss_10, return_unconfirmed."""
+        """The events by this definition.
+
+        data : columns, origin, deaths, valid_confirmation, censor, edss_10, return_unconfirmed.
+        """
         fixed = sorted(set(data) - MAY_BE_GIVEN)
         if fixed:
-            raise InputError(f"{self.name} says what {fixed[0]} is", hint="for another definition call worsening(...) with your own settings")
+            raise InputError(f"{self.name} says what {fixed[0]} is", hint="for another definition call worsening with settings of your own")
         return worsening(visits, relapses, **self.settings, **data)
 
     def describe(self) -> str:
@@ -104,7 +107,8 @@ def _relapses(s: dict[str, Any]) -> list[str]:
     if s["event"] in ("first_cdw", "first_cdi", "first"):
         return []
     before, after = pair("relapse_assoc", s["relapse_assoc"])
-    raw = f"A worsening within {before:g} days after the onset of a relapse{f' or {after:g} days before one' if after else ''} was relapse-associated."
+    ahead = f" or {after:g} days before one" if after else ""
+    raw = f"A worsening within {before:g} days after the onset of a relapse{ahead} was relapse-associated."
     if s["event"] == "first_raw":
         return [raw]
     (_, _, e0, e1, c0, c1), _ = relapse_free(s["relapse_indep"])

@@ -9,7 +9,8 @@ How this works:
    inside the confirmation window still shows. Then the event is written, the reference is moved (or not), and the scan goes on.
 
 With numba these functions are compiled at the first call (some seconds, then cached beside the file); without it the same functions
-run as plain Python, a few hundred times slower and with the same results.
+run as plain Python, a few hundred times slower and with the same results. They are one file on purpose: numba's cache notices a change
+of the file of the function that it compiled, not of other files.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ import numpy as np
 try:
     from numba import njit
 except ImportError:                         # numba is optional: the same code, interpreted
-    def njit(**options: Any) -> Any:
-        return lambda function: function
+    njit = None         # type: ignore[assignment]
 
 FAR = 2**40             # days: no relapse on that side
 TOLERANCE = 1e-9        # of a score: a fifth of 25.5 is not exact in binary, and 30.6 is a change of a fifth
@@ -32,7 +32,16 @@ FIRST_CDW, FIRST_CDI, FIRST_PIRA, FIRST_RAW, FIRST, MULTIPLE = range(6)
 AT_REFERENCE, AT_LAST, AT_LAST_DELTA = range(3)             # the visit that the "prec" interval is about
 KEEP_ALL, SKIP_STRICT, SKIP_ALL = range(3)                  # local extremes as references
 
-compiled = njit(cache=True, nogil=True)
+
+def compiled(function: Any) -> Any:
+    """The function compiled by numba; itself without numba."""
+    if njit is None:
+        return function
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:                    # nowhere to write the cache
+        return njit(nogil=True)(function)
+
 
 
 class Rules(NamedTuple):
@@ -102,10 +111,12 @@ def room_for_marks(day: np.ndarray, value: np.ndarray) -> Visits:
 
 
 def room_for(visits: int, windows: int) -> Found:
-    """Room for as many changes as there are visits: each visit is written at most once."""
-    counts = [np.empty(visits, np.int64) for _ in range(6)]
-    return Found(counts[0], np.empty(visits, np.int8), np.empty(visits, np.int8), np.empty(visits, np.int8), counts[1], counts[2],
-                 np.empty(visits), counts[3], counts[4], np.empty((visits, windows), np.int64), np.empty((visits, windows), np.int64))
+    """Room for as many changes as there are visits (each is written at most once), and for the row of nothing that ends them."""
+    room = visits + 1
+    patient, visit, reference, last_delta, sustained = (np.empty(room, np.int64) for _ in range(5))
+    direction, outcome, kind = (np.empty(room, np.int8) for _ in range(3))
+    conf, pira_conf = (np.empty((room, windows), np.int64) for _ in range(2))
+    return Found(patient, direction, outcome, kind, visit, reference, np.empty(room), last_delta, sustained, conf, pira_conf)
 
 
 @compiled
@@ -126,8 +137,8 @@ def is_clear(since: int, until: int, before: float, after: float) -> bool:
 @compiled
 def no_relapse(onsets: np.ndarray, first: float, last: float) -> bool:
     """No relapse starts from day `first` to day `last`, both included."""
-    for k in range(len(onsets)):
-        if first <= onsets[k] <= last:
+    for onset in onsets:                    # noqa: SIM110 - numba knows no generators
+        if first <= onset <= last:
             return False
     return True
 
@@ -292,14 +303,55 @@ def relation(own, onsets, k, before, reference, need, end, imputed, rules, conf,
 
 
 @compiled
+def try_change(own, onsets, zero, k, ref, reference, direction, rules, found, row, patient, offset):
+    """Decide about a change at visit k that is large enough, and write it down if it is wanted.
+
+    Returns the next free row, where the search goes on (-1: not an event) and whether it ends.
+    """
+    signed, conf, pira_conf = direction * rules.worse, found.conf[row], found.pira_conf[row]
+    need = smallest_change(reference, rules.steps)
+    pira_conf[:] = -1
+    outcome, first, end = confirm(own, k, signed, reference, need, rules, conf)
+    imputed = outcome == NO_VISIT and k == len(own.day) - 1 and direction > 0 and own.day[k] - zero <= rules.impute
+    if imputed:
+        outcome = CONFIRMED
+    last_delta, kind = last_delta_visit(own, k, first, signed, rules.steps, rules.intermediate), UNTYPED
+    if outcome == CONFIRMED and direction > 0:
+        before = ref
+        if rules.before == AT_LAST:
+            before = k - 1
+        elif rules.before == AT_LAST_DELTA and last_delta >= 0:
+            before = last_delta
+        kind = relation(own, onsets, k, before, reference, need, end, imputed, rules, conf, pira_conf)
+    wanted = outcome == CONFIRMED and is_wanted(rules.event, direction, kind)
+    if wanted or (outcome != CONFIRMED and rules.unconfirmed):
+        found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = patient, direction, outcome, kind
+        found.visit[row], found.reference[row], found.reference_value[row] = k + offset, ref + offset, reference
+        found.last_delta[row] = last_delta + offset if last_delta >= 0 else -1
+        found.sustained[row] = end + offset
+        for w in range(len(conf)):
+            conf[w] = conf[w] + offset if conf[w] >= 0 else -1
+            pira_conf[w] = pira_conf[w] + offset if pira_conf[w] >= 0 and kind == PIRA else -1
+        row += 1
+    goto = -1
+    if outcome == CONFIRMED and not imputed:
+        goto = first if rules.from_conf else k
+    return row, goto, imputed or (wanted and rules.event != MULTIPLE)
+
+
+@compiled
+def moved(new, old, rules):
+    """The value of a new reference; with bl_geq never better than the old one."""
+    return old if rules.never_better and rules.worse * (new - old) < 0 else new
+
+
+@compiled
 def scan(own, onsets, zero, rules, found, row, patient, offset):
     """All changes of one patient, written from `row` on; returns the next free row and the first reference visit (-1: none)."""
-    n = len(own.day)
-    ref = first_reference(own, zero)
-    start = ref
+    n, unused, ref = len(own.day), np.empty(len(rules.windows), np.int64), first_reference(own, zero)
     if ref >= n:
         return row, -1
-    i, reference, unused = ref + 1, own.value[ref], np.empty(len(rules.windows), np.int64)
+    start, i, reference = ref, ref + 1, own.value[ref]
     while i < n and own.day[i] <= zero:
         i += 1
     while i < n:
@@ -309,71 +361,32 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
                 j -= 1
             if j > ref:
                 ref, reference = j, moved(own.value[j], reference, rules)
-                if j == i:
-                    i += 1
-                    continue
+            if ref == i:
+                i += 1
+                continue
         change = rules.worse * (own.value[i] - reference)
-        direction = 1 if change > 0 else -1
-        signed = direction * rules.worse
-        need = smallest_change(reference, rules.steps)
-        goto, stop = -1, False
-        if abs(change) >= need and is_clear(own.since[i], own.until[i], rules.event_before, rules.event_after):
-            conf, pira_conf = found.conf[row], found.pira_conf[row]
-            pira_conf[:] = -1
-            outcome, first, end = confirm(own, i, signed, reference, need, rules, conf)
-            imputed = outcome == NO_VISIT and i == n - 1 and direction > 0 and own.day[i] - zero <= rules.impute
-            if imputed:
-                outcome = CONFIRMED
-            last_delta = last_delta_visit(own, i, first, signed, rules.steps, rules.intermediate)
-            kind = UNTYPED
-            if outcome == CONFIRMED and direction > 0:
-                before = ref
-                if rules.before == AT_LAST:
-                    before = i - 1
-                elif rules.before == AT_LAST_DELTA and last_delta >= 0:
-                    before = last_delta
-                kind = relation(own, onsets, i, before, reference, need, end, imputed, rules, conf, pira_conf)
-            wanted = outcome == CONFIRMED and is_wanted(rules.event, direction, kind)
-            if wanted or (outcome != CONFIRMED and rules.unconfirmed):
-                found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = patient, direction, outcome, kind
-                found.visit[row], found.reference[row], found.reference_value[row] = i + offset, ref + offset, reference
-                found.last_delta[row] = last_delta + offset if last_delta >= 0 else -1
-                found.sustained[row] = end + offset
-                for w in range(len(conf)):
-                    conf[w] = conf[w] + offset if conf[w] >= 0 else -1
-                    if kind != PIRA:
-                        pira_conf[w] = -1
-                    pira_conf[w] = pira_conf[w] + offset if pira_conf[w] >= 0 else -1
-                row += 1
-            stop = imputed or (wanted and rules.event != MULTIPLE)
-            if outcome == CONFIRMED:
-                goto = first if rules.from_conf else i
+        direction, goto = 1 if change > 0 else -1, -1
+        clear = is_clear(own.since[i], own.until[i], rules.event_before, rules.event_after)
+        if clear and abs(change) >= smallest_change(reference, rules.steps):
+            row, goto, ends = try_change(own, onsets, zero, i, ref, reference, direction, rules, found, row, patient, offset)
+            if ends:
+                break
         moves = rules.moves_on_worse if direction > 0 else rules.moves_on_better
         below = rules.below_worse if direction > 0 else rules.below_better
-        if goto < 0 and moves and below and abs(change) > TOLERANCE:
+        if goto < 0 and clear and moves and below and abs(change) > TOLERANCE:
             # a confirmed change of any size moves the reference, without being an event
-            outcome, first, _ = confirm(own, i, signed, reference, TOLERANCE, rules, unused)
+            outcome, first, _ = confirm(own, i, direction * rules.worse, reference, TOLERANCE, rules, unused)
             if outcome == CONFIRMED:
                 goto = first if rules.from_conf else i
-        if stop:
-            break
-        if goto < 0:
-            i += 1
-        elif moves:
+        if goto >= 0 and moves:
             ref = next_fit(own.fit, goto)
             if ref >= n:
                 break
             reference = moved(own.value[ref], reference, rules)
             i = ref + 1
         else:
-            i = goto + 1
+            i = max(goto, i) + 1
     return row, start
-
-
-@compiled
-def moved(new, old, rules):
-    """The value of a new reference; with bl_geq never better than the old one."""
-    return old if rules.never_better and rules.worse * (new - old) < 0 else new
 
 
 @compiled
@@ -401,7 +414,7 @@ def worsening_events(visits, valid, starts, onsets, relapse_starts, zero, rules,
     """All patients. starts, relapse_starts : where each patient's visits and relapses begin, one entry more than patients.
 
     zero : day of time zero per patient. Fills `found`, and per patient the first reference visit and the last confirmable one (-1: none).
-    Returns how many rows of `found` are filled.
+    Returns how many rows of `found` are filled; the row after them stands for nothing.
     """
     row = 0
     for p in range(len(starts) - 1):
@@ -413,6 +426,9 @@ def worsening_events(visits, valid, starts, onsets, relapse_starts, zero, rules,
         reference[p] = first + a if first >= 0 else -1
         last = last_confirmable(own, zero[p], rules.windows)
         confirmable[p] = last + a if last >= 0 else -1
+    found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = -1, 0, CONFIRMED, UNTYPED
+    found.visit[row], found.reference[row], found.reference_value[row], found.last_delta[row], found.sustained[row] = -1, -1, np.nan, -1, -1
+    found.conf[row], found.pira_conf[row] = -1, -1
     return row
 
 
@@ -438,7 +454,7 @@ def milestone_visits(visits, valid, starts, onsets, relapse_starts, zero, level,
             was_there = there
             if not looked_at:
                 continue
-            outcome, first, _ = confirm(own, k, rules.worse, level, -TOLERANCE, rules, conf[p])
+            outcome, _, _ = confirm(own, k, rules.worse, level, -TOLERANCE, rules, conf[p])
             imputed = outcome == NO_VISIT and k == b - a - 1 and own.day[k] - zero[p] <= rules.impute
             if outcome == CONFIRMED or imputed:
                 reached[p] = k + a

@@ -46,7 +46,8 @@ def milestone(visits: Any, level: float, relapses: Any = None, *, outcome: str =
               conf_tol_days: float | Sequence[float] = (7, 730.5), require_sust_days: float = 0, check_intermediate: bool = True,
               relapse_to_event: float | Sequence[float] = 0, relapse_to_conf: float | Sequence[float] = 30, impute_last_visit: float = 0,
               thresholds: Mapping[str, Any] | None = None, valid_confirmation: Any = None, origin: Any = None, prevalent: str = "count",
-              onset: str = "crossing", deaths: Any = None, edss_10: str = "competing", columns: Mapping[str, str] | None = None) -> Milestones:
+              onset: str = "crossing", deaths: Any = None, edss_10: str = "competing",
+              columns: Mapping[str, str] | None = None) -> Milestones:
     """Time to a confirmed milestone: the first visit at `level` or beyond that the confirmation, and all visits up to it, still show.
 
     level : score to reach (for outcomes where lower is worse: or below).
@@ -60,7 +61,8 @@ def milestone(visits: Any, level: float, relapses: Any = None, *, outcome: str =
     rule = threshold(outcome, thresholds=thresholds)
     dies = choice("edss_10", edss_10, EDSS_10) == 0 and outcome == "edss"
     if not rule.range[0] <= level <= rule.range[1] or (dies and level >= DEATH):
-        raise InputError(f"the milestone {level:g} cannot be reached by {rule.title}", hint="EDSS 10 is death: a competing event, unless edss_10='value'")
+        raise InputError(f"the milestone {level:g} cannot be reached by {rule.title}",
+                         hint="EDSS 10 is death: a competing event, unless edss_10='value'")
     asked = rules(rule, conf_days=conf_days, conf_tol_days=conf_tol_days, require_sust_days=require_sust_days,
                   check_intermediate=check_intermediate, relapse_to_event=relapse_to_event, relapse_to_conf=relapse_to_conf,
                   impute_last_visit=impute_last_visit)

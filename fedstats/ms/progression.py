@@ -15,23 +15,29 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from .progression_events import Events, lag
-from .progression_rules import choice, confirmation_days
+from .progression_rules import RELAPSE_INDEP, choice, confirmation_days
 from .progression_rules import rules as read_rules
 from .progression_tables import History, history
 from .thresholds import threshold
 
 CDW_TYPES = np.array(["", "RAW", "PIRA", "undefined"])                                              # in the order of the kernel's codes
+EVENT_TYPES = np.array(["none", "CDW", "CDI"])                                                      # 0, +1, -1
 REASONS = np.array(["confirmed", "no confirmation visit", "not confirmed", "not sustained"])
 CENSOR = ("last_visit", "last_confirmable")
 EDSS_10 = ("competing", "value")
+NOT_SETTINGS = ("visits", "relapses", "valid_confirmation", "origin", "deaths", "columns")      # data, not definition
+RULES = ("event", "baseline", "conf_days", "conf_tol_days", "require_sust_days", "check_intermediate", "relapse_to_bl", "relapse_to_event",
+         "relapse_to_conf", "relapse_assoc", "relapse_indep", "proceed_from", "relapse_rebl", "bl_geq", "sub_threshold_rebl",
+         "skip_local_extrema", "impute_last_visit", "return_unconfirmed")
 
 
 def worsening(visits: Any, relapses: Any = None, *, outcome: str = "edss", event: str = "first_cdw", baseline: str = "fixed",
               conf_days: float | Sequence[float] = 84, conf_tol_days: float | Sequence[float] = (7, 730.5), require_sust_days: float = 0,
               check_intermediate: bool = True, relapse_to_bl: float | Sequence[float] = 30, relapse_to_event: float | Sequence[float] = 0,
               relapse_to_conf: float | Sequence[float] = 30, relapse_assoc: float | Sequence[float] = 90,
-              relapse_indep: Mapping[str, Any] | None = None, proceed_from: str = "firstconf", relapse_rebl: bool = False,
+              relapse_indep: Mapping[str, Any] | None = RELAPSE_INDEP, proceed_from: str = "firstconf", relapse_rebl: bool = False,
               bl_geq: bool = False, sub_threshold_rebl: str = "none", skip_local_extrema: str = "none", impute_last_visit: float = 0,
               thresholds: Mapping[str, Any] | None = None, half_step_from: float = 5.5, valid_confirmation: Any = None, origin: Any = None,
               return_unconfirmed: bool = False, deaths: Any = None, edss_10: str = "competing", censor: str = "last_visit",
@@ -72,22 +78,21 @@ def worsening(visits: Any, relapses: Any = None, *, outcome: str = "edss", event
     asked = read_rules(rule, **{name: settings[name] for name in RULES})
     dies = choice("edss_10", edss_10, EDSS_10) == 0 and outcome == "edss"
     until = choice("censor", censor, CENSOR)
+    if relapses is None and event in ("first_pira", "first_raw"):
+        raise InputError(f"{event} needs to know about relapses", hint="give the table of relapses; an empty one says that nobody had any")
     past = history(visits, relapses, rule, valid_confirmation=valid_confirmation, origin=origin, deaths=deaths, death_at_ten=dies,
                    columns=columns)
     found, reference, confirmable = _scan(past, asked)
-    days = confirmation_days(conf_days)
-    confirmed = found.outcome == 0
+    days, confirmed = confirmation_days(conf_days), found.outcome == 0
     rows = _rows(past, _only(found, confirmed), reference, confirmable if until else None, days)
-    lags = {one: lag(rows[f"conf{one:g}_date"].astype(float) - rows["date"].astype(float)) for one in days} if len(days) else {}
+    if relapses is None:
+        # no table says nothing about relapses; an empty one says that there were none
+        unknown = [name for name in rows if name.startswith("pira_")]
+        rows |= {"cdw_type": np.full_like(rows["cdw_type"], "")} | dict.fromkeys(unknown, np.full(len(rows["date"]), np.nan))
+    lags = {one: lag(rows[f"conf{one:g}_date"] - rows["date"]) for one in days}
     dated = {name: _dates(values, past.dates) if name.endswith("date") else values for name, values in rows.items()}
     unconfirmed = _unconfirmed(past, _only(found, ~confirmed)) if return_unconfirmed else None
     return Events(dated, _flow(past, rows, confirmable), lags, unconfirmed, settings)
-
-
-NOT_SETTINGS = ("visits", "relapses", "valid_confirmation", "origin", "deaths", "columns")      # data, not definition
-RULES = ("event", "baseline", "conf_days", "conf_tol_days", "require_sust_days", "check_intermediate", "relapse_to_bl", "relapse_to_event",
-         "relapse_to_conf", "relapse_assoc", "relapse_indep", "proceed_from", "relapse_rebl", "bl_geq", "sub_threshold_rebl",
-         "skip_local_extrema", "impute_last_visit", "return_unconfirmed")
 
 
 def _scan(past: History, asked: Any) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -99,55 +104,53 @@ def _scan(past: History, asked: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     reference, confirmable = np.empty(patients, np.int64), np.empty(patients, np.int64)
     rows = kernels.worsening_events(seen, past.valid, past.starts, past.onsets, past.relapse_starts, past.zero, asked, found, reference,
                                     confirmable)
-    return kernels.Found(*(column[:rows] for column in found)), reference, confirmable
+    return kernels.Found(*(column[:rows + 1] for column in found)), reference, confirmable
 
 
-def _only(found: Any, keep: np.ndarray) -> Any:
+def _only(found: Any, outcomes: np.ndarray) -> Any:
+    """The rows with these outcomes, and the row of nothing at the end."""
+    keep = np.append(outcomes[:-1], True)
     return found if keep.all() else type(found)(*(column[keep] for column in found))
 
 
 def _rows(past: History, found: Any, reference: np.ndarray, confirmable: np.ndarray | None, days: list[float]) -> dict[str, np.ndarray]:
     """The columns of Events, with days as numbers (NaN: none)."""
-    patients = len(past.patients)
-    eventless = np.flatnonzero(np.bincount(found.patient, minlength=patients) == 0)
-    patient = np.concatenate([found.patient, eventless])
+    patients, day = len(past.patients), past.day.astype(float)
+    eventless = np.flatnonzero(np.bincount(found.patient[:-1], minlength=patients) == 0)
+    patient = np.concatenate([found.patient[:-1], eventless])
+    source = np.concatenate([np.arange(len(found.patient) - 1), np.full(len(eventless), -1)])     # -1: the row of nothing
     order = np.argsort(patient, kind="stable")
-    patient, source = patient[order], np.concatenate([np.arange(len(found.patient)), np.full(len(eventless), -1)])[order]
-    has = source >= 0
-    day, value = past.day.astype(float), past.value
-
-    def at(visit: np.ndarray, of: np.ndarray) -> np.ndarray:
-        """Of the visit that belongs to each row; NaN without one."""
-        index = np.where(has, visit[source] if len(visit) else -1, -1)
-        return np.where(index >= 0, of[index] if len(of) else np.nan, np.nan)
-
-    zero, last = past.zero[patient], past.starts[1:][patient] - 1
-    censored = past.end[patient]
-    if confirmable is not None:
-        latest = np.where(confirmable >= 0, past.day[confirmable], past.zero)[patient] if len(past.day) else censored
-        censored = np.where(past.competing[patient], censored, latest)
-    date = at(found.visit, day)
-    number = np.arange(len(patient)) - np.searchsorted(patient, patient)
-    direction = np.where(has, found.direction[source] if len(found.direction) else 0, 0)
-    sustained = np.where(has, found.sustained[source] if len(found.sustained) else -1, -1)
+    patient, source = patient[order], source[order]
+    found = type(found)(*(column[source] for column in found))
+    has, date, bl_date = source >= 0, _at(found.visit, day), _at(found.reference, day)
+    zero, last = past.zero[patient], past.starts[1:] - 1
+    until = np.where(has, date, _censored(past, confirmable)[patient])
     rows = {
-        "patient_id": past.patients[patient], "nevent": np.where(has, number + 1, 0),
-        "event_type": np.array(["none", "CDW", "CDI"])[direction],
-        "cdw_type": CDW_TYPES[np.where(has, found.kind[source] if len(found.kind) else 0, 0)],
-        "date": date, "value": at(found.visit, value), "bl_date": at(found.reference, day),
-        "bl_value": np.where(has, found.reference_value[source] if len(found.reference_value) else np.nan, np.nan),
-        "last_delta_date": at(found.last_delta, day), "last_delta_value": at(found.last_delta, value),
-        "time2event": np.where(has, np.nan_to_num(date), censored).astype(np.int64) - zero, "bl2event": date - at(found.reference, day),
-        "total_fu": past.end[patient] - zero}
+        "patient_id": past.patients[patient], "nevent": np.where(has, np.arange(len(patient)) - np.searchsorted(patient, patient) + 1, 0),
+        "event_type": EVENT_TYPES[found.direction], "cdw_type": CDW_TYPES[found.kind],
+        "date": date, "value": _at(found.visit, past.value), "bl_date": bl_date, "bl_value": found.reference_value,
+        "last_delta_date": _at(found.last_delta, day), "last_delta_value": _at(found.last_delta, past.value),
+        "time2event": until.astype(np.int64) - zero, "bl2event": date - bl_date, "total_fu": past.end[patient] - zero}
     for k, one in enumerate(days):
-        rows[f"conf{one:g}_date"], rows[f"conf{one:g}_value"] = at(found.conf[:, k], day), at(found.conf[:, k], value)
-        rows[f"pira_conf{one:g}_date"] = at(found.pira_conf[:, k], day)
-        rows[f"pira_conf{one:g}_value"] = at(found.pira_conf[:, k], value)
-    confirmed = np.logical_or.reduce([~np.isnan(rows[f"conf{one:g}_date"]) for one in days])
-    follows = (reference >= 0) & (past.day[past.starts[1:] - 1] > np.maximum(past.day[reference], past.zero)) if len(reference) else reference >= 0
+        rows |= {f"conf{one:g}_date": _at(found.conf[:, k], day), f"conf{one:g}_value": _at(found.conf[:, k], past.value),
+                 f"pira_conf{one:g}_date": _at(found.pira_conf[:, k], day),
+                 f"pira_conf{one:g}_value": _at(found.pira_conf[:, k], past.value)}
+    seen_after = (reference >= 0) & (past.day[last] > np.maximum(past.day[reference], past.zero))
     return rows | {
-        "sust_days": at(found.sustained, day) - date, "sust_last": has & (sustained == last), "imputed": has & ~confirmed,
-        "at_risk": follows[patient], "competing": past.competing[patient]}
+        "sust_days": _at(found.sustained, day) - date, "sust_last": has & (found.sustained == last[patient]),
+        "imputed": has & (found.conf < 0).all(1), "at_risk": seen_after[patient], "competing": past.competing[patient]}
+
+
+def _at(visit: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The entries of some visits; NaN for visit -1."""
+    return np.where(visit >= 0, column[visit], np.nan)
+
+
+def _censored(past: History, confirmable: np.ndarray | None) -> np.ndarray:
+    """The last day of each patient without an event; confirmable : the last visit that could have been confirmed, if that counts."""
+    if confirmable is None:
+        return past.end
+    return np.where(past.competing, past.end, np.where(confirmable >= 0, past.day[confirmable], past.zero))
 
 
 def _dates(values: np.ndarray, dates: bool) -> np.ndarray:
@@ -160,8 +163,8 @@ def _dates(values: np.ndarray, dates: bool) -> np.ndarray:
 
 def _unconfirmed(past: History, found: Any) -> dict[str, np.ndarray]:
     """Changes of at least the threshold that are no event, and why."""
-    day = past.day.astype(float)
-    return {"patient_id": past.patients[found.patient], "event_type": np.array(["none", "CDW", "CDI"])[found.direction],
+    day, found = past.day.astype(float), type(found)(*(column[:-1] for column in found))
+    return {"patient_id": past.patients[found.patient], "event_type": EVENT_TYPES[found.direction],
             "date": _dates(day[found.visit], past.dates), "value": past.value[found.visit],
             "bl_date": _dates(day[found.reference], past.dates), "bl_value": found.reference_value,
             "time2event": past.day[found.visit] - past.zero[found.patient], "reason": REASONS[found.outcome]}

@@ -69,8 +69,8 @@ class Events:
                  f'{flow["single_visit"]} with a single visit, {flow["without_reference"]} without a reference and a visit after it.']
         for days, lag in self.confirmation_lag.items():
             if lag.events:
-                lines.append(f"{days / WEEK:g}-week confirmation came after {lag.median:g} days (median; quartiles {lag.lower:g} and {lag.upper:g}; "
-                             f"{lag.events} events).")
+                lines.append(f"{days / WEEK:g}-week confirmation came after {lag.median:g} days (median of {lag.events} events; "
+                             f"quartiles {lag.lower:g} and {lag.upper:g}).")
         return "\n".join(lines)
 
 
@@ -78,7 +78,7 @@ def frame(columns: dict[str, np.ndarray]) -> Any:
     """Columns as a pandas data frame; dates become timestamps."""
     import pandas as pd
 
-    return pd.DataFrame({name: values.astype("datetime64[s]") if values.dtype.kind == "M" else values for name, values in columns.items()})
+    return pd.DataFrame({name: values.astype("datetime64[ns]") if values.dtype.kind == "M" else values for name, values in columns.items()})
 
 
 def lag(days: np.ndarray) -> Lag:

@@ -84,7 +84,10 @@ def windows(conf_days: float | Sequence[float], conf_tol_days: float | Sequence[
     days = confirmation_days(conf_days)
     if not days or len(set(days)) < len(days) or 0 in days:
         raise InputError(f"conf_days is {conf_days!r}", hint="one or several different numbers of days, 84 (12 weeks) for instance")
-    left, right = (number("conf_tol_days", one) for one in ((conf_tol_days,) * 2 if np.isscalar(conf_tol_days) else conf_tol_days))
+    both = np.atleast_1d(np.asarray(conf_tol_days, float)).tolist()
+    if len(both) > 2 or not both:
+        raise InputError(f"conf_tol_days is {conf_tol_days!r}", hint="one number of days, or a pair (before, after)")
+    left, right = number("conf_tol_days", both[0]), number("conf_tol_days", both[-1])
     return np.array([[one - left, one + right] for one in days])
 
 
@@ -92,7 +95,8 @@ def relapse_free(given: Mapping[str, Any] | None) -> tuple[tuple[float, float, f
     """The six ends of the relapse-free intervals (NaN: up to the neighbouring checkpoint) and which visit "prec" means."""
     wanted = {**RELAPSE_INDEP, **(given or {})}
     if set(wanted) != set(RELAPSE_INDEP):
-        raise InputError(f"relapse_indep has the key {sorted(set(wanted) - set(RELAPSE_INDEP))[0]!r}", hint="keys are prec, event, conf, prec_type")
+        unknown = sorted(set(wanted) - set(RELAPSE_INDEP))[0]
+        raise InputError(f"relapse_indep has the key {unknown!r}", hint="keys are prec, event, conf, prec_type")
     if wanted["prec_type"] not in PRECEDING:
         raise InputError(f'prec_type of relapse_indep is {wanted["prec_type"]!r}', hint="baseline, last or last_delta")
     ends: list[float] = []
@@ -101,7 +105,8 @@ def relapse_free(given: Mapping[str, Any] | None) -> tuple[tuple[float, float, f
             raise InputError(f"{name} of relapse_indep is {wanted[name]!r}", hint="a pair of days (before, after) is wanted")
         ends += [math.nan if one is None else number(f"{name} of relapse_indep", one) for one in wanted[name]]
     if math.isnan(ends[0]) or math.isnan(ends[5]):
-        raise InputError("relapse_indep is open at its outer end", hint="None may stand between two checkpoints only: not before prec, not after conf")
+        raise InputError("relapse_indep is open at its outer end",
+                         hint="None may stand between two checkpoints only: not before prec, not after conf")
     p0, p1, e0, e1, c0, c1 = ends
     return (p0, p1, e0, e1, c0, c1), PRECEDING[wanted["prec_type"]]
 

@@ -60,7 +60,7 @@ def history(visits: Any, relapses: Any, rule: Threshold, *, valid_confirmation: 
         code, day, value, valid = code[keep], day[keep], value[keep], valid[keep]
     code, day, value, valid = _sorted(code, day, value, valid, flow, names["value"])
     zero, known = _zeros(origin, patients, names, dates, code, day)
-    died = _per_patient(deaths, patients, names["death_date"], names, dates, "deaths") if deaths is not None else np.full(len(patients), NO_DAY)
+    died = _per_patient({} if deaths is None else deaths, patients, names["death_date"], names, dates, "deaths")
     if death_at_ten:
         np.minimum.at(died, code[value >= DEATH], day[value >= DEATH])
     flow["patients_without_value"] = len(patients) - len(np.unique(code))
@@ -75,7 +75,7 @@ def history(visits: Any, relapses: Any, rule: Threshold, *, valid_confirmation: 
     relapse_starts, onsets = _relapses(relapses, patients, here, names, dates, flow)
     died, zero = died[here], zero[here]
     competing = (died != NO_DAY) & (died > zero)
-    end = np.where(competing, died, day[starts[1:] - 1]) if len(starts) > 1 else np.empty(0, np.int64)
+    end = np.where(competing, died, np.maximum(day[starts[1:] - 1], zero))
     return History(patients[here], starts, day, value, valid, relapse_starts, onsets, zero, end, competing, dates, flow)
 
 
@@ -83,7 +83,8 @@ def _names(columns: Mapping[str, str] | None, outcome: str) -> dict[str, str]:
     """What the columns are called in the user's tables."""
     unknown = sorted(set(columns or {}) - {*NAMES, outcome})
     if unknown:
-        raise InputError(f'columns names "{unknown[0]}", which is no column of these tables', hint="columns are " + ", ".join([*NAMES, outcome]))
+        raise InputError(f'columns names "{unknown[0]}", which is no column of these tables',
+                         hint="columns are " + ", ".join([*NAMES, outcome]))
     named = {**NAMES, outcome: outcome, **(columns or {})}
     return {**named, "value": named[outcome]}
 
@@ -98,7 +99,8 @@ def _column(table: Any, name: str, what: str) -> Any:
 def _ids(table: Any, names: Mapping[str, str], what: str) -> np.ndarray:
     ids = np.asarray(_column(table, names["patient_id"], what))
     if ids.dtype.kind == "f":
-        raise InputError(f'column "{names["patient_id"]}" of the {what} holds decimal numbers', hint="identifiers are text or whole numbers; a missing one makes them decimal")
+        raise InputError(f'column "{names["patient_id"]}" of the {what} holds decimal numbers',
+                         hint="identifiers are text or whole numbers; a missing one makes them decimal")
     return ids
 
 
@@ -106,19 +108,38 @@ def _codes(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct identifiers, sorted, and for every row the position of its identifier."""
     if not len(ids):
         return np.empty(0, str), np.empty(0, np.int64)
-    head = np.concatenate([[True], ids[1:] != ids[:-1]])        # rows mostly come patient by patient: only the heads are sorted
-    found, code = np.unique(_plain(ids[head]), return_inverse=True)
-    return found, np.repeat(code, np.diff(np.append(np.flatnonzero(head), len(ids))))
+    head = np.concatenate([[True], _differ(ids)])       # rows mostly come patient by patient: only the heads are looked up
+    runs = np.diff(np.append(np.flatnonzero(head), len(ids)))
+    if ids.dtype.kind in "iu":
+        found, code = np.unique(ids[head], return_inverse=True)
+    else:                               # a dict is several times faster than sorting texts
+        heads = ids[head].tolist()
+        distinct = list(set(heads))
+        found, place = np.unique(_plain(np.array(distinct, object)), return_inverse=True)
+        code = np.fromiter(map(dict(zip(distinct, place.tolist())).__getitem__, heads), np.int64, len(heads))
+    return found, np.repeat(code, runs)
+
+
+def _differ(ids: np.ndarray) -> np.ndarray:
+    """Where an identifier is not that of the row before."""
+    try:
+        return np.asarray(ids[1:] != ids[:-1], bool)
+    except TypeError:                   # pandas' NA is neither equal nor different
+        raise _nameless() from None
 
 
 def _plain(ids: np.ndarray) -> np.ndarray:
     """Identifiers as whole numbers or text."""
     if ids.dtype.kind in "iuU":
         return ids
-    missing = sum(one is None or one != one or one == "" for one in ids.tolist())
-    if missing:
-        raise InputError(f"{missing} rows or more have no patient_id", hint="give every row its identifier, or leave the row out")
-    return ids.astype(str)
+    texts = ids.astype(str)
+    if np.isin(texts, ("None", "nan", "NaT", "<NA>", "")).any():
+        raise _nameless()
+    return texts
+
+
+def _nameless() -> InputError:
+    return InputError("some rows have no patient_id", hint="give every row its identifier, or leave the row out")
 
 
 def _days(values: Any, name: str) -> tuple[np.ndarray, bool]:
@@ -128,34 +149,57 @@ def _days(values: Any, name: str) -> tuple[np.ndarray, bool]:
         return found.astype(np.int64), False
     if found.dtype.kind == "f" and len(found):
         if not (np.isfinite(found) & (found == np.floor(found))).all():
-            raise InputError(f'column "{name}": {int((~(found == np.floor(found))).sum())} entries are not whole days', hint="dates, or days as whole numbers")
+            bad = int((~(found == np.floor(found))).sum())
+            raise InputError(f'column "{name}": {bad} entries are not whole days', hint="dates, or days as whole numbers")
         return found.astype(np.int64), False
+    if found.dtype.kind in "OU":
+        found = _texts(found, name)
     try:
         stamps = found.astype("datetime64[D]")
     except (ValueError, TypeError):
-        raise InputError(f'column "{name}" holds entries that are not dates', hint="write dates as 2024-01-31, without time zone") from None
+        raise InputError(f'column "{name}" holds entries that are not dates', hint="write dates as 2024-01-31") from None
     if np.isnat(stamps).any():
-        raise InputError(f'column "{name}": {int(np.isnat(stamps).sum())} dates are missing', hint="leave these rows out, or complete them")
+        missing = int(np.isnat(stamps).sum())
+        raise InputError(f'column "{name}": {missing} dates are missing', hint="leave these rows out, or complete them")
     days = stamps.astype(np.int64)
     strange = int(((days < OLDEST) | (days > NEWEST)).sum())
     if strange:
-        raise InputError(f'column "{name}": {strange} dates are before 1900 or after 2100', hint="two-digit years are read as they are written: write 2024-01-31")
+        raise InputError(f'column "{name}": {strange} dates are before 1900 or after 2100',
+                         hint="two-digit years are read as they are written: write 2024-01-31")
     return days, True
+
+
+def _texts(found: np.ndarray, name: str) -> np.ndarray:
+    """Dates as text or objects, where nothing would be guessed: no time zone, no date without a day."""
+    zones = sum(getattr(one, "tzinfo", None) is not None for one in found.tolist())
+    if zones:
+        raise InputError(f'column "{name}": {zones} dates have a time zone', hint="a day is a day at the registry: write 2024-01-31")
+    if not any(isinstance(one, str) for one in found.tolist()):
+        return found
+    texts = found.astype(str)
+    unclear = int((np.char.str_len(texts) != len("2024-01-31")).sum())
+    if unclear:
+        raise InputError(f'column "{name}": {unclear} dates are missing or not written as 2024-01-31',
+                         hint="leave these rows out, or complete them")
+    return texts
 
 
 def _values(values: Any, name: str, rule: Threshold) -> np.ndarray:
     try:
         found = np.asarray(values, dtype=float)
     except (ValueError, TypeError):
-        raise InputError(f'column "{name}" holds entries that are not numbers', hint="write 3.5 with a point; leave missing values empty") from None
+        raise InputError(f'column "{name}" holds entries that are not numbers',
+                         hint="write 3.5 with a point; leave missing values empty") from None
     low, high = rule.range
     outside = int(((found < low) | (found > high)).sum())
     if outside:
-        raise InputError(f'column "{name}": {outside} values are not between {low:g} and {high:g}', hint="mark codes for missing values as missing")
+        raise InputError(f'column "{name}": {outside} values are not between {low:g} and {high:g}',
+                         hint="mark codes for missing values as missing")
     if rule.step is not None:
         off = found / rule.step % 1
         if (off[~np.isnan(off)] > 0).any():
-            raise InputError(f'column "{name}": {int((off > 0).sum())} values are not whole steps of {rule.step:g}', hint="round or correct them before")
+            raise InputError(f'column "{name}": {int((off > 0).sum())} values are not whole steps of {rule.step:g}',
+                             hint="round or correct them before")
     return found
 
 
@@ -168,11 +212,12 @@ def _flags(visits: Any, valid: Any, n: int) -> np.ndarray:
     return flags.astype(bool)
 
 
-def _sorted(code: np.ndarray, day: np.ndarray, value: np.ndarray, valid: np.ndarray, flow: dict[str, int], name: str) -> tuple[np.ndarray, ...]:
+def _sorted(code: np.ndarray, day: np.ndarray, value: np.ndarray, valid: np.ndarray, flow: dict[str, int],
+            name: str) -> tuple[np.ndarray, ...]:
     """By patient and day. Visits of one day with one value are one visit; with two values nobody knows which is right."""
     step = (np.diff(code) > 0) | ((np.diff(code) == 0) & (np.diff(day) > 0))
     if not step.all():
-        order = np.lexsort((value, day, code))
+        order = np.argsort(code * (day.max() - day.min() + 1) + day - day.min(), kind="stable")
         code, day, value, valid = code[order], day[order], value[order], valid[order]
     again = np.concatenate([[False], (np.diff(code) == 0) & (np.diff(day) == 0)]) if len(code) else np.zeros(0, bool)
     conflict = int((again[1:] & (np.diff(value) != 0)).sum())
@@ -186,7 +231,8 @@ def _sorted(code: np.ndarray, day: np.ndarray, value: np.ndarray, valid: np.ndar
     return code[at], day[at], value[at], np.logical_or.reduceat(valid, at)
 
 
-def _zeros(origin: Any, patients: np.ndarray, names: Mapping[str, str], dates: bool, code: np.ndarray, day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _zeros(origin: Any, patients: np.ndarray, names: Mapping[str, str], dates: bool, code: np.ndarray,
+           day: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Time zero per patient and whether there is one: the first visit, or what `origin` says."""
     if origin is None:
         first, head = np.zeros(len(patients), np.int64), np.flatnonzero(np.diff(code, prepend=-1))
@@ -217,7 +263,8 @@ def _per_patient(source: Any, patients: np.ndarray, name: str, names: Mapping[st
 
 def _same_kind(day: np.ndarray, dates: bool, wanted: bool, name: str) -> np.ndarray:
     if dates != wanted and len(day):
-        raise InputError(f'column "{name}" holds {"dates" if dates else "numbers"}, the visits {"dates" if wanted else "numbers"}', hint="use the same for both")
+        here, there = ("dates" if one else "numbers" for one in (dates, wanted))
+        raise InputError(f'column "{name}" holds {here}, the visits {there}', hint="use the same for both")
     return day
 
 
@@ -225,14 +272,16 @@ def _positions(ids: np.ndarray, patients: np.ndarray, what: str) -> tuple[np.nda
     """Where the identifiers are among the patients, and whether they are there at all."""
     ids = _plain(ids)
     if len(ids) and len(patients) and (ids.dtype.kind == "U") != (patients.dtype.kind == "U"):
-        raise InputError(f'"patient_id" is text in one of the tables and a number in the {what} or the visits', hint="use the same type in both tables")
+        raise InputError(f'"patient_id" is text in one table and a number in the other ({what} and visits)',
+                         hint="use the same type in both")
     if not len(ids) or not len(patients):
         return np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
     position = np.minimum(np.searchsorted(patients, ids), len(patients) - 1)
     return position, patients[position] == ids
 
 
-def _relapses(relapses: Any, patients: np.ndarray, here: np.ndarray, names: Mapping[str, str], dates: bool, flow: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+def _relapses(relapses: Any, patients: np.ndarray, here: np.ndarray, names: Mapping[str, str], dates: bool,
+              flow: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
     """Where each kept patient's relapses begin, and their onsets by patient and day."""
     if relapses is None:
         flow |= {"relapses": 0, "relapses_of_others": 0}

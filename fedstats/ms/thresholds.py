@@ -42,7 +42,7 @@ class Threshold:
         return float(min(row[1] + reference / row[2], row[3]))
 
     def describe(self) -> str:
-        """The rule in words: "1.5 points from 0, 1 point from 1, 0.5 points from 5.5"."""
+        """The rule in words: "1.5 points (from a reference of 0 on), 1 point (from 0.5 on), 0.5 points (from 5.5 on)"."""
         return ", ".join(_row_text(row, self) for row in self.table)
 
 
@@ -61,21 +61,22 @@ def threshold(outcome: str, *, half_step_from: float = 5.5, thresholds: Mapping[
     given = dict(thresholds or {})
     fields = {**_shipped().get(outcome, {}), **given}
     if not {"worse", "changes"} <= set(fields):
-        raise InputError(f'there are no thresholds for the outcome "{outcome}"',
-                         hint=f'outcomes are {", ".join(outcomes())}; for another one give thresholds={{"worse": "higher", "changes": [...]}}')
+        raise InputError(f'there are no thresholds for the outcome "{outcome}"', hint=f'outcomes are {", ".join(outcomes())}; '
+                         'for another one give thresholds={"worse": "higher", "changes": [...]}')
     if fields["worse"] not in ("higher", "lower"):
         raise InputError(f'"worse" of {outcome} is {fields["worse"]!r}', hint='"higher" or "lower"')
     low, high = fields.get("range") or (-math.inf, math.inf)
-    return Threshold(outcome, str(fields.get("title", outcome)), str(fields.get("unit", "points")), 1 if fields["worse"] == "higher" else -1,
-                     (float(low), float(high)), fields.get("step"), _table(fields["changes"], outcome, half_step_from),
-                     str(fields.get("source", "")))
+    worse, table = 1 if fields["worse"] == "higher" else -1, _table(fields["changes"], outcome, half_step_from)
+    return Threshold(outcome, str(fields.get("title", outcome)), str(fields.get("unit", "points")), worse, (float(low), float(high)),
+                     fields.get("step"), table, str(fields.get("source", "")))
 
 
 def _table(changes: Any, outcome: str, half_step_from: float) -> np.ndarray:
     rows = []
     for change in changes:
         if not isinstance(change, Mapping) or not set(change) <= FIELDS or not {"points", "share"} & set(change):
-            raise InputError(f"thresholds of {outcome}: {change!r} is not a rule", hint='write {"from": 0, "points": 1.5} or {"share": 0.2, "at_most": 4}')
+            raise InputError(f"thresholds of {outcome}: {change!r} is not a rule",
+                             hint='write {"from": 0, "points": 1.5} or {"share": 0.2, "at_most": 4}')
         start = change.get("from", -math.inf)
         share = float(change.get("share", 0))
         rows.append([half_step_from if start == "half_step_from" else float(start), float(change.get("points", 0)),
@@ -88,11 +89,13 @@ def _table(changes: Any, outcome: str, half_step_from: float) -> np.ndarray:
 
 def _row_text(row: np.ndarray, rule: Threshold) -> str:
     start, points, part, most = row
-    size = [f"{points:g} {rule.unit}"] if points else []
+    size = [f"{points:g} {rule.unit.removesuffix('s') if points == 1 else rule.unit}"] if points else []
     if np.isfinite(part):
         size.append(f"{100 / part:g} % of the reference")
     text = " plus ".join(size) + (f", {most:g} {rule.unit} at most" if np.isfinite(most) else "")
-    return text if len(rule.table) == 1 else f"{text} from {start:g}"
+    if len(rule.table) == 1:
+        return text
+    return f"{text} (from {'a reference of ' if start == rule.table[0, 0] else ''}{start:g} on)"
 
 
 @functools.cache
