@@ -17,6 +17,8 @@ import msgspec
 from . import analyses  # noqa: F401  (registers the analyses)
 from .analysis import ANALYSES, Failed, Question, Result
 from .dictionary import Dictionary
+from .ms import tables as ms
+from .ms.dmt import Treatments
 from .report import ResultsFile
 from .wire.messages import AnyMessage
 from .wire.roster import Consortium
@@ -52,12 +54,20 @@ def results() -> Schema:
     return _document("Released results", (top,), parts)
 
 
+def table(name: str) -> Callable[[], Schema]:
+    """The rows of a table of the MS model."""
+    return lambda: _document(f"MS registries: the rows of {name}", (ms.schema(name),), {})
+
+
 SCHEMAS: dict[str, Callable[[], Schema]] = {
     "dictionary.json": of(Dictionary, "The codebook of a consortium"),
     "question.json": question,
     "results.json": results,
     "consortium.json": of(Consortium, "The roster and the rules of a consortium"),
     "messages.json": of(AnyMessage, "Messages between analyst, coordinator and registries (sent as MessagePack)"),
+    **{f"ms_{name}.json": table(name) for name in ms.COLUMNS},
+    "ms_dmt.json": of(Treatments, "Disease-modifying treatments: names, codes, efficacy classes, spellings"),
+    "ms_load_report.json": of(ms.Report, "What loading MS tables found: counts by file, column and rule"),
 }
 
 

@@ -102,6 +102,8 @@ def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
 RAGGED = "line with more or fewer cells than the first line"
 INSIDE = "line break inside a quoted cell"
 QUOTE = b'"'
+LARGEST = 10**300
+LOST = "\ufffd"         # stands in a text for bytes that were none in the declared encoding
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class Cells:
     """A column as its distinct cells and, for each row, which of them it has.
 
     codes : int, shape (rows,), -1 = null.
-    distinct : text, numbers, booleans; moments of time as ISO text ("Z" where they have a time zone); bytes that are not text
-        in the declared encoding stay bytes.
+    distinct : text, numbers, booleans; moments of time as ISO text ("Z" where they have a time zone). `LOST` in a text stands
+        for bytes that were no text in the declared encoding.
     """
 
     codes: np.ndarray
@@ -179,26 +181,28 @@ def _csv_sheet(content: bytes, encoding: str) -> Sheet:
         raise InputError("is not UTF-8 text", hint="save it as UTF-8, or declare its encoding, such as utf-16")
     if content[:4] == b"PK\3\4":
         raise InputError("is a workbook or an archive, not CSV", hint="save it as CSV, UTF-8")
-    content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    # bytes that are no text become LOST: which cells have them is found out cell by cell
+    content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").decode(errors="replace").encode()
     if b"\n" not in content:        # line ends of old Macintoshes
         content = content.replace(b"\r", b"\n")
     first, _, body = content.partition(b"\n")
     if not first.strip():
         raise InputError("is empty: the first line must name the columns")
-    head = first.decode("utf-8", errors="replace").strip("\r\n")
+    head = first.decode().strip("\r\n")
     delimiter = max(",;\t", key=head.count)
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
+    as_text = pyarrow.csv.ConvertOptions(column_types={f"f{k}": pa.string() for k in range(head.count(delimiter) + 1)},
+                                         strings_can_be_null=False)
     # the first line is read as a row, because there it may name columns twice
-    line = pyarrow.csv.read_csv(pa.BufferReader(head.encode() + b"\n"), parse_options=parse,
-                                read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True),
-                                convert_options=pyarrow.csv.ConvertOptions(column_types={f"f{k}": pa.string() for k in range(head.count(delimiter) + 1)},
-                                                                           strings_can_be_null=False))
+    line = pyarrow.csv.read_csv(pa.BufferReader(head.encode() + b"\n"), parse_options=parse, convert_options=as_text,
+                                read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True))
     names = [str(column[0].as_py()).strip() or f"(column {k + 1})" for k, column in enumerate(line.columns)]
     _check_names(names)
     lost: dict[str, int] = {}
 
     def ragged(row: Any) -> str:
         lost[RAGGED] = lost.get(RAGGED, 0) + 1
+        lost[INSIDE] = lost.get(INSIDE, 0) + row.text.count("\n")
         return "skip"
 
     if not body.strip():
@@ -206,13 +210,10 @@ def _csv_sheet(content: bytes, encoding: str) -> Sheet:
     table = pyarrow.csv.read_csv(
         pa.BufferReader(body), read_options=pyarrow.csv.ReadOptions(column_names=names),
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=ragged, newlines_in_values=QUOTE in body),
-        # bytes, not text: whether they are text is found out cell by cell
-        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False))
+        convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False))
     found = Sheet(table.num_rows, {name: _cells(column) for name, column in zip(names, table.columns)}, lost)
     if QUOTE in body:       # a stray quotation mark swallows whole lines: never silently
-        inside = sum(_count_of(cells, "\n") for cells in found.columns.values())
-        if inside:
-            lost[INSIDE] = inside
+        lost[INSIDE] = lost.get(INSIDE, 0) + sum(_count_of(cells, "\n") for cells in found.columns.values())
     return found
 
 
@@ -237,7 +238,9 @@ def _cells(column: Any) -> Cells:
             array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
         return _arrow_cells(array)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):       # columns of mixed or nested kinds
-        return _plain_cells(column.to_pylist() if hasattr(column, "to_pylist") else column.tolist() if hasattr(column, "tolist") else column)
+        for name in ("to_pylist", "tolist"):
+            column = getattr(column, name)() if hasattr(column, name) else column
+        return _plain_cells(column)
 
 
 def _arrow_cells(array: Any) -> Cells:
@@ -253,12 +256,13 @@ def _arrow_cells(array: Any) -> Cells:
         found = _arrow_cells(array.cast(pa.int32() if unit == "D" else pa.int64()).cast(pa.int64()))
         moments = np.array(found.distinct, dtype=np.int64).view(f"datetime64[{unit}]").astype("datetime64[s]")
         zone = "Z" if pa.types.is_timestamp(kind) and kind.tz else ""
-        return Cells(found.codes, [text.removesuffix("T00:00:00") if not zone else text + zone for text in np.datetime_as_string(moments).tolist()])
+        texts = np.datetime_as_string(moments).tolist()
+        return Cells(found.codes, [text + zone if zone else text.removesuffix("T00:00:00") for text in texts])
     if pa.types.is_nested(kind) or pa.types.is_decimal(kind) or pa.types.is_time(kind) or pa.types.is_duration(kind):
         return _plain_cells(array.to_pylist())
     encoded = array.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return Cells(codes, [_text_of(cell) if isinstance(cell, bytes) else cell for cell in encoded.dictionary.to_pylist()])
+    return Cells(codes, [cell.decode(errors="replace") if isinstance(cell, bytes) else cell for cell in encoded.dictionary.to_pylist()])
 
 
 def _plain_cells(column: Iterable[Any]) -> Cells:
@@ -275,19 +279,14 @@ def _plain(cell: Any) -> Any:
         cell = cell.item()
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
+    if isinstance(cell, int) and abs(cell) > LARGEST:       # no double holds it
+        return float("inf") if cell > 0 else float("-inf")
     if isinstance(cell, (str, int, float)):
         return cell
     if isinstance(cell, bytes):
-        return _text_of(cell)
+        return cell.decode(errors="replace")
     if isinstance(cell, (datetime.date, datetime.datetime)):
         return cell.isoformat()
     if isinstance(cell, (list, tuple, set, np.ndarray)):
         return ";".join(str(part) for part in cell)
     return str(cell)
-
-
-def _text_of(cell: bytes) -> str | bytes:
-    try:
-        return cell.decode()
-    except UnicodeDecodeError:
-        return cell

@@ -17,24 +17,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..dictionary import EPOCH, FALSE, ON_STEP, TRUE, Variable, level_text, value_text
 from ..errors import InputError
 from ..rows import EMPTY
-from ..tables import Cells
+from ..tables import LOST, Cells
+from ..variable import EPOCH, FALSE, ON_STEP, TRUE, Variable, level_text, value_text
 
 DateForm = Literal["iso", "y/m/d", "d/m/y", "m/d/y", "d/m/yy", "m/d/yy", "yyyymmdd", "excel", "excel 1904"]
 DATE_FORMS: tuple[str, ...] = ("iso", "y/m/d", "d/m/y", "m/d/y", "d/m/yy", "m/d/yy", "yyyymmdd", "excel", "excel 1904")
 # Excel counts days from 1899-12-31 and believes that 1900 had a 29 February: from March 1900 on, day 0 is 1899-12-30.
 EXCEL = {"excel": datetime.date(1899, 12, 30), "excel 1904": datetime.date(1904, 1, 1)}
 SERIALS = (61, 80_000)          # what is taken for an Excel serial number: March 1900 to 2119
+LONGEST_BLANK = max(len(text) for text in EMPTY)
 EXACT = 2**53                   # a double counts no further
 
 NOT_UTF8 = "not text in the declared encoding"
 NOT_DATE, NO_DAY, ZONE = "not a date", "no such day in the calendar", "time zone: the day depends on it"
 TWO_DIGITS, UNDECLARED, PART = "year of two digits", "date not as YYYY-MM-DD, and no other form declared", "day or month missing"
 SERIAL, CLOCK = "Excel serial number, not declared", "time of day cut off"
-NOT_NUMBER, COMMA, POINT, NOT_WHOLE = "not a number", "decimal comma, not declared", "point in a number where commas are declared", "not a whole number"
-NOT_LEVEL, NEEDED, SCIENCE, INEXACT = "not a level", "empty, but needed", "identifier in scientific notation", "identifier held as an inexact number"
+NOT_NUMBER, NOT_WHOLE, NOT_LEVEL, NEEDED = "not a number", "not a whole number", "not a level", "empty, but needed"
+COMMA, POINT = "decimal comma, not declared", "point in a number where commas are declared"
+SCIENCE, INEXACT = "identifier in scientific notation", "identifier held as an inexact number"
+CONTROL = "identifier with a line break or another control character"
 
 _CLOCK = r"(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?)\s*(Z|UTC|[+-][0-9]{2}:?[0-9]{2})?)?"
 _ISO = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})" + _CLOCK)
@@ -75,7 +78,7 @@ class Form:
 
 def judged(cells: Cells, judge: Judge) -> tuple[list[float | str | None], list[str]]:
     """Values and rules of the distinct cells, and of null at the end, so that code -1 finds it."""
-    verdicts = [judge(cell) if not isinstance(cell, bytes) else (None, NOT_UTF8) for cell in cells.distinct]
+    verdicts = [(None, NOT_UTF8) if isinstance(cell, str) and LOST in cell else judge(cell) for cell in cells.distinct]
     return [value for value, _ in verdicts] + [None], [rule for _, rule in verdicts] + [""]
 
 
@@ -90,7 +93,11 @@ def counted(codes: np.ndarray, rules: list[str]) -> dict[str, int]:
 
 
 def blank(cell: Any) -> bool:
-    return (isinstance(cell, str) and cell.strip().lower() in EMPTY) or (isinstance(cell, float) and cell != cell)
+    """Whether a cell stands for nothing."""
+    if isinstance(cell, str):
+        text = cell.strip()
+        return len(text) <= LONGEST_BLANK and text.lower() in EMPTY
+    return isinstance(cell, float) and cell != cell
 
 
 # -- judges --------------------------------------------------------------------------------------------------------------
@@ -103,13 +110,15 @@ def identifier(cell: Any) -> Verdict:
     if isinstance(cell, float) and abs(cell) >= EXACT:
         return None, INEXACT
     text = level_text(cell)
+    if not text.isprintable():
+        return None, CONTROL
     # Excel shows 1234567890123 as 1.23457E+12: the digits are gone, and two patients may look alike
     return (None, SCIENCE) if _SCIENCE.fullmatch(text) else (text, "")
 
 
 def words(cell: Any) -> Verdict:
     """Free text."""
-    return BLANK if blank(cell) else (level_text(cell), "")
+    return BLANK if blank(cell) else (cell.strip() if isinstance(cell, str) else level_text(cell), "")
 
 
 def month(cell: Any) -> Verdict:
@@ -122,7 +131,7 @@ def month(cell: Any) -> Verdict:
 
 def date_of(variable: Variable, form: Form) -> Judge:
     """Days since 1970-01-01 within the variable's range."""
-    low, high, outside = variable.low, variable.high, _outside(variable)
+    low, high, beyond = variable.low, variable.high, outside(variable)
     gaps = {level_text(code) for code in variable.missing}
 
     def judge(cell: Any) -> Verdict:
@@ -130,7 +139,7 @@ def date_of(variable: Variable, form: Form) -> Judge:
             return BLANK
         value, rule = date(cell, form)
         if isinstance(value, float) and not low <= value <= high:
-            return None, outside
+            return None, beyond
         return value, rule
     return judge
 
@@ -157,7 +166,7 @@ def date(cell: Any, form: Form) -> Verdict:
 
 def number_of(variable: Variable, form: Form) -> Judge:
     """A number within the variable's range. Steps other than whole numbers are left to cleaning (EDSS 2.25)."""
-    low, high, outside = variable.low, variable.high, _outside(variable)
+    low, high, beyond = variable.low, variable.high, outside(variable)
     slack, whole = ON_STEP * (variable.unit_step or 0.0), variable.type == "integer"
     gaps = {level_text(code) for code in variable.missing}
 
@@ -168,7 +177,7 @@ def number_of(variable: Variable, form: Form) -> Judge:
         if not isinstance(value, float):
             return value, rule
         if not low - slack <= value <= high + slack:
-            return None, outside
+            return None, beyond
         if whole and abs(value - round(value)) > ON_STEP:
             return None, NOT_WHOLE
         return (float(round(value)) if whole else value), ""
@@ -252,5 +261,6 @@ def _in_parts(first: str, second: str, third: str, form: Form) -> Verdict:
     return _day(third, second, first) if form.dates.startswith("d") else _day(third, first, second)
 
 
-def _outside(variable: Variable) -> str:
+def outside(variable: Variable) -> str:
+    """The rule that a value beyond the variable's range breaks."""
     return f"outside {value_text(variable, variable.low)} to {value_text(variable, variable.high)}"

@@ -70,7 +70,7 @@ class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise InputError(f"list of treatments: {error}", hint="see schemas/ms_dmt.json") from None
         if not found.treatments:
             raise InputError("list of treatments: it is empty")
-        found._places
+        assert found._places is not None        # looks for names that stand for two
         return found
 
     @classmethod
@@ -114,10 +114,13 @@ class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         words = plain(text)
         return self._places.get(words, self._places.get(_DOSE.sub("", words), UNKNOWN))
 
+    def _all(self) -> list[tuple[int, Treatment | Other]]:
+        return [*enumerate(self.treatments), *((NOT_DMT, other) for other in self.not_dmt)]
+
     @cached_property
     def _places(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for code, one in [*enumerate(self.treatments), *((NOT_DMT, other) for other in self.not_dmt)]:
+        for code, one in self._all():
             brands = one.brands if isinstance(one, Treatment) else ()
             for text in (one.name, *brands, *one.spellings):
                 if not plain(text):
@@ -126,16 +129,16 @@ class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                     raise InputError(f'list of treatments: "{text}" stands for two treatments', hint="let each name stand for one")
         if len(set(self.names)) != len(self.names):
             raise InputError("list of treatments: a treatment is listed twice")
-        self._codes
+        assert self._codes is not None
         return found
 
     @cached_property
     def _codes(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for code, one in [*enumerate(self.treatments), *((NOT_DMT, other) for other in self.not_dmt)]:
+        for code, one in self._all():
             for atc in (*one.atc, *(one.old_atc if isinstance(one, Treatment) else ())):
                 if not _ATC.fullmatch(atc):
-                    raise InputError(f'list of treatments: "{atc}" is not an ATC code', hint="a letter, two digits, two letters, two digits")
+                    raise InputError(f'list of treatments: "{atc}" is not an ATC code', hint="such as L04AG03")
                 if found.setdefault(atc, code) != code:
                     raise InputError(f"list of treatments: the ATC code {atc} stands for two treatments")
         return found

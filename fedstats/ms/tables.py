@@ -5,203 +5,35 @@ the rows. Nothing stops at the first fault and nothing disappears silently: ever
 
 What a violation does: `refused` - the whole table cannot be used; `dropped` - the row is gone (its patient or its date cannot be
 read, or an end date that is there cannot: such a treatment must not look as if it went on); `missing` - the cell is missing from
-then on; `noted` - nothing was lost. Rows read - rows kept = rows dropped, always. What is wrong *between* cells (a visit before
-birth, two EDSS on one day) is for `cleaning`.
+then on; `noted` - nothing was changed, but somebody should look (a stray quotation mark hides lines inside a cell). Rows read less
+rows kept are the rows dropped, always. What is wrong *between* cells (a visit before birth, two EDSS on one day) is for `cleaning`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 
 from .. import tables as door
-from ..dictionary import EPOCH, Dictionary, Variable, value_text
+from ..dictionary import Dictionary
 from ..errors import InputError
+from ..variable import EPOCH
 from . import cells
 from .cells import Form, Judge
 from .dmt import NOT_DMT, UNKNOWN, Treatments, shipped
+from .registry import COLUMNS, DATED, WORDS, Effect, Finding, Registry, Report, Table, dictionary, missing, schema
 
-# "*": a row is nothing without it; "+": should be there; "!": if it is there, it must be readable.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "patients": ("patient_id*", "site_id+", "sex+", "birth_year+", "birth_month", "onset_date", "onset_date_precision", "diagnosis_date",
-                 "onset_course", "course_current", "progression_onset_date", "onset_optic", "onset_brainstem", "onset_spinal",
-                 "onset_supratentorial", "csf_ocb", "ever_smoker", "entry_date+", "last_contact_date", "death_date", "exit_reason"),
-    "visits": ("patient_id*", "visit_id", "visit_date*", "edss", "fs_pyramidal", "fs_cerebellar", "fs_brainstem", "fs_sensory",
-               "fs_bowel_bladder", "fs_visual", "fs_cerebral", "fs_ambulation", "course_at_visit", "sdmt", "t25fw_s", "nhpt_dom_s",
-               "nhpt_nondom_s", "relapse_at_visit", "assessor_certified"),
-    "relapses": ("patient_id*", "relapse_onset_date*", "duration_days", "severity", "steroids", "recovery", "fs_affected", "confirmed"),
-    "treatments": ("patient_id*", "dmt_name+", "atc", "start_date*", "end_date!", "stop_reason", "dose"),
-    "mri": ("patient_id*", "mri_date*", "region", "t2_lesion_count", "t2_lesion_band", "t2_volume_ml", "new_t2_count", "gd_lesion_count",
-            "t1_hypointense_count", "nbv_ml", "field_strength_t", "reference_mri_date"),
-}
-DATED = {"visits": "visit_date", "relapses": "relapse_onset_date", "treatments": "start_date", "mri": "mri_date"}
-WORDS = {       # columns that are no variables of the dictionary
-    "patient_id": "identifier of the patient within the registry", "site_id": "identifier of the centre", "visit_id": "identifier of the visit",
-    "birth_month": "month of birth as YYYY-MM, instead of birth_year", "fs_affected": "functional systems, separated by ;",
-    "dmt_name": "generic name, brand or listed spelling of the treatment", "atc": "ATC code, current or earlier", "dose": "dose as text",
-}
-SEX_UNKNOWN = "U"
+__all__ = ["COLUMNS", "DATED", "WORDS", "Finding", "Form", "Registry", "Report", "Table", "dictionary", "load", "missing", "schema"]
 
+INSTEAD = {"birth_year": "birth_month", "dmt_name": "atc"}      # one of them is enough
+CAPITALS = "column is missing: there is one in other capitals"
 NO_COLUMN, NO_FILE, BOTH = "column is missing", "table is not given", "found as .csv and as .parquet"
 TWICE, DISAGREE = "patient listed twice, rows equal: one kept", "patient listed twice, rows disagree: none kept"
 UNSORTED, UNLISTED = "row is earlier than the one before it: sorted", "treatment is not in the list"
-CONFLICT, UNUSED = "name and ATC code are of different treatments", "not in the list of columns: ignored"
-
-Effect = Literal["refused", "dropped", "missing", "noted"]
-SAYS: dict[str, str] = {"refused": "table refused", "dropped": "rows dropped", "missing": "cells set to missing", "noted": "noted"}
-
-
-@lru_cache(maxsize=1)
-def dictionary() -> Dictionary:
-    """The MS dictionary that comes with fedstats."""
-    return Dictionary.load(Path(__file__).with_name("dictionary.json"))
-
-
-# -- what loading gives ----------------------------------------------------------------------------------------------------
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line of a report: how often a rule was broken in a column of a file, and what came of it. Never a value."""
-
-    file: str
-    column: str
-    rule: str
-    count: int
-    effect: Effect
-
-    def __str__(self) -> str:
-        where = f'{self.file}, column "{self.column}"' if self.column else self.file
-        return f"{where}: {self.rule}: {self.count} ({SAYS[self.effect]})"
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What loading found, for the eyes of the registry only.
-
-    read, kept : rows by table. findings : violations. absent : optional columns that a file does not have. ignored : columns that
-    are in no list, and what becomes of them: nothing.
-    """
-
-    read: dict[str, int]
-    kept: dict[str, int]
-    findings: tuple[Finding, ...]
-    absent: tuple[tuple[str, str], ...] = ()
-    ignored: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return not self.findings
-
-    def count(self, rule: str, *, column: str | None = None) -> int:
-        """How often a rule was broken, in all files or in one column."""
-        return sum(one.count for one in self.findings if one.rule == rule and column in (None, one.column))
-
-    def lines(self) -> list[str]:
-        """The report as sentences."""
-        out = [f"{name}: {self.read[name]} rows read, {self.kept[name]} kept" for name in self.read]
-        out += [str(one) for one in self.findings]
-        out += [f'{file}: no column "{column}": missing for everybody' for file, column in self.absent]
-        return out + [f'{file}: column "{column}" is {UNUSED}' for file, column in self.ignored]
-
-    def to_dict(self) -> dict[str, Any]:
-        return msgspec.to_builtins(self)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of one table in the order of patient and date.
-
-    columns, each of shape (n,): `patient` int64, the place in `Registry.ids`; the table's own date int64, days since 1970-01-01;
-    other dates, integers and numbers float64, NaN = missing; booleans and categories int8, the level's place, -1 = missing; texts
-    as objects, "" = missing. treatments: `dmt` int16, the place in `Treatments.names`, -1 unknown, -2 no such treatment;
-    `efficacy` int8, the place in `dmt.EFFICACY`, -1 unknown. patients: one row per id, `birth_month` days of its first day.
-    """
-
-    name: str
-    n: int
-    columns: Mapping[str, np.ndarray]
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.columns[name]
-
-    def __repr__(self) -> str:      # a notebook must not print patients
-        return f"Table({self.name}, {self.n} rows)"
-
-    def where(self, keep: np.ndarray) -> Table:
-        """Some of the rows. keep : boolean (n,), or places in the wanted order."""
-        if keep.dtype == bool and keep.all():
-            return self
-        return Table(self.name, int(keep.sum()) if keep.dtype == bool else len(keep), {name: column[keep] for name, column in self.columns.items()})
-
-    def changed(self, **columns: np.ndarray) -> Table:
-        """The table with other columns in place of these."""
-        return Table(self.name, self.n, {**self.columns, **columns})
-
-
-@dataclass(frozen=True)
-class Registry:
-    """The tables of one registry. A table that was refused raises InputError when it is asked for; one not given has no rows.
-
-    ids : patients' identifiers, increasing, shape (patients,); row k of `patients` is patient k. listed : boolean, same shape,
-    whether the table of patients has them (everybody if it was not given).
-    """
-
-    ids: np.ndarray
-    listed: np.ndarray
-    held: Mapping[str, Table]
-    dictionary: Dictionary
-    treatment_list: Treatments
-    refused: frozenset[str] = field(default_factory=frozenset)
-
-    def __repr__(self) -> str:
-        return f"Registry({len(self.ids)} patients, " + ", ".join(f"{table.n} {name}" for name, table in self.held.items() if name != "patients") + ")"
-
-    def table(self, name: str) -> Table:
-        if name in self.refused:
-            raise InputError(f"the table {name} could not be used", hint="the report of loading says why")
-        return self.held[name]
-
-    @property
-    def patients(self) -> Table:
-        return self.table("patients")
-
-    @property
-    def visits(self) -> Table:
-        return self.table("visits")
-
-    @property
-    def relapses(self) -> Table:
-        return self.table("relapses")
-
-    @property
-    def treatments(self) -> Table:
-        return self.table("treatments")
-
-    @property
-    def mri(self) -> Table:
-        return self.table("mri")
-
-    def with_table(self, table: Table) -> Registry:
-        return replace(self, held={**self.held, table.name: table})
-
-    def only(self, keep: np.ndarray) -> Registry:
-        """Some of the patients, with all their rows. keep : boolean, shape (patients,)."""
-        if keep.all():
-            return self
-        place = np.where(keep, np.cumsum(keep) - 1, -1)
-        held = {}
-        for name, table in self.held.items():
-            rows = table.where(keep if name == "patients" else keep[table["patient"]])
-            held[name] = rows.changed(patient=place[rows["patient"]])
-        return replace(self, ids=self.ids[keep], listed=self.listed[keep], held=held)
-
-
-# -- loading ---------------------------------------------------------------------------------------------------------------
+CONFLICT = "name and ATC code are of different treatments"
 
 
 def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codebook: Dictionary | None = None,
@@ -215,11 +47,17 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
     Whatever is wrong with the tables is in the report. Raises InputError only for a call that makes no sense: no folder, a table or
     a form by a name that is none.
     """
+    codebook, treatment_list = codebook or dictionary(), treatment_list or shipped()
+    for column in (column.rstrip("*+!") for columns in COLUMNS.values() for column in columns):
+        if column not in WORDS and column not in codebook:
+            raise InputError(f'the dictionary "{codebook.name}" has no variable "{column}"',
+                             hint="start from the shipped MS dictionary and narrow it")
     found, findings = _sources(source)
-    by_table = dict.fromkeys(COLUMNS, forms or Form()) if not isinstance(forms, Mapping) else {name: forms.get(name, Form()) for name in COLUMNS}
-    if isinstance(forms, Mapping) and (odd := [name for name in forms if name not in COLUMNS]):
-        raise InputError(f'"{odd[0]}" is not a table', hint="tables are: " + ", ".join(COLUMNS))
-    readers = {name: _Reader(name, found.get(name), by_table[name], codebook or dictionary(), treatment_list or shipped()) for name in COLUMNS}
+    if not found and all(one.rule == NO_FILE for one in findings):
+        raise InputError("there is no table", hint="tables are: " + ", ".join(f"{name}.csv or {name}.parquet" for name in COLUMNS))
+    by_table = dict(forms) if isinstance(forms, Mapping) else dict.fromkeys(COLUMNS, forms or Form())
+    _check_tables(by_table)
+    readers = {name: _Reader(name, found.get(name), by_table.get(name, Form()), codebook, treatment_list) for name in COLUMNS}
     for reader in readers.values():
         reader.read()
     given = {name for name in found if not readers[name].refused}
@@ -240,19 +78,24 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
                     tuple(pair for one in reports for pair in one.absent), tuple(pair for one in reports for pair in one.ignored))
     ids = np.array(names, dtype=object)
     refused = frozenset(name for name, one in readers.items() if one.refused) | {one.file for one in findings if one.effect == "refused"}
-    return Registry(ids, listed, held, codebook or dictionary(), treatment_list or shipped(), refused), report
+    return Registry(ids, listed, held, codebook, treatment_list, refused), report
+
+
+def _check_tables(names: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in COLUMNS:
+            raise InputError(f'"{name}" is not a table', hint="tables are: " + ", ".join(COLUMNS))
 
 
 def _sources(source: Any) -> tuple[dict[str, Any], list[Finding]]:
+    findings: list[Finding] = []
     if isinstance(source, Mapping):
-        odd = [name for name in source if name not in COLUMNS]
-        if odd:
-            raise InputError(f'"{odd[0]}" is not a table', hint="tables are: " + ", ".join(COLUMNS))
-        found, findings = {name: table for name, table in source.items() if table is not None}, []
+        _check_tables(source)
+        found = {name: table for name, table in source.items() if table is not None}
     elif isinstance(source, (str, Path)):
         if not Path(source).is_dir():
             raise InputError(f"there is no folder {source}", hint="give the folder that holds patients.csv, visits.csv, ...")
-        found, findings = {}, []
+        found = {}
         for name in COLUMNS:
             paths = [path for path in (Path(source) / f"{name}.csv", Path(source) / f"{name}.parquet") if path.exists()]
             if len(paths) == 1:
@@ -286,7 +129,7 @@ class _Reader:
         keep = np.ones(sheet.rows, dtype=bool)
         held = {column.rstrip("*+!"): column[-1] if column[-1] in "*+!" else "" for column in COLUMNS[self.name]}
         spread: dict[str, tuple[np.ndarray, list[Any], list[str]]] = {}
-        for column, need in held.items():
+        for column in held:
             if column in sheet.columns:
                 spread[column] = (sheet.columns[column].codes, *cells.judged(sheet.columns[column], self._judge(column)))
         for column, need in held.items():           # first which rows stay
@@ -302,10 +145,11 @@ class _Reader:
             if column in spread:
                 codes, values, rules = spread[column]
                 codes = codes if self.rows_kept == len(keep) else codes[keep]
-                self._count(column, codes, [rule if value is None else "" for value, rule in zip(values, rules)], "missing")
-                self._count(column, codes, [rule if value is not None else "" for value, rule in zip(values, rules)], "noted")
-                if need == "+" and not (column == "birth_year" and "birth_month" in spread) and not (column == "dmt_name" and "atc" in spread):
-                    self._count(column, codes, [cells.NEEDED if value is None and not rule else "" for value, rule in zip(values, rules)], "missing")
+                unread = [value is None for value in values]
+                self._count(column, codes, [rule if bad else "" for bad, rule in zip(unread, rules)], "missing")
+                self._count(column, codes, ["" if bad else rule for bad, rule in zip(unread, rules)], "noted")
+                if need == "+" and INSTEAD.get(column, "") not in spread:
+                    self._count(column, codes, [cells.NEEDED if bad and not rule else "" for bad, rule in zip(unread, rules)], "missing")
                 self._hold(column, codes, values)
             else:
                 self._hold(column, np.full(self.rows_kept, -1), [None])
@@ -338,14 +182,14 @@ class _Reader:
         wanted = [column.rstrip("*+!") for column in COLUMNS[self.name]]
         for column in COLUMNS[self.name]:
             name = column.rstrip("*+!")
-            instead = {"birth_year": "birth_month", "dmt_name": "atc"}.get(name, "")
-            if name in sheet.columns or instead in sheet.columns:
+            if name in sheet.columns or INSTEAD.get(name, "") in sheet.columns:
                 continue
+            rule = CAPITALS if any(other.lower() == name for other in sheet.columns) else NO_COLUMN
             if column[-1] == "*":
-                self.note(name, NO_COLUMN, max(1, self.rows_read), "refused")
+                self.note(name, rule, max(1, self.rows_read), "refused")
                 self.refused = True
-            elif column[-1] == "+":
-                self.note(name, NO_COLUMN, max(1, self.rows_read), "missing")
+            elif column[-1] == "+" or rule == CAPITALS:
+                self.note(name, rule, max(1, self.rows_read), "missing")
             elif name != "birth_month":
                 self.absent.append((self.file, name))
         if self.refused:        # a file without its first line would have patients' cells for names: say none of them
@@ -419,7 +263,7 @@ class _Reader:
         variable = self.codebook["birth_year"]
         with np.errstate(invalid="ignore"):
             odd = (self.columns["birth_year"] < variable.low) | (self.columns["birth_year"] > variable.high)
-        self.note("birth_month", f"outside {value_text(variable, variable.low)} to {value_text(variable, variable.high)}", int(odd.sum()), "missing")
+        self.note("birth_month", cells.outside(variable), int(odd.sum()), "missing")
         self.columns["birth_year"] = np.where(odd, np.nan, self.columns["birth_year"])
         self.columns["birth_month"] = np.where(odd, np.nan, month)
 
@@ -455,48 +299,7 @@ def _one_row_each(table: Table, patients: int, reader: _Reader) -> tuple[Table, 
     reader.rows_kept = len(kept)
     row = np.full(patients, -1)
     row[table["patient"][kept]] = kept
-    columns = {name: np.append(column, np.array([missing(column)], dtype=column.dtype))[row] for name, column in table.columns.items()}
+    columns = {}
+    for name, column in table.columns.items():
+        columns[name] = np.append(column, np.array([missing(column)], dtype=column.dtype))[row]
     return Table("patients", patients, {**columns, "patient": np.arange(patients)}), row >= 0
-
-
-def missing(column: np.ndarray) -> Any:
-    """What stands for "not known" in a column of this kind."""
-    return "" if column.dtype == object else np.nan if column.dtype.kind == "f" else -1
-
-
-# -- the form of the tables, for other programs ------------------------------------------------------------------------------
-
-
-def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of a table as a list of rows, see `COLUMNS` and dictionary.json."""
-    rows = {column.rstrip("*+!"): _cell_schema(column) for column in COLUMNS[name]}
-    needed = [column.rstrip("*+!") for column in COLUMNS[name] if column[-1] == "*"]
-    return {"type": "array", "items": {"type": "object", "properties": rows, "required": needed}}
-
-
-def _cell_schema(column: str) -> dict[str, Any]:
-    name, key = column.rstrip("*+!"), column[-1] == "*"
-    if name in WORDS:
-        found: dict[str, Any] = {"type": "string", "description": WORDS[name]}
-        found |= {"minLength": 1} if key else {"pattern": "^[0-9]{4}-[0-9]{2}$"} if name == "birth_month" else {}
-    else:
-        found = _variable_schema(dictionary()[name])
-    if key:
-        return found
-    if "enum" in found:
-        return {**found, "enum": [*found["enum"], None]}
-    return {**found, "type": [found["type"], "null"]}
-
-
-def _variable_schema(variable: Variable) -> dict[str, Any]:
-    about = variable.description + (f" ({variable.unit})" if variable.unit else "")
-    if variable.type == "category":
-        return {"enum": list(variable.labels or ()), "description": about}
-    if variable.type == "boolean":
-        return {"type": "boolean", "description": about}
-    if variable.type == "date":
-        return {"type": "string", "format": "date", "description": about}
-    found: dict[str, Any] = {"type": variable.type, "minimum": variable.low, "maximum": variable.high, "description": about}
-    if variable.name == "edss":
-        found["not"] = {"const": 0.5}
-    return found | ({"multipleOf": variable.step} if variable.step else {})
