@@ -48,7 +48,8 @@ DOORS = {       # library -> the files that may import it
     "pickle": set(), "marshal": set(), "shelve": set(), "dill": set(), "joblib": set(), "lifelines": set(), "statsmodels": set(),
     "sklearn": set(), "patsy": set(), "formulaic": set(),
 }
-LATE = ["tenseal", "pandas", "matplotlib", "scipy.stats", "scipy.optimize", "pyarrow", "httpx", "starlette", "typer", "rich", "sqlite3", "numba"]
+LATE = ["tenseal", "pandas", "matplotlib", "scipy.stats", "scipy.optimize", "pyarrow", "httpx", "starlette",
+        "typer", "rich", "sqlite3", "numba"]
 NEVER = {"eval", "exec", "compile", "__import__"}
 
 
