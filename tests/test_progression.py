@@ -431,7 +431,7 @@ VISITS, RELAPSES = one([0, 100, 200], [2, 3, 3], [50])
     ({**VISITS, "patient_id": pd.Series(["a", pd.NA, "a"], dtype="string")}, None, {}, "no patient_id"),
     ({**VISITS, "patient_id": [1.0, 2.0, np.nan]}, None, {}, "decimal numbers"),
     ({**VISITS, "visit_date": [0, 100, 100], "edss": [2, 3, 4]}, None, {}, "1 visits have another value on the same day"),
-    (VISITS, {"patient_id": ["a"], "date": [50]}, {}, 'the relapses have no column "relapse_onset_date"'),
+    (VISITS, {"patient_id": ["a"], "when": [50]}, {}, 'the relapses have no column "relapse_onset_date"'),
     (VISITS, {"patient_id": ["a"], "relapse_onset_date": ["2020-01-01"]}, {}, "holds dates, the visits numbers"),
     (VISITS, {"patient_id": [1], "relapse_onset_date": [50]}, {}, "text in one table and a number in the other"),
     (VISITS, RELAPSES, {"columns": {"date": "visit_date"}}, 'columns names "date"'),
@@ -477,3 +477,17 @@ def test_any_kind_of_table_is_read_alike():
     assert_same(worsening(visits.assign(visit_date=visits["visit_date"].dt.date), relapses, **MANY), wanted)
     renamed = visits.rename(columns={"edss": "EDSS", "visit_date": "when"})
     assert_same(worsening(renamed, relapses, **MANY, columns={"edss": "EDSS", "visit_date": "when"}), wanted)
+
+
+def test_published_tables_need_no_renaming():
+    """The sample files call their columns id, date and EDSS; they are read as they are."""
+    import pandas as pd
+
+    from . import helpers
+
+    visits = pd.read_csv(helpers.shared("data", "msoutcomes", "sampledata_visits_edss.csv"))
+    relapses = pd.read_csv(helpers.shared("data", "msoutcomes", "sampledata_relapses_derived.csv"))
+    named = {"id": "patient_id", "date": "visit_date", "EDSS": "edss"}
+
+    assert worsening(visits, relapses).frame().equals(
+        worsening(visits.rename(columns=named), relapses.rename(columns={"id": "patient_id", "date": "relapse_onset_date"})).frame())

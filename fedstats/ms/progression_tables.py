@@ -17,6 +17,8 @@ from .thresholds import Threshold
 
 NAMES = {"patient_id": "patient_id", "visit_date": "visit_date", "relapse_onset_date": "relapse_onset_date",
          "origin_date": "origin_date", "death_date": "death_date"}
+# what the published sample tables call them, when they are not called as above
+KNOWN_AS = {"patient_id": ("id", "ID"), "visit_date": ("date",), "relapse_onset_date": ("date",)}
 OLDEST, NEWEST = np.datetime64("1900-01-01", "D").astype(int), np.datetime64("2100-12-31", "D").astype(int)
 NO_DAY = np.iinfo(np.int64).max         # later than everything: no date of that kind
 DEATH = 10.0            # EDSS: death due to MS
@@ -90,10 +92,12 @@ def _names(columns: Mapping[str, str] | None, outcome: str) -> dict[str, str]:
 
 
 def _column(table: Any, name: str, what: str) -> Any:
-    try:
-        return table[name]
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise InputError(f'the {what} have no column "{name}"', hint='name it so, or say columns={"visit_date": "date", ...}') from None
+    for known in (name, *KNOWN_AS.get(name, ()), name.upper()):
+        try:
+            return table[known]
+        except (KeyError, IndexError, TypeError, ValueError):
+            continue
+    raise InputError(f'the {what} have no column "{name}"', hint='name it so, or say columns={"visit_date": "date", ...}')
 
 
 def _ids(table: Any, names: Mapping[str, str], what: str) -> np.ndarray:
