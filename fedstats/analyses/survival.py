@@ -86,8 +86,9 @@ def life_table(rows: Rows, time: str, event: str, by: Sequence[str] = (), missin
 def check_survival(dictionary: Dictionary, time: str, event: str, by: Sequence[str], missing: bool = False) -> None:
     """Whether these columns make a life table. Raises QuestionError with the remedy."""
     dictionary.grid(time)
-    if dictionary[event].type != "boolean":
-        raise QuestionError(f'"{event}" is of type {dictionary[event].type}: an event is a boolean (true: it happened)',
+    happened = dictionary[event]
+    if happened.type != "boolean" and not (happened.is_numeric and happened.ends == (0.0, 1.0) and happened.steps == 1):
+        raise QuestionError(f'"{event}" is of type {happened.type}: an event is a boolean (true: it happened), or 0 and 1',
                             hint=f'declare "{event}" as boolean in the dictionary, or derive a boolean column')
     if len({time, event, *by}) != 2 + len(by):
         raise QuestionError("time, event and grouping variables must be different columns")

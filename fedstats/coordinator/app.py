@@ -30,11 +30,12 @@ from starlette.routing import Route
 
 from .. import __version__
 from ..crypto.identity import Identity
-from ..errors import FedstatsError, Internal, MessageError, Refused, Tampered, as_problem
+from ..errors import FedstatsError, Internal, MessageError, Refused, Tampered, Unreachable, as_problem
 from ..wire.messages import LONGEST_BODY, LONGEST_PAYLOAD
 from ..wire.roster import Consortium
 from .mailroom import ROUND_SECONDS, Mailroom
 
+MOST_READING, READ_SECONDS = 4, 120.0   # parcels read at once, so that memory does not grow with the registries that post together
 LONGEST_WAIT = 30.0             # seconds a long-poll may hang: below the idle limits of common proxies
 BAD_REQUESTS, BAD_WINDOW = 60, 10.0     # refused requests per address and seconds, before the address has to wait
 STATUS = {"tampered": 403, "message": 400, "out_of_order": 409, "refused": 403, "unreachable": 410, "internal": 500}
@@ -47,6 +48,7 @@ class Application:
         self.room = Mailroom(me, roster, wake=self._wake, round_seconds=round_seconds)
         self.boot = secrets.token_hex(8)        # readers notice a restart by it and start their cursor again
         self.lock = asyncio.Lock()
+        self.reading = asyncio.Semaphore(MOST_READING)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.mail: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.bad: dict[str, list[float]] = defaultdict(list)
@@ -66,9 +68,14 @@ class Application:
         length = request.headers.get("content-length", "")
         if not length.isdigit() or int(length) > LONGEST_PAYLOAD + LONGEST_BODY:
             raise MessageError("the parcel's length is missing or too large")
-        raw = await request.body()
-        async with self.lock:
-            await run_in_threadpool(self.room.receive, raw, now=time.time(), clock=time.monotonic())
+        async with self.reading:
+            try:
+                async with asyncio.timeout(READ_SECONDS):
+                    raw = await request.body()
+            except TimeoutError:
+                raise Unreachable("the parcel did not arrive in time", hint="send it again") from None
+            async with self.lock:
+                await run_in_threadpool(self.room.receive, raw, now=time.time(), clock=time.monotonic())
         return Response(status_code=204)
 
     async def read_mail(self, request: Request) -> Response:
