@@ -1,0 +1,257 @@
+"""Cohorts: a closed tree, compiled once, derived at every registry into one row per patient or per landmark episode.
+
+    recipe = cohort.compile({
+        "index": {"event": "dmt_start"},
+        "covariates": ["age", "sex", "edss", "relapses_12m", "dmt_class"],
+        "eligibility": [["age", ">=", 18], ["edss", "missing", False]],
+        "outcomes": [{"kind": "definition", "definition": "cdw24", "version": 1}],
+        "follow_up": {"treatment": "switch_or_stop"}})
+    rows, flow, *_ = recipe.derive(registry)      # a registry's tables, loaded (`tables`) and cleaned (`cleaning`)
+
+How this works: `cohort_tree` reads the tree, `cohort_index` finds time zero, `cohort_covariates` looks back from it, the eligibility filter
+(see `filters`) decides on what was seen, `cohort_outcomes` looks forward. Who belongs to a cohort, and every covariate, rest on records up
+to and including time zero; only outcomes look past it. The same tree gives the same rows on every machine: whole numbers throughout.
+
+Not here yet: time-varying (start, stop] rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ..dictionary import Dictionary
+from ..dictionary import check as check_dictionary
+from ..errors import InputError, QuestionError
+from ..filters import check_filter, filter_columns, keep
+from ..rows import Rows
+from ..variable import Variable
+from . import cohort_index, cohort_tree, cohort_words
+from .cohort_covariates import COVARIATES, View
+from .cohort_index import Episodes
+from .cohort_outcomes import ENDS, MILESTONE, ends, find, follow_up_days
+from .cohort_records import Records
+from .cohort_tree import EveryVisit, Milestone, OnDate, Outcome, Relapse, Tree, Worsening, condition_text, conditions
+from .definitions import definition
+from .dmt import Treatments, shipped
+from .registry import DATED, Registry
+from .registry import dictionary as shipped_dictionary
+
+VERSION = 1             # of this recipe: what a tree means never changes under one number
+COUNTED = "relapse_count"
+
+
+class Derived(NamedTuple):
+    """What a tree gives at one registry. flow : (step, count), the same steps at every registry, for sums under the seal.
+
+    patient_id : of each row, for folds and for counting people where a patient has several rows.
+    outside : {column: rows whose value was out of the dictionary's range and is missing}. Both never leave the registry.
+    """
+
+    rows: Rows
+    flow: list[tuple[str, int]]
+    patient_id: np.ndarray
+    outside: dict[str, int]
+
+    def __repr__(self) -> str:      # a notebook must not print patients
+        return f"Derived({self.rows}, {len(self.flow)} steps of the flow)"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A compiled cohort. tree : canonical; codebook, treatment_list : the ones that every registry must read its tables with."""
+
+    tree: Tree
+    codebook: Dictionary
+    treatment_list: Treatments
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.hash[:12]}, {len(self.dictionary.variables)} columns)"
+
+    @property
+    def episodes(self) -> bool:
+        """Whether a patient may have several rows."""
+        return isinstance(self.tree.index, EveryVisit)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of all that decides which rows come out: tree, recipe version, definitions, codebook, list of treatments."""
+        outcomes = {one.name: _settings(one) for one in self.tree.outcomes}
+        content = {"cohort": self.to_dict(), "version": VERSION, "outcomes": outcomes, "dictionary": self.codebook.digest,
+                   "treatments": msgspec.to_builtins(self.treatment_list)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The canonical tree, JSON-ready."""
+        return msgspec.json.decode(msgspec.json.encode(self.tree))
+
+    @cached_property
+    def dictionary(self) -> Dictionary:
+        """The dictionary of the derived rows."""
+        return self._dictionary(self.tree.covariates, [*self._follow_up_variables(), *(v for one in self.tree.outcomes
+                                                                                      for v in self._outcome_variables(one))])
+
+    @cached_property
+    def baseline_dictionary(self) -> Dictionary:
+        """The dictionary of all covariates, listed in the tree or named by the eligibility filter only."""
+        named = set(self.tree.covariates) | set(filter_columns(self.tree.eligibility))
+        return self._dictionary([name for name in COVARIATES if name in named], [])
+
+    def _dictionary(self, covariates: Collection[str], more: list[Variable]) -> Dictionary:
+        variables = [COVARIATES[name].variable(self.codebook, self.tree.baseline) for name in covariates] + more
+        found = Dictionary(name=f"cohort on {self.codebook.name}", variables=tuple(variables), patient_id=self.codebook.patient_id,
+                           description="one row per episode" if self.episodes else "one row per patient")
+        check_dictionary(found)
+        return found
+
+    def _follow_up_variables(self) -> list[Variable]:
+        days = msgspec.structs.replace(self.codebook["follow_up_days"], description="days from time zero to the end of observation")
+        return [days, Variable("follow_up_end", "category", levels=ENDS[1:-1], description="what ended observation")]
+
+    def _outcome_variables(self, one: Outcome) -> list[Variable]:
+        days = msgspec.structs.replace(self.codebook["follow_up_days"], name=f"{one.name}_days",
+                                       description=f"days from time zero to {cohort_words.title(one)}, or to the end of observation")
+        found = [days, Variable(f"{one.name}_event", "boolean", description=f"{cohort_words.title(one)} was observed"),
+                 Variable(f"{one.name}_end", "category", levels=ENDS, description=f"what ended the time to {cohort_words.title(one)}")]
+        if isinstance(one, Relapse):
+            found.append(msgspec.structs.replace(self.codebook[COUNTED], description="relapses in follow_up_days after time zero"))
+        return found
+
+    # -- at a registry ---------------------------------------------------------------------------------------------------------
+
+    def derive(self, registry: Registry, *, recorded: Collection[str] | None = None) -> Derived:
+        """The rows of a registry, by patient and day, and how its patients came through.
+
+        recorded : the tables that the registry keeps; by default those that have rows. What rests on a table it does not keep is missing,
+            rather than "no relapse" or "no treatment".
+        Raises InputError for tables read with another list of treatments, that were refused, or that do not have the index event.
+        """
+        if registry.treatment_list != self.treatment_list:
+            raise InputError("the tables were read with another list of treatments than the cohort is compiled with",
+                             hint="load them with the same treatment_list")
+        names = recorded if recorded is not None else [name for name in DATED if registry.table(name).n]
+        if odd := [name for name in names if name not in (*DATED, "patients")]:
+            raise InputError(f'recorded: "{odd[0]}" is not a table', hint="tables are: " + ", ".join(DATED))
+        records = Records(registry, frozenset({*names, "patients"}))
+        flow = [("patients in the registry", records.patients)]
+        zero = self._in_time(records, cohort_index.episodes(self.tree.index, records), flow)
+        outside: dict[str, int] = {}
+        held = self._baseline(records, zero, outside)
+        zero, held = self._eligible(zero, held, flow)
+        found = self._outcomes(records, zero, flow, outside)
+        rows = Rows(self.dictionary, len(zero.day), {name: one for name, one in (held | found).items() if name in self.dictionary})
+        return Derived(rows, flow, registry.ids[zero.patient], outside)
+
+    def _in_time(self, records: Records, zero: Episodes, flow: list[tuple[str, int]]) -> Episodes:
+        """Times zero of the living, before the end of the study."""
+        flow.append(("with the index event", len(np.unique(zero.patient))))
+        zero = zero.where(records.died[zero.patient] > zero.day)
+        flow.append(("alive at time zero", len(np.unique(zero.patient))))
+        if self.tree.follow_up.end_date is not None:
+            zero = zero.where(zero.day < cohort_tree.day_of(self.tree.follow_up.end_date, "follow_up.end_date"))
+            flow.append(("time zero before the end of the study", len(np.unique(zero.patient))))
+        if self.episodes:
+            flow.append(("episodes", len(zero.day)))
+        return zero
+
+    def _baseline(self, records: Records, zero: Episodes, outside: dict[str, int]) -> dict[str, np.ndarray]:
+        view = View(records, zero.patient, zero.day, self.tree.baseline, self.codebook)
+        held = {}
+        for variable in self.baseline_dictionary.variables:
+            one = COVARIATES[variable.name]
+            kept = one.table in records.recorded
+            held[variable.name] = hold(variable, one.find(view) if kept else np.full(len(zero.day), np.nan), outside)
+        return held
+
+    def _eligible(self, zero: Episodes, held: dict[str, np.ndarray], flow: list[tuple[str, int]]
+                  ) -> tuple[Episodes, dict[str, np.ndarray]]:
+        """The filter, one condition after the other."""
+        what = "episodes " if self.episodes else ""
+        stay = np.ones(len(zero.day), dtype=bool)
+        rows = Rows(self.baseline_dictionary, len(zero.day), held)
+        for condition in conditions(self.tree.eligibility):
+            stay &= keep(condition, rows)
+            flow.append((f"{what}eligible: {condition_text(condition)}", int(stay.sum())))
+        flow.append((f"{what}in the cohort", int(stay.sum())))
+        if self.episodes:
+            flow.append(("patients in the cohort", len(np.unique(zero.patient[stay]))))
+        return zero.where(stay), {name: one[stay] for name, one in held.items()}
+
+    def _outcomes(self, records: Records, zero: Episodes, flow: list[tuple[str, int]], outside: dict[str, int]) -> dict[str, np.ndarray]:
+        ending = ends(self.tree.follow_up, records, zero)
+        days, why = follow_up_days(zero, ending)
+        found = {"follow_up_days": days, "follow_up_end": why - 1}
+        for outcome in self.tree.outcomes:
+            one = find(outcome, records, zero, ending, self.tree.baseline, self.tree.follow_up)
+            found |= {f"{outcome.name}_days": one.days, f"{outcome.name}_event": one.event, f"{outcome.name}_end": one.end}
+            if isinstance(outcome, Relapse):
+                assert one.count is not None
+                found[COUNTED] = one.count
+            flow += one.flow(outcome)
+        return {name: hold(self.dictionary[name], values, outside) for name, values in found.items()}
+
+    # -- in words --------------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        """The cohort as sentences for a methods section."""
+        return f"{cohort_words.describe(self.tree)} Cohort {self.hash[:12]}, recipe version {VERSION}."
+
+    def explain_columns(self) -> dict[str, str]:
+        """{column: what it is}."""
+        return {one.name: one.description for one in self.dictionary.variables}
+
+
+def compile(tree: Mapping[str, Any] | Tree, *, codebook: Dictionary | None = None, treatment_list: Treatments | None = None) -> Recipe:
+    """Read and check a tree.
+
+    tree : see `cohort_tree.Tree` and the example above. codebook : ranges, levels and cut points, the shipped MS dictionary if None;
+    treatment_list : the shipped list if None.
+    Raises QuestionError naming the field and the remedy; InputError for a codebook without a needed variable.
+    """
+    treatment_list = treatment_list or shipped()
+    recipe = Recipe(cohort_tree.read(tree, tuple(COVARIATES), treatment_list), codebook or shipped_dictionary(), treatment_list)
+    for name in filter_columns(recipe.tree.eligibility):
+        cohort_tree.covariate(name, tuple(COVARIATES), "eligibility")
+    try:
+        check_filter(recipe.tree.eligibility, recipe.baseline_dictionary)
+    except QuestionError as error:
+        raise QuestionError(f"cohort: eligibility: {error.what}", hint=error.hint) from None
+    if recipe.tree.follow_up.max_days == 0:
+        raise QuestionError("cohort: follow_up.max_days is 0", hint="at least one day, or leave it out")
+    index, end = recipe.tree.index, recipe.tree.follow_up.end_date
+    if isinstance(index, OnDate) and end and end <= index.date:
+        raise QuestionError("cohort: follow_up.end_date is not after index.date", hint="let the study end after it begins")
+    assert recipe.dictionary is not None        # its ranges and steps are checked
+    return recipe
+
+
+def hold(variable: Variable, values: np.ndarray, outside: dict[str, int]) -> np.ndarray:
+    """A column as `Rows` holds it. values : whole steps counted from 0 (levels: positions), NaN missing.
+
+    What is out of the range becomes missing, and is counted in `outside`.
+    """
+    if variable.unit_step is None:
+        inside = (values >= variable.low) & (values <= variable.high)
+        held = np.where(inside, values, np.nan).astype(float)
+    else:
+        assert variable.steps is not None
+        steps = values - round(variable.low / variable.unit_step)
+        inside = (steps >= 0) & (steps <= variable.steps)
+        held = np.where(inside, steps, -1).astype(np.int64)
+    if lost := int((~inside & ~np.isnan(values)).sum()):
+        outside[variable.name] = lost
+    return held
+
+
+def _settings(one: Outcome) -> Any:
+    """What the outcome's name and version stand for."""
+    if isinstance(one, Worsening):
+        return definition(one.definition).settings
+    return MILESTONE if isinstance(one, Milestone) else one.version

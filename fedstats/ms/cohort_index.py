@@ -1,0 +1,108 @@
+"""Time zero: which patients of a registry have the index event, and when.
+
+Only records up to the day itself decide: the first visit, the first start of a treatment. What happens later changes neither whether a
+patient has a time zero nor which day it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cohort_records import Dated, Records
+from .cohort_tree import DmtStart, EveryVisit, FirstVisit, Index, OnDate, Onset, day_of
+from .dmt import EFFICACY
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Times zero, sorted by patient and day. patient : place in `Registry.ids`; day : since 1970-01-01; both int64, shape (n,).
+
+    number : how many the patient had before, 0 for the first.
+    """
+
+    patient: np.ndarray
+    day: np.ndarray
+
+    @property
+    def number(self) -> np.ndarray:
+        return np.arange(len(self.patient)) - np.searchsorted(self.patient, self.patient)
+
+    def where(self, keep: np.ndarray) -> Episodes:
+        return Episodes(self.patient[keep], self.day[keep])
+
+
+def episodes(index: Index, records: Records) -> Episodes:
+    """The times zero of a registry."""
+    if isinstance(index, Onset):
+        onset = records.registry.patients["onset_date"]
+        known = np.flatnonzero(~np.isnan(onset))
+        return Episodes(known, onset[known].astype(np.int64))
+    if isinstance(index, DmtStart):
+        return _starts(index, records)
+    visits = records.visits[0]
+    if isinstance(index, EveryVisit):
+        return _landmarks(visits, index.gap_days, index.most)
+    first = _firsts(visits)
+    if isinstance(index, FirstVisit):
+        return first
+    day = day_of(index.date, "index.date")
+    seen = first.where(first.day <= day)
+    return Episodes(seen.patient, np.full(len(seen.patient), day))
+
+
+def _firsts(rows: Dated) -> Episodes:
+    """The first row of each patient."""
+    head = np.diff(rows.patient, prepend=-1) != 0
+    return Episodes(rows.patient[head], rows.day[head])
+
+
+def _starts(index: DmtStart, records: Records) -> Episodes:
+    records.need("treatments", "time zero is the start of a treatment")
+    rows, columns = records.treatments
+    wanted = np.ones(len(rows.day), dtype=bool)
+    if index.classes or index.dmts:
+        names = records.registry.treatment_list.names
+        wanted = np.isin(columns["efficacy"], [EFFICACY.index(one) for one in index.classes])
+        wanted |= np.isin(columns["dmt"], [names.index(one) for one in index.dmts])
+    found = _firsts(Dated(rows.patient[wanted], rows.day[wanted], rows.key[wanted]))
+    if not index.naive:
+        return found
+    before = rows.upto(found.patient, found.day - 1) - np.searchsorted(rows.patient, found.patient)
+    return found.where(before == 0)
+
+
+def _landmarks(visits: Dated, gap: int, most: int) -> Episodes:
+    """Visits at least `gap` days after the last one that was taken; one per day."""
+    found = _firsts(visits)
+    taken, last = [found], found
+    ends = np.append(visits.patient, -1)
+    days = np.append(visits.day, 0)
+    while len(last.patient) and len(taken) < most:
+        after = visits.upto(last.patient, last.day + max(gap, 1) - 1)
+        there = ends[after] == last.patient
+        last = Episodes(last.patient[there], days[after[there]])
+        taken.append(last)
+    patient, day = np.concatenate([one.patient for one in taken]), np.concatenate([one.day for one in taken])
+    order = np.lexsort((day, patient))
+    return Episodes(patient[order], day[order])
+
+
+def describe(index: Index) -> str:
+    """Time zero as a sentence."""
+    match index:
+        case Onset():
+            return ("Time zero was the first symptom. Patients come under observation at their first visit: the time before it is known "
+                    "only of those who stayed free of death until then.")
+        case FirstVisit():
+            return "Time zero was the first visit."
+        case OnDate(date=date):
+            return f"Time zero was {date}, for patients seen by then."
+        case EveryVisit(gap_days=gap, most=most):
+            text = f" at least {gap} days after the one before it" if gap else ""
+            return f"Every visit{text} was a time zero of its own (up to {most} of a patient); a patient counts once for each."
+    kinds = [f"{one} efficacy" for one in index.classes] + list(index.dmts)
+    of = f" ({', '.join(kinds)})" if kinds else ""
+    first = "; patients with an earlier treatment were left out" if index.naive else ""
+    return f"Time zero was the first start of a disease-modifying treatment{of}{first}."

@@ -1,0 +1,60 @@
+"""A cohort in words: sentences for a methods section."""
+
+from __future__ import annotations
+
+from . import cohort_index
+from .cohort_tree import Death, Milestone, Outcome, Relapse, Tree, Worsening, condition_text, conditions
+from .definitions import definition
+
+
+def describe(tree: Tree) -> str:
+    """Time zero, eligibility, baseline, outcomes and follow-up."""
+    parts = [cohort_index.describe(tree.index)]
+    wanted = [condition_text(one) for one in conditions(tree.eligibility)]
+    if wanted:
+        parts.append(f"Patients were eligible with {'; '.join(wanted)}.")
+    now, history = tree.baseline.now_days, tree.baseline.history_days
+    parts.append(f"Baseline values were the last ones known, from {now} days before time zero to that day; means, extremes and slopes go "
+                 f"back {history} days. Nothing recorded later entered eligibility or a covariate.")
+    return " ".join([*parts, *(sentence(one, tree) for one in tree.outcomes), follow_up(tree)])
+
+
+def title(one: Outcome) -> str:
+    """An outcome as a noun."""
+    if isinstance(one, Worsening):
+        return definition(one.definition).title
+    if isinstance(one, Milestone):
+        return f"confirmed EDSS {one.level:g}"
+    return "the first relapse" if isinstance(one, Relapse) else "death"
+
+
+def sentence(one: Outcome, tree: Tree) -> str:
+    """An outcome as sentences."""
+    if isinstance(one, Worsening):
+        last = (" Patients without an event were censored at the last visit at which one could have been confirmed."
+                if one.censor == "last_confirmable" else "")
+        return (f"{definition(one.definition).describe()}{last} The reference was the last fitting visit within {tree.baseline.now_days} "
+                "days up to time zero, else the first one after it.")
+    if isinstance(one, Milestone):
+        return (f"The outcome {one.name} was the first EDSS of at least {one.level:g} after time zero, confirmed 24 weeks later (from 7 "
+                "days before to 84 days after); patients who had it at time zero were not at risk.")
+    if isinstance(one, Relapse):
+        return "The outcome relapse was the first onset of a relapse after time zero."
+    assert isinstance(one, Death)
+    return "The outcome death was death of any cause or EDSS 10, observed to the last visit or contact."
+
+
+def follow_up(tree: Tree) -> str:
+    """What ended observation."""
+    asked, ended = tree.follow_up, ["the last visit", "death"]
+    if asked.treatment != "ignore":
+        ended.append("the start of another treatment")
+    if asked.treatment == "switch_or_stop":
+        ended.append(f"the end of the treatment of time zero, if it was not taken up again within {asked.grace_days} days")
+    ended += [f"the end of the study ({asked.end_date})"] if asked.end_date else []
+    ended += [f"{asked.max_days} days after time zero"] if asked.max_days is not None else []
+    text = f"Observation ended at {', '.join(ended[:-1])} or {ended[-1]}, whichever came first."
+    if any(isinstance(one, (Worsening, Milestone)) for one in tree.outcomes) and len(ended) > 2:
+        late = asked.confirmation == "any"
+        text += f" An event within that time {'could be confirmed after its end' if late else 'had to be confirmed within it'}."
+    return text
