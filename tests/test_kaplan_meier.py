@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import fedstats
+from fedstats import Rules
 from fedstats.analyses.survival import bin_of, life_table, times_of
 from fedstats.errors import QuestionError
 from fedstats.rows import load
@@ -348,3 +349,21 @@ def test_result_survives_the_wire_and_the_screen():
     assert fedstats.analysis.read_result(result.to_dict()) == result
     assert len(result.tables()[0].rows) == sum(len(curve.times) for curve in result.groups)
     assert [one.label for one in result.picture().curves] == [curve.group for curve in result.groups if curve.times]
+
+
+@pytest.mark.parametrize("k", [5, 10])
+def test_everybody_and_groups_together_name_no_interval_of_few_registries(k):
+    """The curve of all and the curves by sex, laid over each other: every interval between their ends has nobody, or k from three registries."""
+    tables = helpers.lung_tables()
+    rules = Rules(min_cell=k, rounding=False)
+    cohort = fedstats.pooled(tables, dictionary=helpers.lung_dictionary(), rules=rules).cohort()
+    everybody = cohort.kaplan_meier(time="time", event="event").groups
+    groups = cohort.kaplan_meier(time="time", event="event", by="sex").groups
+    # what the groups have in common is a total over everybody
+    common = set.intersection(*(set(one.times) for one in groups))
+    ends = sorted({0.0, *everybody[0].times, *common})
+
+    for start, stop in itertools.pairwise(ends):
+        for event in (True, False):
+            counts = [int(((t["time"] > start) & (t["time"] <= stop) & (t["event"] == event)).sum()) for t in tables.values()]
+            assert sum(counts) == 0 or (sum(counts) >= k and sum(one > 0 for one in counts) >= rules.min_registries), (start, stop)

@@ -182,9 +182,7 @@ def _cuts(rounds: Sequence[tuple[Sequence[Ends], Sums]], shape: tuple[int, ...],
     found = [Cut(np.ones(1, dtype=bool), everybody, (everybody,))]
     for m in range(1, 1 + len(shape)):
         shown = show_table(totals[f"people{m}"], totals[f"people{m}{INDICATORS}"], rules).cells != Shown.HIDDEN
-        # what the number of registries takes from everybody's cuts it need not take from the groups': the differences between
-        # the two are still of nobody or at least k people
-        found.append(_cut_groups(_lines_of(rounds, m), shown, base if first else everybody, bins, rules, first[m] if first else None))
+        found.append(_cut_groups(_lines_of(rounds, m), shown, everybody, bins, rules, first[m] if first else None))
     if len(shape) == 2:
         found.append(_cut_cells(_lines_of(rounds, 3), totals, shape, found, bins, rules, first[3] if first else None))
     return tuple(found)
