@@ -15,7 +15,7 @@ from . import __version__
 from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, kind_of, read_result, together
 from .dictionary import Dictionary
 from .disclosure import NO_RULES, Rules, gate, rounded, safe
-from .errors import FedstatsError, QuestionError, Refused, as_error, as_problem
+from .errors import QuestionError, Refused, as_error
 from .rows import Rows
 from .statistic import INDICATORS, Ask, Block, Sums, statistic
 
@@ -130,9 +130,3 @@ def finish(result: Result, rules: Rules, registries: int) -> Result:
                                f"complete cases, n = {result.n}."}
     return read_result(content)
 
-
-def failed(question: Question, error: FedstatsError) -> Failed:
-    return Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
-
-
-__all__ = ["Refused", "check_questions", "finish", "query", "size"]

@@ -11,7 +11,7 @@ from fedstats.analysis import Result
 from fedstats.dictionary import Dictionary
 from fedstats.disclosure import Rules
 from fedstats.errors import Refused
-from fedstats.rows import LoadReport, Rows, load
+from fedstats.rows import Rows, load
 from fedstats.wire.messages import Query
 from fedstats.wire.roster import Consortium
 
@@ -38,6 +38,3 @@ class RegistryHouse:
 
     def approve(self, query: Query, results: list[Result]) -> None:
         """Every result that passed the shared rules may leave."""
-
-    def load_report(self) -> LoadReport:
-        return self.report

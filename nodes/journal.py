@@ -20,7 +20,6 @@ CREATE TABLE IF NOT EXISTS queries (
     T BLOB PRIMARY KEY, id BLOB UNIQUE NOT NULL, state TEXT NOT NULL DEFAULT 'open', since TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP);
 CREATE TABLE IF NOT EXISTS outbox (
     T BLOB NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, parcel BLOB, PRIMARY KEY (T, key));
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
@@ -65,14 +64,6 @@ class Journal:
     def open_queries(self) -> list[bytes]:
         """Queries that had not ended when the node stopped."""
         return [row[0] for row in self._run("SELECT T FROM queries WHERE state = 'open'")]
-
-    def remember(self, name: str, value: str) -> None:
-        with self._lock:
-            self._run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
-
-    def recall(self, name: str) -> str | None:
-        row = self._run("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
 
     def _run(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         try:

@@ -74,17 +74,6 @@ def test_an_ended_query_keeps_digests_and_no_ciphertexts(path):
     assert journal.posted(T, "round 0") is None and journal.open_queries() == []
 
 
-def test_facts_are_remembered(path):
-    """Small notes such as a cursor survive a restart."""
-    journal = Journal(path)
-    assert journal.recall("cursor") is None
-    journal.remember("cursor", "7")
-    journal.remember("cursor", "8")
-    journal.shut()
-
-    assert Journal(path).recall("cursor") == "8"
-
-
 def test_of_two_threads_one_gets_the_query(path):
     """A claim is atomic, within a process and between two."""
     journals, won = [Journal(path), Journal(path)], []
@@ -112,8 +101,7 @@ def test_a_journal_that_cannot_be_written_stops_everything(path):
     """No claim, no posting and no ending without its line: the error is ours and names no content."""
     journal = Journal(path)
     journal._db.execute("PRAGMA query_only = ON")
-    for act in (lambda: journal.claim(T, ID), lambda: journal.post(T, "round 0", b"sealed"), lambda: journal.close(T, "failed"),
-                lambda: journal.remember("a", "b")):
+    for act in (lambda: journal.claim(T, ID), lambda: journal.post(T, "round 0", b"sealed"), lambda: journal.close(T, "failed")):
         with pytest.raises(FedstatsError, match="journal"):
             act()
 

@@ -353,7 +353,7 @@ def test_result_survives_the_wire_and_the_screen():
 
 @pytest.mark.parametrize("k", [5, 10])
 def test_everybody_and_groups_together_name_no_interval_of_few_registries(k):
-    """The curve of all and the curves by sex, laid over each other: every interval between their ends has nobody, or k from three registries."""
+    """The curve of all laid over those by sex: every interval between their ends has nobody, or k people from three registries."""
     tables = helpers.lung_tables()
     rules = Rules(min_cell=k, rounding=False)
     cohort = fedstats.pooled(tables, dictionary=helpers.lung_dictionary(), rules=rules).cohort()

@@ -76,11 +76,6 @@ def integer_bound(variable: Variable, power: int = 1) -> float:
     return float(max(variable.steps, 1) ** power)
 
 
-def ordered_bins(dictionary: Dictionary, name: str) -> Bins:
-    """The bins of a variable whose values have an order: numbers, integers, booleans, dates; a category by its list of levels."""
-    return dictionary.bins(name)
-
-
 def check_ordered(dictionary: Dictionary, name: str) -> None:
     """Whether neighbouring bins of a variable may be merged, as its values have an order. Raises QuestionError."""
     if dictionary[name].type == "category":
@@ -139,7 +134,3 @@ def quoted(names: Sequence[str], marked: Sequence[bool] | np.ndarray) -> str:
     """The marked ones of some names, as notes write them: group "a", groups "a", "b"."""
     found = [f'"{name}"' for name, one in zip(names, marked) if one]
     return ("group " if len(found) == 1 else "groups ") + ", ".join(found)
-
-
-def number_text(value: float | None, digits: int = 4) -> str:
-    return "not released" if value is None else f"{value:.{digits}g}"

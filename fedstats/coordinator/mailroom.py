@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import seal
 from ..crypto.identity import Identity
-from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, Refused, Unreachable, as_problem
+from ..errors import FedstatsError, MessageError, OutOfOrder, Refused, Unreachable, as_problem
 from ..wire import messages
 from ..wire.messages import Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
 from ..wire.roster import Consortium
@@ -306,5 +306,3 @@ def box_of(analyst: str, T: bytes) -> str:
     """The name of an analyst's mailbox for one query."""
     return f"{analyst}/{T.hex()}"
 
-
-__all__ = ["Mailroom", "Problem"]

@@ -140,7 +140,7 @@ class Identity:
             with open(path, "rb") as file:
                 mode, data = os.fstat(file.fileno()).st_mode, file.read(4096)
         except OSError as error:
-            hint = 'make one with "Identity.generate(name).save(path)"'
+            hint = "make one with: fedstats keys new NAME"
             raise InputError(f"cannot read {path}: {error.strerror}", hint=hint) from None
         if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
             warnings.warn(f"{path} holds secret keys but others may read it: chmod 600", stacklevel=2)

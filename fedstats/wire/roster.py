@@ -143,10 +143,6 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                              hint="get the consortium's dictionary, or agree on a new epoch")
         return dictionary
 
-    def index(self, name: str, registries: tuple[str, ...]) -> int:
-        """Place of a registry among those of a query."""
-        return registries.index(name)
-
 
 def plain(consortium: Consortium) -> dict[str, Any]:
     return msgspec.to_builtins(consortium, builtin_types=())
