@@ -20,12 +20,18 @@ from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
 from .statistic import Ask, Sums, plain
+from .views import Table
 
 Joint = Generator[list[Ask], list[Sums], "Result"]
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """The parameters of an analysis. Subclasses name the columns they need, for the count of complete cases."""
+    """The parameters of an analysis. Subclasses name the columns they need, for the count of complete cases.
+
+    episodes : whether the analysis can be asked where patients have several rows; its blocks that count people must then do so.
+    """
+
+    episodes: ClassVar[bool] = False
 
     def columns(self) -> tuple[str, ...]:
         """The variables that must be known for a patient to count."""
@@ -50,18 +56,27 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return read_params(self)
 
 
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One step of a cohort's flow: how many came through, None where that count, or its difference from another, names too few."""
+
+    step: str
+    n: int | None
+
+
 class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many patients a question is about.
 
     n : complete cases over the columns of the question.
     n_missing, missing, cohort : those left out, in all and by column, and the size of the cohort; None where these counts
         would single out fewer than the smallest cell.
+    flow : from all patients of the registries to the cohort and its outcomes (CONSORT); empty for tables of one row per patient.
     """
 
     n: int
     n_missing: int | None = None
     cohort: int | None = None
     missing: dict[str, int | None] = {}
+    flow: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,12 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         from . import show
 
         return show.frame(self)
+
+    def framed(self, table: Table) -> Any:
+        """One table that this result describes, as a pandas DataFrame."""
+        from .show.frames import frame_of
+
+        return frame_of(table)
 
     def plot(self, **options: Any) -> Any:
         """The result as a matplotlib figure."""

@@ -28,6 +28,7 @@ from .variable import LARGEST, ON_STEP, Every, Variable, value_text
 RESERVED = "registry"               # may appear as a stratum of a model only, see ARCHITECTURE
 MOST_GROUPS = 64                    # levels of one grouping variable
 MOST_BINS = 20_000                  # bins of one variable: a day grid over 50 years fits
+MOST_ROWS = 1000                    # of one patient: monthly visits over a life
 MOST_STEPS = 2**53                  # whole steps of one variable: a double counts no further
 
 
@@ -53,12 +54,17 @@ class Bins:
 
 
 class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
-    """The codebook: a name, the variables, and the column that identifies a patient within one registry."""
+    """The codebook: a name, the variables, and the column that identifies a patient within one registry.
+
+    most_rows : the most rows that one patient may have. With more than 1 (landmark episodes, (start, stop] rows) only analyses that
+        count people, not rows, can be asked; the bound of every sum is that many times as large.
+    """
 
     name: str
     variables: tuple[Variable, ...]
     description: str = ""
     patient_id: str = "patient_id"
+    most_rows: int = 1
 
     @classmethod
     def from_dict(cls, source: Mapping[str, Any]) -> Dictionary:
@@ -191,6 +197,8 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 def check(dictionary: Dictionary) -> None:
     """Everything about a dictionary that its types do not say. Raises InputError naming variable and remedy."""
+    if not 1 <= dictionary.most_rows <= MOST_ROWS:
+        raise InputError(f"dictionary: most_rows is {dictionary.most_rows}", hint=f"a whole number from 1 to {MOST_ROWS}")
     seen: set[str] = set()
     for variable in dictionary.variables:
         def wrong(what: str, hint: str = "", name: str = variable.name) -> InputError:

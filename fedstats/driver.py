@@ -12,10 +12,11 @@ import msgspec
 import numpy as np
 
 from . import __version__
-from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, kind_of, read_result, together
+from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, Step, kind_of, read_result, together
 from .dictionary import Dictionary
-from .disclosure import NO_RULES, Rules, gate, rounded, safe
+from .disclosure import NO_RULES, Rules, gate, may_count, rounded, safe
 from .errors import QuestionError, Refused, as_error
+from .population import Recipe
 from .rows import Rows
 from .statistic import INDICATORS, Ask, Block, Sums, statistic
 
@@ -33,10 +34,17 @@ def _size_layout(dictionary: Dictionary, *, sets: Sequence[Sequence[str]]) -> di
 @statistic("size/1", layout=_size_layout)
 def size(rows: Rows, sets: Sequence[Sequence[str]]) -> dict:
     """Patients of the cohort; per set of columns those who have all of them; per column those who have it; per pair of sets
-    those who have all of one but not of the other."""
+    those who have all of one but not of the other. With several rows per patient: who has such a row."""
     has = [np.logical_and.reduce([rows.present(name) for name in columns], axis=0) & np.ones(rows.n, dtype=bool) for columns in sets]
-    return {"cohort": rows.n, "complete": [int(one.sum()) for one in has], "apart": [[int((a ^ b).sum()) for b in has] for a in has],
-            "present": [int(rows.present(name).sum()) for columns in sets for name in columns]}
+    return {"cohort": rows.people(), "complete": [rows.people(one) for one in has],
+            "apart": [[rows.people(a ^ b) for b in has] for a in has],
+            "present": [rows.people(rows.present(name)) for columns in sets for name in columns]}
+
+
+@statistic("flow/1", layout=lambda dictionary, *, steps: {"through": Block((len(steps),), counts=True)}, alone=True)
+def flow(rows: Rows, steps: Sequence[str]) -> dict:
+    """How many patients came through each step to the cohort. Adds up over registries: the steps before the cohort have no rows here."""
+    return {"through": rows.flow or [0] * len(steps)}
 
 
 def check_questions(questions: Sequence[Question], dictionary: Dictionary) -> list[Params]:
@@ -48,22 +56,34 @@ def check_questions(questions: Sequence[Question], dictionary: Dictionary) -> li
         params = question.read()
         for name in params.columns():
             dictionary[name]
+        if dictionary.most_rows > 1 and not params.episodes:
+            raise QuestionError(f"{question.analysis.partition('/')[0]} takes one row per patient, and this cohort has up to "
+                                f"{dictionary.most_rows}", hint="ask it of a cohort with one time zero per patient")
         params.check(dictionary)
         found.append(params)
     return found
 
 
-def query(questions: Sequence[Question], dictionary: Dictionary, rules: Rules, registries: int
-          ) -> Generator[list[Ask], Totals, list[Result]]:
+def first_asks(params: Sequence[Params], recipe: Recipe) -> list[Ask]:
+    """Round 0: the sizes, and the flow where the recipe has one."""
+    return [size(sets=[list(one.columns()) for one in params])] + ([flow(steps=recipe.steps)] if recipe.steps else [])
+
+
+def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int) -> Generator[list[Ask], Totals, list[Result]]:
     """Drive all questions of one query; returns one result per question, a `Failed` where one could not be answered.
 
-    Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
+    recipe : see `population`. Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
     """
+    dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
     sets = [list(one.columns()) for one in params]
-    (first,) = yield [size(sets=sets)]
+    first, *more = yield first_asks(params, recipe)
     gate(int(first["cohort"]), int(first["cohort" + INDICATORS]), rules)
     sizes = _sizes(first, sets, rules)
+    if more:
+        known = [int(first["cohort"]), *(one.n for one in sizes)]
+        steps = _shown_flow(recipe.steps, more[0]["through"], more[0]["through" + INDICATORS], known, rules)
+        sizes = [msgspec.structs.replace(one, flow=steps) for one in sizes]
 
     def joint(k: int) -> Generator[list[Ask], Totals, Result]:
         _check_apart(k, sets, first["apart"], rules, questions)
@@ -75,7 +95,7 @@ def query(questions: Sequence[Question], dictionary: Dictionary, rules: Rules, r
     results = yield from together([(question, joint(k)) for k, question in enumerate(questions)])
     if all(isinstance(result, Failed) for result in results) and len(results) == 1:
         raise as_error(results[0].problem)      # type: ignore[union-attr]
-    return [finish(result, rules, registries) for result in results]
+    return [finish(result, rules, registries, recipe.sentence()) for result in results]
 
 
 def _sizes(first: Sums, sets: Sequence[Sequence[str]], rules: Rules) -> list[Size]:
@@ -104,6 +124,18 @@ def _gaps_are_safe(cohort: int, known: dict[frozenset[str], int], rules: Rules) 
     return True
 
 
+def _shown_flow(steps: Sequence[str], through: np.ndarray, contributors: np.ndarray, known: Sequence[int], rules: Rules
+                ) -> tuple[Step, ...]:
+    """The flow, without counts that single somebody out: each is shown only if it, and its difference from every number shown so far,
+    is safe. known : numbers that the result shows anyway."""
+    shown, found = list(known), []
+    for step, count, registries in zip(steps, through.tolist(), contributors.tolist()):
+        fine = may_count(count, rules, registries) and all(safe(abs(count - other), rules) for other in shown)
+        shown += [count] if fine else []
+        found.append(Step(step, count if fine else None))
+    return tuple(found)
+
+
 def _check_apart(k: int, sets: Sequence[Sequence[str]], apart: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
     """Two questions of one query with a column in common must not be about sets of patients that differ by a few: their sums
     would give those few by subtraction. Raises Refused for the later one. (Between queries: the ledger's business.)"""
@@ -114,8 +146,8 @@ def _check_apart(k: int, sets: Sequence[Sequence[str]], apart: np.ndarray, rules
                           hint="ask both about the same columns, or leave out the column with few missing values")
 
 
-def finish(result: Result, rules: Rules, registries: int) -> Result:
-    """The result as it may leave: rounded, with the rules and the assumptions it rests on."""
+def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:
+    """The result as it may leave: rounded, with the rules and the assumptions it rests on. cohort : a sentence about it."""
     kind = type(result)
     content = msgspec.to_builtins(result)
     if rules.rounding:
@@ -126,7 +158,7 @@ def finish(result: Result, rules: Rules, registries: int) -> Result:
         if result.size.n_missing is None and rules != NO_RULES:
             notes.append(f"numbers of missing values are not shown: at least one is below {rules.min_cell} (rule min_cell)")
         content |= {"notes": [*notes, ONE_REGISTRY],
-                    "methods": f"{result.methods} Computed over {registries} registries with fedstats {__version__}; "
-                               f"complete cases, n = {result.n}."}
+                    "methods": f"{result.methods} {cohort}{' ' if cohort else ''}Computed over {registries} registries with fedstats "
+                               f"{__version__}; complete cases, n = {result.n}."}
     return read_result(content)
 

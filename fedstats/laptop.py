@@ -25,6 +25,7 @@ from .crypto.identity import Identity
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import Unreachable
+from .population import is_ms, load_treatments, treatments_digest
 from .tables import columns_of, write_csv
 from .wire.roster import Consortium, accept, member_of
 
@@ -43,17 +44,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def prepare(folder: str | Path, tables: Mapping[str, Any], dictionary: Mapping[str, Any] | Dictionary, *, rules: Rules | None = None,
-            port: int | None = None, round_seconds: float = 60.0, name: str = "laptop", through: Mapping[str, int] | None = None) -> Path:
+def prepare(folder: str | Path, tables: Mapping[str, Any], dictionary: Mapping[str, Any] | Dictionary | None = None, *,
+            rules: Rules | None = None, port: int | None = None, round_seconds: float = 60.0, name: str = "laptop",
+            through: Mapping[str, int] | None = None, data_cut: str = "demo") -> Path:
     """Write a consortium into a folder; returns the consortium file. Every party has accepted it.
 
-    tables : {registry: table, see `tables.columns_of`}. through : {registry: port of its Wire}.
+    tables : {registry: table, see `tables.columns_of`}, or {registry: {"patients": table, "visits": table, ...}} for tables of MS, whose
+        dictionary is the one that comes with fedstats, if none is given, and whose data_cut is a date.
+    through : {registry: port of its Wire}.
     """
     import tomli_w
 
     folder, port = Path(folder), port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    book = dictionary if isinstance(dictionary, Dictionary) else Dictionary.from_dict(dictionary)
+    ms = all(is_ms(table) for table in tables.values())
+    book = _book(dictionary, ms)
     (folder / "dictionary.json").write_text(json.dumps(book.to_dict(), indent=1), encoding="utf-8")
     members = []
     for who, role in {**dict.fromkeys(tables, "registry"), ANALYST: "analyst", COORDINATOR: "coordinator"}.items():
@@ -61,19 +66,29 @@ def prepare(folder: str | Path, tables: Mapping[str, Any], dictionary: Mapping[s
         me.save(folder / f"{who}.key")
         members.append(member_of(me, role, (f"http://{HOST}:{port}",) if role == "coordinator" else ()))    # type: ignore[arg-type]
     roster = Consortium(name=name, epoch=1, dictionary="dictionary.json", dictionary_sha256=book.digest, rules=rules or Rules(),
-                        members=tuple(members))
+                        members=tuple(members), tables="ms" if ms else "rows",
+                        treatments_sha256=treatments_digest(load_treatments(None)) if ms else "")
     roster.check()
     roster.save(folder / "consortium.toml")
     for who, table in tables.items():
         (folder / who).mkdir(exist_ok=True)
-        write_csv(folder / who / "patients.csv", columns_of(table))
+        for label, one in (table if ms else {"patients": table}).items():
+            write_csv(folder / who / f"{label}.csv", columns_of(one))
         wire = {"coordinator": f"http://{HOST}:{through[who]}"} if through and who in through else {}
-        settings = {"consortium": "../consortium.toml", "key": f"../{who}.key", "data": "patients.csv", "data_cut": "demo",
+        settings = {"consortium": "../consortium.toml", "key": f"../{who}.key", "data": "." if ms else "patients.csv", "data_cut": data_cut,
                     "round_seconds": round_seconds} | wire
         (folder / who / "node.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
     for who in (*tables, ANALYST, COORDINATOR):
         accept(roster, folder / f"{who}.key")
     return folder / "consortium.toml"
+
+
+def _book(dictionary: Mapping[str, Any] | Dictionary | None, ms: bool) -> Dictionary:
+    if dictionary is None and ms:
+        from .ms.registry import dictionary as shipped
+
+        return shipped()
+    return dictionary if isinstance(dictionary, Dictionary) else Dictionary.from_dict(dictionary or {})
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------------

@@ -23,22 +23,23 @@ SLACK = 1 + 1e-9        # a sum of doubles may exceed the exact bound by its rou
 def plan(asks: Sequence[Ask], dictionary: Dictionary, patients: int, registries: int) -> seal.Plan:
     """The scales of a round, proved to fit before anything is computed.
 
-    patients : N of the cohort over all registries (round 0: an upper bound). Raises RangeError naming the block that cannot be
+    patients : people of the cohort over all registries (round 0: an upper bound). Raises RangeError naming the block that cannot be
     carried exactly.
     """
     segments = []
     for key, block in _blocks(asks, dictionary):
+        shares = _shares(block, dictionary, patients)
         try:
             if block.exact:
-                if block.bound * patients >= LARGEST_INTEGER:
+                if block.bound * shares >= LARGEST_INTEGER:
                     raise RangeError("the sum may exceed 62 bits")
-                scale = fixedpoint.integer_scale(int(block.bound), patients, registries)
+                scale = fixedpoint.integer_scale(int(block.bound), shares, registries)
             else:
-                scale = fixedpoint.real_scale(block.bound * SLACK, patients, registries)
+                scale = fixedpoint.real_scale(block.bound * SLACK, shares, registries)
         except RangeError as error:
             raise RangeError(f"{key} cannot be carried exactly for {patients} patients: {error.what}",
                              hint="give the column a narrower range or a larger step in the dictionary") from None
-        segments.append(seal.Segment(key, block.size, scale, float(block.bound) * patients * (1.0 if block.exact else SLACK)))
+        segments.append(seal.Segment(key, block.size, scale, float(block.bound) * shares * (1.0 if block.exact else SLACK)))
     return seal.Plan(tuple(segments))
 
 
@@ -61,7 +62,7 @@ def totals(integers: dict[str, np.ndarray], asks: Sequence[Ask], made: seal.Plan
     for segment, (k, name, block) in zip(made.segments, _places(asks, dictionary)):
         whole = integers[segment.name]
         if block.exact:
-            high = registries if name.endswith(INDICATORS) else patients * int(block.bound)
+            high = registries if name.endswith(INDICATORS) else _shares(block, dictionary, patients) * int(block.bound)
             low = 0 if block.counts or name.endswith(INDICATORS) else -high
             # before they become int64: what a lying registry sends may not fit
             if whole.size and (whole.min() < low or whole.max() > high):
@@ -69,7 +70,7 @@ def totals(integers: dict[str, np.ndarray], asks: Sequence[Ask], made: seal.Plan
             array = np.asarray(whole, dtype=np.int64)
         else:
             array = seal.floats(whole, segment)
-            if array.size and np.abs(array).max() > block.bound * patients * SLACK:
+            if array.size and np.abs(array).max() > block.bound * _shares(block, dictionary, patients) * SLACK:
                 raise Tampered("answer could not be verified")
         found[k][name] = array.reshape(block.shape)
     for sums in found:
@@ -91,6 +92,11 @@ def pooled(asks: Sequence[Ask], many: Sequence[Rows], dictionary: Dictionary, pa
 def digest(asks: Sequence[Ask]) -> bytes:
     """SHA-256 over the asks of a round: what every registry must have derived alike."""
     return hashlib.sha256(b"".join(ask.digest for ask in asks)).digest()
+
+
+def _shares(block: Block, dictionary: Dictionary, patients: int) -> int:
+    """How many rows may add to an entry: people are counted once, whatever the number of their rows."""
+    return patients if block.counts else patients * dictionary.most_rows
 
 
 def _places(asks: Sequence[Ask], dictionary: Dictionary) -> list[tuple[int, str, Block]]:

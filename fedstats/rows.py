@@ -6,8 +6,11 @@ that every column is either whole steps (int64, -1 = missing) or doubles (NaN = 
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,18 +25,45 @@ EMPTY = ("", "na", "nan", "null", "none", "n/a", ".", "nat", "<na>")
 
 @dataclass(frozen=True)
 class Rows:
-    """Patients of one registry, one row each.
+    """Patients of one registry: one row each, or several where the dictionary says so (`most_rows`).
 
-    steps : whole steps above the variable's lower end (levels: the position), int64, -1 where missing.
-    reals : doubles for numbers without a step, NaN where missing.
+    n : number of rows.
+    held : whole steps above the variable's lower end (levels: the position), int64, -1 where missing; or, for numbers without a
+        step, doubles, NaN where missing.
+    ids : the patient of each row, as the registry names it, or None where the table has no such column. Never leaves the registry.
+    flow : how many of the registry's patients came through each step to these rows, in the order of the recipe's steps.
     """
 
     dictionary: Dictionary
     n: int
     held: Mapping[str, np.ndarray]
+    ids: np.ndarray | None = None
+    flow: tuple[int, ...] = ()
 
     def __repr__(self) -> str:      # a notebook must not print patients
-        return f"Rows({self.n} patients, {len(self.held)} columns)"
+        return f"Rows({self.n} rows, {len(self.held)} columns)"
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """64 bits for the patient of each row, uint64, shape (n,): what folds and subsamples are drawn from, so that they do not depend
+        on the registry or the row where a patient is. Without ids, row numbers stand in for them."""
+        if self.ids is None:
+            return np.arange(self.n, dtype=np.uint64)
+        digests = (hashlib.blake2b(level_text(one).encode(), digest_size=8).digest() for one in self.ids.tolist())
+        return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+
+    @cached_property
+    def person(self) -> np.ndarray | None:
+        """The patient of each row as a number from 0, int64, shape (n,); None where each row is a patient."""
+        if self.dictionary.most_rows == 1 or self.ids is None:
+            return None
+        return np.unique(self.keys, return_inverse=True)[1].astype(np.int64)
+
+    def people(self, keep: np.ndarray | None = None) -> int:
+        """How many patients have a row, or a row among those of `keep` (boolean, shape (n,))."""
+        if self.person is None:
+            return self.n if keep is None else int(keep.sum())
+        return len(np.unique(self.person if keep is None else self.person[keep]))
 
     def present(self, name: str) -> np.ndarray:
         """Whether the value is known, shape (n,)."""
@@ -67,13 +97,14 @@ class Rows:
         return np.where(np.isnan(values), -1, np.clip(found, 0, len(bins) - 1))
 
     def where(self, keep: np.ndarray) -> Rows:
-        """Some of the patients. keep : boolean, shape (n,)."""
+        """Some of the rows. keep : boolean, shape (n,)."""
         if keep.all():
             return self
-        return Rows(self.dictionary, int(keep.sum()), {name: column[keep] for name, column in self.held.items()})
+        return Rows(self.dictionary, int(keep.sum()), {name: column[keep] for name, column in self.held.items()},
+                    None if self.ids is None else self.ids[keep], self.flow)
 
     def complete(self, names: Iterable[str]) -> Rows:
-        """The patients for whom all these variables are known: complete cases."""
+        """The rows in which all these variables are known: complete cases."""
         keep = np.ones(self.n, dtype=bool)
         for name in names:
             keep &= self.present(name)
@@ -115,9 +146,10 @@ class LoadReport:
 def load(table: Any, dictionary: Dictionary, *, who: str = "") -> tuple[Rows, LoadReport]:
     """Read a table against the dictionary.
 
-    table : see `tables.columns_of`; one row per patient. If it has the dictionary's `patient_id` column, no id may repeat.
-    Returns the rows and the report of every violation. Raises InputError if the table is not one row per patient, or shares
-    no column with the dictionary.
+    table : see `tables.columns_of`; one row per patient. If it has the dictionary's `patient_id` column, no id may repeat more often
+        than the dictionary's `most_rows`, which is 1 unless it says otherwise.
+    Returns the rows and the report of every violation. Raises InputError if the table has more rows per patient, or shares no
+    column with the dictionary.
     """
     columns = columns_of(table)
     n = len(next(iter(columns.values()))) if columns else 0
@@ -125,11 +157,7 @@ def load(table: Any, dictionary: Dictionary, *, who: str = "") -> tuple[Rows, Lo
     if columns and not any(name in columns for name in dictionary.names):
         raise InputError(f"{label}: no column is in the dictionary \"{dictionary.name}\"",
                          hint="check the column names: they are compared exactly, capitals included")
-    if dictionary.patient_id in columns:
-        ids = [level_text(one) for one in columns[dictionary.patient_id].tolist()]
-        if len(set(ids)) != len(ids):
-            raise InputError(f'{label}: the column "{dictionary.patient_id}" repeats: one row per patient is expected',
-                             hint="summarise visits to one row per patient first")
+    ids = _ids(columns, dictionary, label)
     held: dict[str, np.ndarray] = {}
     violations: dict[tuple[str, str], int] = {}
     missing: dict[str, int] = {}
@@ -142,7 +170,30 @@ def load(table: Any, dictionary: Dictionary, *, who: str = "") -> tuple[Rows, Lo
         missing[variable.name] = int((column < 0).sum() if column.dtype == np.int64 else np.isnan(column).sum())
     report = LoadReport(n, violations, missing, tuple(name for name in dictionary.names if name not in columns),
                         tuple(name for name in columns if name not in dictionary and name != dictionary.patient_id))
-    return Rows(dictionary, n, held), report
+    return Rows(dictionary, n, held, ids), report
+
+
+def _ids(columns: Mapping[str, np.ndarray], dictionary: Dictionary, label: str) -> np.ndarray | None:
+    """The column of patients, checked for patients with too many rows."""
+    if dictionary.patient_id not in columns:
+        if dictionary.most_rows > 1 and columns:
+            raise InputError(f'{label}: there is no column "{dictionary.patient_id}"',
+                             hint="a table with several rows per patient needs it: people are counted, not rows")
+        return None
+    ids = np.array([level_text(one) for one in columns[dictionary.patient_id].tolist()], dtype=object)
+    check_rows_per_patient(ids, dictionary, label)
+    return ids
+
+
+def check_rows_per_patient(ids: np.ndarray, dictionary: Dictionary, label: str) -> None:
+    """Raises InputError if a patient has more rows than the dictionary's `most_rows`."""
+    most = max(Counter(ids.tolist()).values(), default=0)
+    if most > dictionary.most_rows == 1:
+        raise InputError(f'{label}: the column "{dictionary.patient_id}" repeats: one row per patient is expected',
+                         hint='summarise visits to one row per patient first, or say "most_rows" in the dictionary')
+    if most > dictionary.most_rows:
+        raise InputError(f"{label}: a patient has more rows than the dictionary's most_rows, {dictionary.most_rows}",
+                         hint='raise "most_rows" in the dictionary')
 
 
 def read_column(variable: Variable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:

@@ -38,7 +38,7 @@ class Block:
     """One named array of sums.
 
     shape : its shape.
-    bound : the most that one patient may add to one entry, in absolute value.
+    bound : the most that one patient may add to one entry, in absolute value; with several rows per patient, that one row may add.
     counts : it counts people: integers, bound 1, with indicators of contributing registries beside it.
     integer : its entries are whole numbers (sums of steps), carried exactly.
     """
@@ -68,6 +68,7 @@ class Statistic:
     local: Callable[..., Mapping[str, Any]]
     layout: Callable[..., Layout]
     finish: Callable[..., Sums] | None = None
+    alone: bool = False
 
 
 STATISTICS: dict[str, Statistic] = {}
@@ -102,17 +103,19 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return full
 
 
-def statistic(name: str, *, layout: Callable[..., Layout], finish: Callable[..., Sums] | None = None) -> Callable:
+def statistic(name: str, *, layout: Callable[..., Layout], finish: Callable[..., Sums] | None = None, alone: bool = False) -> Callable:
     """Register a local half under a name; the decorated function becomes the maker of its asks.
 
     layout(dictionary, **params) -> blocks that leave; finish(sums, dictionary=..., **params) -> sums. With `finish` the local
     half returns what that takes, in any shape, and the layout says what comes out of it.
+    alone : the local half itself looks at all rows of its registry (own intercepts, a fit of its own), so that its answers add up
+    over registries, not over patients.
     """
 
     def register(local: Callable[..., Mapping[str, Any]]) -> Callable[..., Ask]:
         if name in STATISTICS:
             raise AssertionError(f"{name} is registered twice: a name never changes its meaning")
-        STATISTICS[name] = Statistic(name, local, layout, finish)
+        STATISTICS[name] = Statistic(name, local, layout, finish, alone)
 
         def ask(**params: Any) -> Ask:
             return Ask(name, plain(params))

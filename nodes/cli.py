@@ -21,7 +21,7 @@ Settings = Annotated[Path, typer.Argument(help="The node's settings.")]
 def init(folder: Annotated[Path, typer.Argument(help="Folder for node.toml and the journal.", metavar="DIR")],
          consortium: Annotated[Path, typer.Option(help="The consortium file.")],
          key: Annotated[Path, typer.Option(help="The registry's key.")],
-         data: Annotated[Path, typer.Option(help="The table, .csv or .parquet, one row per patient.")],
+         data: Annotated[Path, typer.Option(help="The table, .csv or .parquet, one row per patient; or the folder with the tables of MS.")],
          data_cut: Annotated[str, typer.Option(help="Name of the frozen data cut, such as its date.")],
          coordinator: Annotated[str, typer.Option(help="Another URL to call, for a house behind its own gateway.")] = "",
          round_seconds: Annotated[float, typer.Option(help="Seconds to wait for the others in a round.", min=1)] = 300.0) -> None:

@@ -5,13 +5,15 @@ What the house decides comes on top of the shared rules and never depends on row
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
+from typing import Any
 
 from fedstats.analysis import Result
-from fedstats.dictionary import Dictionary
 from fedstats.disclosure import Rules
-from fedstats.errors import Refused
-from fedstats.rows import Rows, load
+from fedstats.errors import InputError, Refused
+from fedstats.population import Codebook, read
+from fedstats.rows import Rows
 from fedstats.wire.messages import Query
 from fedstats.wire.roster import Consortium
 
@@ -22,14 +24,15 @@ class RegistryHouse:
     """See `fedstats.wire.conversation.House`. Raises InputError if the table does not fit the dictionary at all."""
 
     def __init__(self, settings: Settings, consortium: Consortium, name: str) -> None:
-        self.dictionary: Dictionary = consortium.load_dictionary(settings.consortium)
+        self.codebook: Codebook = consortium.load_codebook(settings.consortium)
         self.minima: Rules = settings.minima.rules()
         self.data_cut = settings.data_cut
         self.name, self._analysts = name, settings.analysts
-        self._table, self.report = load(Path(settings.data), self.dictionary, who=name)
+        cut = _date(settings.data_cut) if consortium.tables == "ms" else None
+        self._data, self.report = read(Path(settings.data), self.codebook, data_cut=cut, who=name)
 
-    def rows(self) -> Rows:
-        return self._table
+    def rows(self, recipe: Any) -> Rows:
+        return self._data.rows(recipe)
 
     def admit(self, query: Query) -> None:
         if self._analysts and query.analyst not in self._analysts:
@@ -38,3 +41,11 @@ class RegistryHouse:
 
     def approve(self, query: Query, results: list[Result]) -> None:
         """Every result that passed the shared rules may leave."""
+
+
+def _date(text: str) -> str:
+    """The data cut of MS tables is a date: nothing in them can have happened after it."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise InputError(f'data_cut is "{text}": for tables of MS it is the date of the cut', hint="write it as 2026-06-30") from None

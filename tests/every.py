@@ -11,10 +11,11 @@ from fedstats.analyses.moments import moments
 from fedstats.analyses.rates import person_time
 from fedstats.analyses.survival import life_table
 from fedstats.analyses.table_one import characteristics
-from fedstats.driver import size
+from fedstats.driver import flow, size
 
 EXAMPLES = [
     size(sets=[["age"], ["sex", "years"], []]),
+    flow(steps=["patients", "in the cohort"]),
     moments(columns=["age", "edss", "years", "female"]),
     moments(columns=["age", "years"], by="sex"),
     moments(columns=["age", "years", "edss"], by="sex", missing=True),

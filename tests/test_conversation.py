@@ -10,6 +10,7 @@ from fedstats.analyses.summary import ColumnSummary, Summary
 from fedstats.analysis import Result, Size
 from fedstats.errors import FedstatsError, OutOfOrder, Problem, Refused, Tampered, Unreachable
 from fedstats.filters import normal_filter
+from fedstats.population import Household
 from fedstats.transport.memory import ANALYST, COORDINATOR, MemoryNetwork
 from fedstats.wire import analyst as analyst_side
 from fedstats.wire import conversation, messages
@@ -263,7 +264,8 @@ def test_a_network_of_two_registries_cannot_be_sealed(monkeypatch):
     """With two, each would read the other's numbers from the total; even relaxed rules do not allow it."""
     stage = Stage(monkeypatch)
     rows = dict(itertools.islice(stage.rows.items(), 2))
-    network = MemoryNetwork(stage.network.dictionary, rows, msgspec.structs.replace(stage.network.rules, min_registries=1))
+    data = {name: Household(one) for name, one in rows.items()}
+    network = MemoryNetwork(stage.network.codebook, data, msgspec.structs.replace(stage.network.rules, min_registries=1))
 
     with pytest.raises(FedstatsError, match="at least 3 registries"):
         network.ask(stage.questions, [])

@@ -17,6 +17,7 @@ import sys
 import numpy as np
 from fedstats import Dictionary, Rules, driver, rounds
 from fedstats.rows import load
+from fedstats.population import Whole
 from fedstats.wire.transcript import decisions_of
 from tests import every
 from tests.questions import every_question
@@ -26,7 +27,7 @@ rng = np.random.default_rng(20260101)
 many = [load(every.random_rows(int(n), rng), dictionary)[0] for n in (400, 300, 500)]
 for rules in (Rules(min_cell=5, min_cohort=20), Rules(min_cell=1, min_cohort=1, min_registries=1, show_zeros=True, rounding=False)):
     for question in [[one] for one in every_question()] + [every_question()]:
-        steps = driver.query(question, dictionary, rules, 3)
+        steps = driver.query(question, Whole(dictionary), rules, 3)
         asks, r = next(steps), 0
         try:
             while True:

@@ -20,6 +20,7 @@ from fedstats.ms.definitions import definition, names
 from fedstats.ms.dmt import Treatments, shipped
 from fedstats.ms.registry import DATED
 from fedstats.ms.tables import load
+from fedstats.population import Codebook, Household, Whole
 
 from .cohort_data import moved, random_registry, shuffled, together
 
@@ -660,7 +661,8 @@ def test_three_registries_answer_as_one(index):
                  question_of("table_one", TABLE, by="dmt_class"),
                  question_of("rates", events="relapse_count", time="follow_up_days", by="sex")]
     where = {"all": [["sex", "==", "F"]]}
-    here, there = (Pooled(recipe.dictionary, rows, {}, NO_RULES).run(questions, where) for rows in (apart, whole))
+    here, there = (Pooled(Codebook(recipe.dictionary), {name: Household(one) for name, one in rows.items()}, {}, NO_RULES)
+                   .run(questions, Whole(recipe.dictionary), where) for rows in (apart, whole))
 
     for one_result, other in zip(here, there):
         assert type(one_result).__name__ != "Failed", one_result

@@ -104,7 +104,7 @@ def test_one_row_per_patient():
 
 def test_rows_print_no_patients():
     """A notebook that shows rows shows how many, nothing else."""
-    assert repr(load({"age": [41, 42]}, WHOLE)[0]) == "Rows(2 patients, 1 columns)"
+    assert repr(load({"age": [41, 42]}, WHOLE)[0]) == "Rows(2 rows, 1 columns)"
 
 
 def test_a_value_on_an_edge_belongs_above_it():

@@ -12,8 +12,8 @@ from typer.core import TyperCommand
 
 from ..errors import InputError, QuestionError
 from . import filters
-from .manners import Json, console, machine, note, progress, writing
-from .questions import Asked, Sheet, analyses, read_sheet
+from .manners import Json, console, machine, note, progress, table, writing
+from .questions import Asked, Sheet, analyses, read_cohort, read_sheet
 
 if TYPE_CHECKING:
     from ..analysis import Result
@@ -44,6 +44,8 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
         where: Annotated[list[str] | None, typer.Option(metavar="CONDITION", help="A condition; may be repeated, all of them hold. Such as "
                                                         f"{filters.FORMS}.")] = None,
         option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another argument of the analysis.")] = None,
+        cohort_file: Annotated[Path | None, typer.Option("--cohort", help="Where registries hold tables of MS: the cohort, a TOML or "
+                                                         "JSON file.")] = None,
         file: Annotated[Path | None, typer.Option(help="TOML file with several questions, asked in one query.")] = None,
         purpose: Annotated[str, typer.Option(help="What the answer is for; every registry reads it.")] = "",
         consortium: Annotated[Path | None, typer.Option(help="Ask over the network: the consortium file.")] = None,
@@ -72,9 +74,13 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
       fedstats ask --file questions.toml --consortium ms.toml --key ana.key --report report.html
 
     \b
-    A file of questions:
+    A file of questions ([cohort] where registries hold tables of MS):
       purpose = "first look"
       where = ["age>=18"]
+      [cohort]
+      index = {event = "dmt_start"}
+      covariates = ["age", "edss", "dmt_class"]
+      outcomes = [{kind = "definition", definition = "cdw24", version = 1}]
       [[question]]
       analysis = "summary"
       columns = ["age", "edss"]
@@ -83,6 +89,7 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
     asked = Asked("", analysis, tuple(one for one in columns or () if one not in given),
                   {role: name for role, name in zip(ROLES, (by, time_, event, events)) if name} | dict(map(filters.option, option or ())))
     sheet = read_sheet(file) if file else Sheet(questions=(asked,))
+    tree = read_cohort(cohort_file) if cohort_file else sheet.cohort
     if file and (analysis or columns):
         raise QuestionError("give an analysis, or a --file of questions, not both")
     if not file and not analysis:
@@ -96,7 +103,7 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
         raise QuestionError("--where cannot be added to a tree of conditions", hint='write it into the file\'s "where"')
     begun = time.monotonic()
     with progress("asking") as moved, world(consortium, key, timeout, pooled, simulate, given, dictionary, rules, moved) as fed:
-        cohort = fed.cohort(conditions)
+        cohort = fed.cohort(tree, where=conditions)
         questions = [one.question(cohort) for one in sheet.questions]
         explanation = fed.explain(*questions)
         results = [] if explain else fed.ask(*questions, purpose=purpose or sheet.purpose)
@@ -106,7 +113,8 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
     names = unique([one.label for one in sheet.questions])
     content = {"title": sheet.title or f"fedstats: {names[0] if len(names) == 1 else f'{len(names)} questions'}",
                "results": list(zip(names, results)), "purpose": purpose or sheet.purpose or "not stated",
-               "cohort": filters.words(cohort.where), "registries": list(fed.registries), "seen": explanation.who_sees_what,
+               "cohort": " ".join(filter(None, (cohort.describe(), filters.words(cohort.where)))),
+               "registries": list(fed.registries), "seen": explanation.who_sees_what,
                "flow": flow(results), "facts": {"date": time.strftime("%Y-%m-%d"), "rounds": explanation.rounds,
                                                 "bytes sent per registry": explanation.up_bytes,
                                                 "seconds": round(time.monotonic() - begun, 1)}}
@@ -129,6 +137,9 @@ def show(content: dict[str, Any], json: bool, report: Path | None, plot: Path | 
             if len(results) > 1:
                 console().rule(name, align="left")
             pictures.console(result, console())
+        if content["flow"] and results[0][1].size.flow:
+            console().rule("Flow of patients", align="left")
+            table(("step", "patients"), [(step, "too few to tell" if n is None else n) for step, n in content["flow"]])
     if report:
         with writing(report) as part:
             write_report(part, **content)
@@ -159,9 +170,9 @@ def world(consortium: Path | None, key: Path | None, timeout: float, pooled: lis
         if rules is not None:
             raise InputError("over the network the rules of the consortium apply", hint="leave --rules and --no-rules out")
         return fedstats.connect(consortium, key=key, dictionary=dictionary, progress=moved, timeout=timeout)
-    if dictionary is None:
-        raise InputError("--pooled and --simulate need a --dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
     tables = tables_of([*(pooled or simulate or ()), *more])
+    if dictionary is None and not all(path.is_dir() for path in tables.values()):
+        raise InputError("--pooled and --simulate need a --dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
     if pooled:
         return fedstats.pooled(tables, dictionary=dictionary, rules=fedstats.Rules() if rules else None)
     from ..disclosure import NO_RULES
@@ -170,22 +181,29 @@ def world(consortium: Path | None, key: Path | None, timeout: float, pooled: lis
 
 
 def tables_of(texts: Sequence[str]) -> dict[str, Path]:
-    """`name=file`, a file (named after itself) or a folder of tables, as {name: path}. Raises InputError."""
+    """`name=file`, a file (named after itself) or a folder of tables, as {name: path}; the five tables of MS are one folder. Raises
+    InputError."""
     found: dict[str, Path] = {}
     for text in texts:
         name, sign, place = text.partition("=")
         path = Path(place if sign else text)
-        files = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir() and not _holds_visits(path):
+            files = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES or _holds_visits(one))
+            if sign and files:
+                raise InputError(f"{path} is a folder: its tables are named after themselves", hint=f"write {path} without {name}=")
         if not files:
-            raise InputError(f"{path} holds no table", hint="tables are .csv or .parquet files")
-        if path.is_dir() and sign:
-            raise InputError(f"{path} is a folder: its tables are named after themselves", hint=f"write {path} without {name}=")
+            raise InputError(f"{path} holds no table", hint="tables are .csv or .parquet files, or folders with visits.csv and others")
         for file in files:
             label = name if sign else file.stem
             if label in found:
                 raise InputError(f'two tables are named "{label}"', hint="write name=file.csv")
             found[label] = file
     return found
+
+
+def _holds_visits(path: Path) -> bool:
+    return any((path / f"visits{suffix}").is_file() for suffix in SUFFIXES)
 
 
 # -- for the report ------------------------------------------------------------------------------------------------------------
@@ -203,6 +221,7 @@ def flow(results: Sequence[Result]) -> list[tuple[str, int | None]]:
     answered = [result for result in results if not isinstance(result, Failed)]
     if not answered:
         return []
-    lines: list[tuple[str, int | None]] = [("patients in the cohort", answered[0].size.cohort)]
+    lines: list[tuple[str, int | None]] = [(step.step, step.n) for step in answered[0].size.flow]
+    lines = lines or [("patients in the cohort", answered[0].size.cohort)]
     return [*lines, ("all columns known", answered[0].n)] if len(answered) == 1 else lines
 

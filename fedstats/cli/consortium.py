@@ -22,7 +22,11 @@ File = Annotated[Path, typer.Argument(help="The consortium file (TOML).")]
 @app.command()
 def create(file: File,
            name: Annotated[str, typer.Option(help="Name of the consortium.")],
-           dictionary: Annotated[Path, typer.Option(help="The dictionary (JSON or TOML); its hash is pinned.")],
+           dictionary: Annotated[Path | None, typer.Option(help="The dictionary (JSON or TOML); its hash is pinned.")] = None,
+           ms: Annotated[bool, typer.Option("--ms", help="Registries hold the five tables of MS; the dictionary of fedstats is written "
+                                            "beside the file, unless another is given.")] = False,
+           treatments: Annotated[Path | None, typer.Option(help="With --ms: another list of treatments than the one that comes with "
+                                                           "fedstats; its hash is pinned.")] = None,
            min_cell: Annotated[int, typer.Option(help="Smallest number of people in a released cell.", min=1)] = 10,
            min_cohort: Annotated[int, typer.Option(help="Smallest number of patients a question may be about.", min=1)] = 50,
            min_registries: Annotated[int, typer.Option(help="Fewest registries behind a released cell.", min=1)] = 3,
@@ -32,21 +36,52 @@ def create(file: File,
     """Begin a consortium file, without members yet.
 
     \b
-    Example:  fedstats consortium create ms.toml --name "MS Europe" --dictionary dict.json --min-cell 10
+    Examples:  fedstats consortium create ms.toml --name "MS Europe" --ms --min-cell 10
+               fedstats consortium create hearts.toml --name Hearts --dictionary dict.json
     """
     from ..dictionary import Dictionary
     from ..disclosure import Rules
+    from ..errors import InputError
+    from ..population import load_treatments, treatments_digest
     from ..wire.roster import Consortium
 
+    if dictionary is None and not ms:
+        raise InputError("a consortium needs a --dictionary, or --ms", hint="fedstats dictionary draft FILE.csv proposes one")
+    if treatments and not ms:
+        raise InputError("--treatments goes with --ms")
+    if dictionary is None:
+        dictionary = _shipped(file)
+
     rules = Rules(min_cell=min_cell, min_cohort=min_cohort, min_registries=min_registries, show_zeros=show_zeros, rounding=rounding)
-    place = os.path.relpath(dictionary.resolve(), file.resolve().parent)
-    roster = Consortium(name=name, epoch=1, dictionary=Path(place).as_posix(), dictionary_sha256=Dictionary.load(dictionary).digest,
-                        rules=rules, max_patients_per_registry=max_patients)
+    pinned = {"tables": "ms", "treatments": _relative(treatments, file) if treatments else "",
+              "treatments_sha256": treatments_digest(load_treatments(treatments))} if ms else {}
+    roster = Consortium(name=name, epoch=1, dictionary=_relative(dictionary, file), dictionary_sha256=Dictionary.load(dictionary).digest,
+                        rules=rules, max_patients_per_registry=max_patients, **pinned)  # type: ignore[arg-type]
     with writing(file, replace=False) as part:
         roster.save(part)
     if rules.relaxed:
         warn(f"over the network these rules apply instead: {roster.effective_rules.sentence()}")
     note(f"{file} written; next: fedstats consortium add {file} --role registry --public ...")
+
+
+def _relative(path: Path, file: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), file.resolve().parent)).as_posix()
+
+
+def _shipped(file: Path) -> Path:
+    """A copy of the MS dictionary beside the consortium file, for people to read and to hand on."""
+    import json
+
+    from ..errors import InputError
+    from ..ms.registry import dictionary
+
+    path = file.with_name("dictionary.json")
+    text = json.dumps(dictionary().to_dict(), indent=1, ensure_ascii=False) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise InputError(f"{path} is there already, and is another dictionary", hint=f"use it with --dictionary {path}, or move it away")
+    with writing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    return path
 
 
 @app.command()

@@ -15,7 +15,6 @@ from ..errors import InputError
 from .manners import Json, machine, note, plain_group, table, write_text, writing
 
 if TYPE_CHECKING:
-    from ..rows import LoadReport
     from ..variable import Variable
 
 app = plain_group("The codebook of the consortium: propose, check, show.")
@@ -52,25 +51,40 @@ def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, one row per patient.")],
-          dictionary: Annotated[Path, typer.Option(help="The dictionary (JSON or TOML).")],
+def check(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, one row per patient; or a folder with the tables of MS.")],
+          dictionary: Annotated[Path | None, typer.Option(help="The dictionary (JSON or TOML); for tables of MS the one that comes with "
+                                                          "fedstats without it.")] = None,
+          data_cut: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="For tables of MS: nothing is later than this.")] = None,
           json: Json = False) -> None:
     """Check a table against a dictionary: how many values break which rule, never the values.
 
     What breaks a rule counts as missing. Exit code 0, with the number of warnings; 2 only if the table cannot be used at all.
+    Tables of MS are cleaned, too, as a node cleans them: the report lists every rule.
 
     \b
-    Example:  fedstats dictionary check lyon.csv --dictionary dict.json
+    Examples:  fedstats dictionary check lyon.csv --dictionary dict.json
+               fedstats dictionary check lyon/ --data-cut 2026-06-30
     """
     from ..dictionary import Dictionary
-    from ..rows import load
+    from ..population import Codebook, is_ms, load_treatments, read
 
-    _, report = load(file, Dictionary.load(dictionary), who=str(file))
+    if dictionary is None and not is_ms(file):
+        raise InputError("a table of one row per patient needs a --dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
+    if dictionary is None:
+        from ..ms.registry import dictionary as shipped
+
+        book = shipped()
+    else:
+        book = Dictionary.load(dictionary)
+    _, report = read(file, Codebook(book, load_treatments(None) if is_ms(file) else None), data_cut=data_cut, who=str(file))
     print_report(report, json)
 
 
-def print_report(report: LoadReport, json: bool) -> None:
-    """A load report for the eyes of the registry."""
+def print_report(report: Any, json: bool) -> None:
+    """A load report for the eyes of the registry. report : `rows.LoadReport`, or `population.Several` for tables of MS."""
+    if not hasattr(report, "violations"):
+        machine({"ok": report.ok, "reports": [one.to_dict() for one in report.reports]}) if json else print("\n".join(report.lines()))
+        return
     if json:
         machine({"rows": report.rows, "missing": dict(report.missing), "absent": list(report.absent), "ignored": list(report.ignored),
                  "violations": [{"column": name, "rule": rule, "values": n} for (name, rule), n in report.violations.items()]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,25 +64,20 @@ class Asked:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Several questions about one cohort."""
+    """Several questions about one cohort. cohort : its tree, where registries hold tables of MS."""
 
     questions: tuple[Asked, ...]
+    cohort: dict[str, Any] | None = None
     where: Any = ()
     purpose: str = ""
     title: str = ""
 
 
 def read_sheet(path: Path) -> Sheet:
-    """The questions of a file: title, purpose, where, and one [[question]] per question. Raises InputError naming the file."""
-    try:
-        with path.open("rb") as file:
-            source = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"questions {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"questions {path} are not TOML: {error}") from None
+    """The questions of a file: title, purpose, cohort, where, and one [[question]] per question. Raises InputError naming the file."""
+    source = _toml(path, "questions")
     hint = "fedstats ask --help shows such a file"
-    unknown = set(source) - {"title", "purpose", "where", "question"}
+    unknown = set(source) - {"title", "purpose", "cohort", "where", "question"}
     if unknown:
         raise InputError(f'questions {path}: "{min(unknown)}" is not known here', hint=hint)
     questions = source.get("question")
@@ -95,7 +91,36 @@ def read_sheet(path: Path) -> Sheet:
             raise InputError(f'questions {path}: question {k} needs an "analysis"', hint=hint)
         found.append(Asked(name, analysis, (columns,) if isinstance(columns, str) else tuple(columns), arguments))
     where = source.get("where", ())
-    return Sheet(tuple(found), (where,) if isinstance(where, str) else where, str(source.get("purpose", "")), str(source.get("title", "")))
+    return Sheet(tuple(found), source.get("cohort"), (where,) if isinstance(where, str) else where, str(source.get("purpose", "")),
+                 str(source.get("title", "")))
+
+
+def read_cohort(path: Path) -> dict[str, Any]:
+    """A cohort's tree from a file, TOML or JSON: the tree itself, or a file of questions that has one. Raises InputError."""
+    source = _toml(path, "cohort") if path.suffix != ".json" else _json(path)
+    found = source.get("cohort", source) if isinstance(source, dict) else source
+    if not isinstance(found, dict) or "index" not in found:
+        raise InputError(f"cohort {path} has no index event", hint='such as index = {event = "dmt_start"}')
+    return found
+
+
+def _toml(path: Path, what: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path}: not TOML: {error}") from None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"cohort {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"cohort {path} is not JSON") from None
 
 
 def analyses() -> list[tuple[str, str]]:

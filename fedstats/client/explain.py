@@ -9,10 +9,10 @@ from typing import Any
 from ..analysis import ANALYSES, Joint, Question, Setting, Size
 from ..dictionary import Dictionary
 from ..disclosure import NO_RULES, Rules
-from ..driver import check_questions
-from ..driver import size as size_ask
+from ..driver import check_questions, first_asks
 from ..errors import FedstatsError
 from ..filters import filter_columns
+from ..population import Recipe
 from ..rows import Rows
 from ..statistic import Ask, answer
 
@@ -41,13 +41,13 @@ class Explanation:
         return "\n".join(lines + [f"  {who}: {what}" for who, what in self.who_sees_what])
 
 
-def explain(questions: Sequence[Question], where: Any, dictionary: Dictionary, rules: Rules, registries: int) -> Explanation:
+def explain(questions: Sequence[Question], recipe: Recipe, where: Any, rules: Rules, registries: int) -> Explanation:
     """See `Federation.explain`. The rounds after the first are found by driving the joint halves with empty totals."""
     from .worlds import frame_bytes
 
+    dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
-    sets = [list(one.columns()) for one in params]
-    steps = [[size_ask(sets=sets)]]
+    steps = [first_asks(params, recipe)]
     for k, question in enumerate(questions):
         # rules may need a round more (who contributes to merged cells), or end early on nobody: the longer way is told
         joint = ANALYSES[question.analysis].joint
@@ -59,13 +59,18 @@ def explain(questions: Sequence[Question], where: Any, dictionary: Dictionary, r
             steps[depth] += asks
     values = sum(block.size for asks in steps for ask in asks for block in ask.layout(dictionary).values())
     return Explanation(
-        tuple(str(question) for question in questions), str(where) if where != {"all": []} else "all patients", len(steps), values,
+        tuple(str(question) for question in questions), _cohort(recipe, where), len(steps), values,
         sum(frame_bytes(asks, dictionary, registries) for asks in steps),
         tuple(dict.fromkeys([*filter_columns(where), *(name for one in params for name in one.columns())])),
         (("each registry", "its own rows; totals over all registries, in memory only; the result"),
          ("the coordinator", "sizes and times of messages, the number of rounds, the form of the question; never a number"),
          ("you", "the released result only")),
         rules.sentence())
+
+
+def _cohort(recipe: Recipe, where: Any) -> str:
+    words = [recipe.sentence()] if recipe.hash else ["all patients"] if where == {"all": []} else []
+    return " ".join(words + ([str(where)] if where != {"all": []} else []))
 
 
 def _driven(joint: Joint, dictionary: Dictionary) -> list[list[Ask]]:

@@ -12,27 +12,29 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import analyses  # noqa: F401  (registers the analyses)
+from .. import analyses, population  # noqa: F401  (analyses: registers them)
 from ..analysis import ANALYSES, Failed, Question, Result, question_of
 from ..dictionary import Dictionary
 from ..disclosure import NO_RULES, Rules
+from ..driver import check_questions
 from ..errors import InputError, QuestionError
 from ..filters import check_filter, filter_columns, normal_filter
-from ..rows import LoadReport, Rows, load
+from ..population import Codebook, Findings, Household
 from . import explain as _explain
 
 Tables = Mapping[str, Any]
+Book = Dictionary | Mapping[str, Any] | str | Path
 Progress = Callable[[str, int, int], None]
 
 
 class World(Protocol):
     """How a query is carried out."""
 
-    dictionary: Dictionary
+    codebook: Codebook
     rules: Rules
     registries: tuple[str, ...]
 
-    def run(self, questions: Sequence[Question], where: Any, **options: Any) -> list[Result]: ...
+    def run(self, questions: Sequence[Question], recipe: Any, where: Any, **options: Any) -> list[Result]: ...
 
 
 class Federation:
@@ -49,8 +51,14 @@ class Federation:
         return f"Federation({len(self.registries)} registries, {len(self.dictionary.variables)} variables, {self.rules.sentence()})"
 
     @property
+    def codebook(self) -> Codebook:
+        """What everybody knows of the data."""
+        return self._world.codebook
+
+    @property
     def dictionary(self) -> Dictionary:
-        return self._world.dictionary
+        """The dictionary of the registries' tables; with tables of MS each cohort has one of its own, `cohort.dictionary`."""
+        return self.codebook.dictionary
 
     @property
     def rules(self) -> Rules:
@@ -61,17 +69,23 @@ class Federation:
         return self._world.registries
 
     @property
-    def reports(self) -> Mapping[str, LoadReport]:
+    def reports(self) -> Mapping[str, Findings]:
         """What loading found at each registry; for `pooled` and `simulate` only, over the network it stays there."""
         return getattr(self._world, "reports", {})
 
-    def cohort(self, where: Any = None) -> Cohort:
-        """Patients that satisfy a filter, all of them without one.
+    def cohort(self, tree: Any = None, *, where: Any = None) -> Cohort:
+        """Patients to ask about.
 
-        where : list of (variable, op, value), all of which hold, or a tree of {"all" | "any" | "not": ...}.
+        tree : with tables of MS the cohort itself, {"index": ..., "covariates": ..., "outcomes": ..., ...} (see `ms.cohort`). With one row
+            per patient the filter may stand here.
+        where : list of (variable, op, value), all of which hold, or a tree of {"all" | "any" | "not": ...}; everybody without.
         Raises QuestionError for unknown variables and for values that are not registered cut points.
         """
-        return Cohort(self, where)
+        if not (isinstance(tree, Mapping) and "index" in tree):
+            if tree is not None and where is not None:
+                raise QuestionError("two filters were given", hint="fed.cohort(where=[...])")
+            tree, where = None, tree if where is None else where
+        return Cohort(self, where, tree)
 
     def ask(self, *questions: CohortQuestion, purpose: str = "", **options: Any) -> list[Result]:
         """Ask several questions of one cohort in the same rounds. Returns one result per question, a `Failed` where one of
@@ -81,15 +95,15 @@ class Federation:
         for one in questions:
             if not isinstance(one, CohortQuestion):
                 raise QuestionError("fed.ask takes questions made by cohort.question.<analysis>(...)")
-        cohorts = {repr(one.where): one.where for one in questions}
-        if len(cohorts) > 1:
+        if len({(one.recipe.hash, repr(one.where)) for one in questions}) > 1:
             raise QuestionError("questions asked together must be about one cohort", hint="ask each cohort's questions on their own")
-        return self._world.run([one.question for one in questions], questions[0].where, purpose=purpose, **options)
+        first = questions[0]
+        return self._world.run([one.question for one in questions], first.recipe, first.where, purpose=purpose, **options)
 
     def explain(self, *questions: CohortQuestion) -> _explain.Explanation:
         """What asking would mean: who sees what, how many rounds and bytes, which rules apply. Asks nobody."""
-        return _explain.explain([one.question for one in questions], questions[0].where, self.dictionary, self.rules,
-                                len(self.registries))
+        first = questions[0]
+        return _explain.explain([one.question for one in questions], first.recipe, first.where, self.rules, len(self.registries))
 
     def receipt(self, result: Result) -> Any:
         """What a result of `connect` rests on: the signed query, admissions, verdicts and releases; None in other worlds."""
@@ -107,29 +121,30 @@ class Federation:
 
 
 class CohortQuestion:
-    """A question about a cohort, not asked yet. `question` is its frozen, JSON-ready form, `where` the cohort's filter."""
+    """A question about a cohort, not asked yet. `question` is its frozen, JSON-ready form; `recipe` and `where` are the cohort."""
 
-    def __init__(self, question: Question, where: Any) -> None:
-        self.question, self.where = question, where
+    def __init__(self, question: Question, recipe: Any, where: Any) -> None:
+        self.question, self.recipe, self.where = question, recipe, where
 
     def __repr__(self) -> str:
         return f"{self.question} where {self.where}"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CohortQuestion) and (self.question, self.where) == (other.question, other.where)
+        return isinstance(other, CohortQuestion) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
         return hash(repr(self))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"analysis": self.question.analysis, "params": self.question.params, "where": self.where}
+        cohort = {"cohort": self.recipe.to_dict()} if self.recipe.hash else {}
+        return {"analysis": self.question.analysis, "params": self.question.params, "where": self.where} | cohort
 
 
 class Questions:
     """`cohort.question.<analysis>(...)`: the same calls as on the cohort, giving questions instead of results."""
 
-    def __init__(self, where: Any, dictionary: Dictionary) -> None:
-        self._where, self._dictionary = where, dictionary
+    def __init__(self, recipe: Any, where: Any) -> None:
+        self._recipe, self._where = recipe, where
 
     if TYPE_CHECKING:       # one method per analysis is installed below
 
@@ -137,19 +152,17 @@ class Questions:
 
     def _make(self, name: str, *args: Any, **kwargs: Any) -> CohortQuestion:
         question = question_of(name, *args, **kwargs)
-        params = question.read()
-        for column in params.columns():
-            self._dictionary[column]
-        params.check(self._dictionary)
-        return CohortQuestion(question, self._where)
+        check_questions([question], self._recipe.dictionary)
+        return CohortQuestion(question, self._recipe, self._where)
 
 
 class Cohort:
-    """Patients that satisfy a filter. Every analysis is a method: `cohort.summary(["age"])` asks at once."""
+    """Patients to ask about. Every analysis is a method: `cohort.summary(["age"])` asks at once."""
 
-    def __init__(self, federation: Federation, where: Any = None) -> None:
+    def __init__(self, federation: Federation, where: Any = None, tree: Any = None) -> None:
+        self.recipe = federation.codebook.recipe(tree)
         self.where = normal_filter(where)
-        check_filter(self.where, federation.dictionary)
+        check_filter(self.where, self.dictionary)
         self._federation = federation
 
     if TYPE_CHECKING:       # one method per analysis is installed below
@@ -157,7 +170,16 @@ class Cohort:
         def __getattr__(self, name: str) -> Callable[..., Any]: ...
 
     def __repr__(self) -> str:
-        return f"Cohort(where={self.where})"
+        return f"Cohort({self.recipe.hash[:12]}{', ' if self.recipe.hash else ''}where={self.where})"
+
+    @property
+    def dictionary(self) -> Dictionary:
+        """The columns that can be asked about."""
+        return self.recipe.dictionary
+
+    def describe(self) -> str:
+        """The cohort in words, for a methods section."""
+        return self.recipe.sentence()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -167,7 +189,7 @@ class Cohort:
     @property
     def question(self) -> Questions:
         """The same methods, giving a question instead of asking it."""
-        return Questions(self.where, self._federation.dictionary)
+        return Questions(self.recipe, self.where)
 
     def _ask(self, name: str, *args: Any, **kwargs: Any) -> Result:
         question = self.question._make(name, *args, **kwargs)
@@ -200,38 +222,60 @@ def _install() -> None:
 _install()
 
 
-def load_tables(tables: Tables, dictionary: Dictionary | Mapping[str, Any] | str | Path
-                ) -> tuple[Dictionary, dict[str, Rows], dict[str, LoadReport]]:
-    """The rows of every registry. tables : {registry name: table, see `tables.columns_of`}. Raises InputError naming the registry."""
-    if not isinstance(dictionary, Dictionary):
-        dictionary = Dictionary.from_dict(dictionary) if isinstance(dictionary, Mapping) else Dictionary.load(dictionary)
+def load_tables(tables: Tables, dictionary: Book | None, data_cut: str | None
+                ) -> tuple[Codebook, dict[str, Household], dict[str, Findings]]:
+    """The data of every registry. tables : {registry name: table, see `tables.columns_of`, or tables of MS, see `population.is_ms`}.
+
+    Raises InputError naming the registry.
+    """
     if not isinstance(tables, Mapping) or not tables:
         raise InputError("tables must be a dict of registry name to table", hint='{"lyon": "lyon.csv", "turin": frame}')
-    rows, reports = {}, {}
+    kinds = {population.is_ms(table) for table in tables.values()}
+    if len(kinds) > 1:
+        raise InputError("some registries have one table of patients and some the tables of MS", hint="give the same kind for all")
+    codebook = _codebook(dictionary, kinds == {True}, next(iter(tables.values())))
+    data, reports = {}, {}
     for name, table in tables.items():
-        rows[str(name)], reports[str(name)] = load(table, dictionary, who=str(name))
-    return dictionary, rows, reports
+        data[str(name)], reports[str(name)] = population.read(table, codebook, data_cut=data_cut, who=str(name))
+    return codebook, data, reports
 
 
-def pooled(tables: Tables, *, dictionary: Dictionary | Mapping[str, Any] | str | Path, rules: Rules | None = None) -> Federation:
+def _codebook(dictionary: Book | None, ms: bool, first: Any) -> Codebook:
+    if dictionary is None and not ms:
+        raise InputError("tables of one row per patient need a dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
+    if dictionary is None:
+        from ..ms.registry import dictionary as shipped
+
+        book = getattr(first, "dictionary", None) or shipped()
+    elif isinstance(dictionary, Dictionary):
+        book = dictionary
+    else:
+        book = Dictionary.from_dict(dictionary) if isinstance(dictionary, Mapping) else Dictionary.load(dictionary)
+    return Codebook(book, (getattr(first, "treatment_list", None) or population.load_treatments(None)) if ms else None)
+
+
+def pooled(tables: Tables, *, dictionary: Book | None = None, rules: Rules | None = None, data_cut: str | None = None) -> Federation:
     """All registries in one process, without a seal: the pooled analysis, for method work and comparison.
 
-    tables : {registry name: table}. rules : release rules; none unless given.
+    tables : {registry name: table}, one row per patient each; or {registry name: folder, or mapping, of the tables of MS}.
+    dictionary : the one that comes with fedstats for tables of MS. rules : release rules; none unless given.
+    data_cut : for tables of MS the date of the cut (YYYY-MM-DD), so that later dates are found.
     """
     from .worlds import Pooled
 
-    return Federation(Pooled(*load_tables(tables, dictionary), rules or NO_RULES))
+    return Federation(Pooled(*load_tables(tables, dictionary, data_cut), rules or NO_RULES))
 
 
-def simulate(tables: Tables, *, dictionary: Dictionary | Mapping[str, Any] | str | Path, rules: Rules | None = None,
+def simulate(tables: Tables, *, dictionary: Book | None = None, rules: Rules | None = None, data_cut: str | None = None,
              seed: int = 0) -> Federation:
     """All parties in one process and one thread: the real conversation and the real seal, with injected clock and randomness.
 
-    rules : as in `Rules`; may be relaxed for tests, and results then say so. seed : of the randomness; never used by `connect`.
+    tables, dictionary, data_cut : as for `pooled`. rules : as in `Rules`; may be relaxed for tests, and results then say so.
+    seed : of the randomness; never used by `connect`.
     """
     from .worlds import Simulated
 
-    return Federation(Simulated(*load_tables(tables, dictionary), rules or Rules(), seed=seed))
+    return Federation(Simulated(*load_tables(tables, dictionary, data_cut), rules or Rules(), seed=seed))
 
 
 def connect(consortium: str | Path, *, key: str | Path, dictionary: Dictionary | str | Path | None = None,

@@ -13,7 +13,7 @@ from ..analysis import Question, Result
 from ..dictionary import Dictionary
 from ..disclosure import Rules
 from ..filters import keep
-from ..rows import LoadReport, Rows
+from ..population import Codebook, Findings, Household
 from ..statistic import Ask
 
 GRACE_SECONDS = 2.0
@@ -22,18 +22,21 @@ GRACE_SECONDS = 2.0
 class Pooled:
     """One process, no seal; the same exact integers as under the seal, so the digits are the same."""
 
-    def __init__(self, dictionary: Dictionary, rows: Mapping[str, Rows], reports: Mapping[str, LoadReport], rules: Rules) -> None:
-        self.dictionary, self.rows, self.reports, self.rules = dictionary, rows, reports, rules
-        self.registries = tuple(rows)
+    def __init__(self, codebook: Codebook, data: Mapping[str, Household], reports: Mapping[str, Findings], rules: Rules) -> None:
+        self.codebook, self.data, self.reports, self.rules = codebook, data, reports, rules
+        self.registries = tuple(data)
 
-    def run(self, questions: Sequence[Question], where: Any, **_: Any) -> list[Result]:
-        cohort = [rows.where(keep(where, rows)) for rows in self.rows.values()]
-        patients = max(1, sum(rows.n for rows in cohort))
-        steps = driver.query(questions, self.dictionary, self.rules, len(cohort))
+    def run(self, questions: Sequence[Question], recipe: Any, where: Any, **_: Any) -> list[Result]:
+        tables = [household.rows(recipe) for household in self.data.values()]
+        cohort = [rows.where(keep(where, rows)) for rows in tables]
+        # round 0 counts patients who did not come as far as the cohort; the later ones rest on the cohort, as under the seal
+        patients, people = max(1, sum(household.n for household in self.data.values())), max(1, sum(rows.people() for rows in cohort))
+        steps = driver.query(questions, recipe, self.rules, len(cohort))
         try:
             asks = next(steps)
             while True:
-                asks = steps.send(rounds.pooled(asks, cohort, self.dictionary, patients))
+                asks = steps.send(rounds.pooled(asks, cohort, recipe.dictionary, patients))
+                patients = people
         except StopIteration as done:
             return [msgspec.structs.replace(result, released="pooled") for result in done.value]
 
@@ -48,25 +51,25 @@ def frame_bytes(asks: Sequence[Ask], dictionary: Dictionary, registries: int, pa
 class Simulated:
     """All parties in one process: the real conversation over `transport.memory`."""
 
-    def __init__(self, dictionary: Dictionary, rows: Mapping[str, Rows], reports: Mapping[str, LoadReport], rules: Rules, *,
+    def __init__(self, codebook: Codebook, data: Mapping[str, Household], reports: Mapping[str, Findings], rules: Rules, *,
                  seed: int) -> None:
         from ..transport.memory import MemoryNetwork
 
-        self.dictionary, self.rows, self.reports, self.rules = dictionary, rows, reports, rules
-        self.registries = tuple(rows)
-        self.network = MemoryNetwork(dictionary, rows, rules, seed=seed)
+        self.codebook, self.data, self.reports, self.rules = codebook, data, reports, rules
+        self.registries = tuple(data)
+        self.network = MemoryNetwork(codebook, data, rules, seed=seed)
 
-    def run(self, questions: Sequence[Question], where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
-        results = self.network.ask(questions, where, purpose=purpose)
+    def run(self, questions: Sequence[Question], recipe: Any, where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
+        results = self.network.ask(questions, where, purpose=purpose, recipe=recipe)
         return [msgspec.structs.replace(result, released="simulated") for result in results]
 
 
 class Connected:
     """A consortium over the network: the analyst's conversation over `transport.http`."""
 
-    def __init__(self, me: Any, roster: Any, dictionary: Dictionary, link: Any, registries: Sequence[str], *, progress: Any = None,
+    def __init__(self, me: Any, roster: Any, codebook: Codebook, link: Any, registries: Sequence[str], *, progress: Any = None,
                  timeout: float = 600.0) -> None:
-        self.me, self.roster, self.dictionary, self.link = me, roster, dictionary, link
+        self.me, self.roster, self.codebook, self.link = me, roster, codebook, link
         self.registries, self.rules = tuple(registries), roster.effective_rules
         self.progress, self.timeout = progress, timeout
         self.receipts: dict[str, Any] = {}
@@ -85,11 +88,7 @@ class Connected:
         check_pin(roster, key, consortium)
         if roster.role(me.name) != "analyst":
             raise Refused(f"the key {key} belongs to {me.name}, who is not an analyst of {roster.name}")
-        if dictionary is None:
-            found = roster.load_dictionary(consortium)
-        else:
-            found = dictionary if isinstance(dictionary, Dictionary) else Dictionary.load(dictionary)
-            roster.check_dictionary(found, "that was given")
+        found = roster.load_codebook(consortium, dictionary)
         known = roster.names("registry")
         unknown = [name for name in registries or () if name not in known]
         if unknown:
@@ -100,7 +99,7 @@ class Connected:
     def close(self) -> None:
         self.link.close()
 
-    def run(self, questions: Sequence[Question], where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
+    def run(self, questions: Sequence[Question], recipe: Any, where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
         import os
         import time
 
@@ -109,7 +108,8 @@ class Connected:
         from ..wire.analyst import ASKED, Analyst
 
         analyst = Analyst(self.me, self.roster, random=os.urandom)
-        first = analyst.start(questions, where, self.registries, purpose=purpose, now=time.time(), lifetime=self.timeout)
+        first = analyst.start(questions, where, self.registries, purpose=purpose, now=time.time(), lifetime=self.timeout,
+                              recipe=recipe)
         self.link.post(bytes(first))
         # a little longer than the query lives: the coordinator, who knows who is missing, speaks first
         cursor, boot, until = 0, "", time.monotonic() + self.timeout + GRACE_SECONDS

@@ -80,6 +80,11 @@ class Recipe:
         """Whether a patient may have several rows."""
         return isinstance(self.tree.index, EveryVisit)
 
+    @property
+    def most_rows(self) -> int:
+        """The most rows that one patient may have."""
+        return self.tree.index.most if isinstance(self.tree.index, EveryVisit) else 1
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 of all that decides which rows come out: tree, recipe version, definitions, codebook, list of treatments."""
@@ -107,7 +112,7 @@ class Recipe:
     def _dictionary(self, covariates: Collection[str], more: list[Variable]) -> Dictionary:
         variables = [COVARIATES[name].variable(self.codebook, self.tree.baseline) for name in covariates] + more
         found = Dictionary(name=f"cohort on {self.codebook.name}", variables=tuple(variables), patient_id=self.codebook.patient_id,
-                           description="one row per episode" if self.episodes else "one row per patient")
+                           description="one row per episode" if self.episodes else "one row per patient", most_rows=self.most_rows)
         check_dictionary(found)
         return found
 
@@ -146,8 +151,9 @@ class Recipe:
         held = self._baseline(records, zero, outside)
         zero, held = self._eligible(zero, held, flow)
         found = self._outcomes(records, zero, flow, outside)
-        rows = Rows(self.dictionary, len(zero.day), {name: one for name, one in (held | found).items() if name in self.dictionary})
-        return Derived(rows, flow, registry.ids[zero.patient], outside)
+        ids = registry.ids[zero.patient]
+        rows = Rows(self.dictionary, len(zero.day), {name: one for name, one in (held | found).items() if name in self.dictionary}, ids)
+        return Derived(rows, flow, ids, outside)
 
     def _in_time(self, records: Records, zero: Episodes, flow: list[tuple[str, int]]) -> Episodes:
         """Times zero of the living, before the end of the study."""

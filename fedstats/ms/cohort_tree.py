@@ -20,7 +20,7 @@ from .dmt import EFFICACY, Efficacy, Treatments
 
 LONGEST_DAYS = 36_500       # of a window
 DEATH_EDSS, EDSS_STEP = 10.0, 0.5
-MOST_LANDMARKS = 1000       # of one patient
+MOST_LANDMARKS, DEFAULT_LANDMARKS = 1000, 100       # of one patient: a bound on what one patient adds to a sum
 
 
 class Onset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="onset"):
@@ -55,7 +55,7 @@ class EveryVisit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     """
 
     gap_days: int = 0
-    most: int = MOST_LANDMARKS
+    most: int = DEFAULT_LANDMARKS
 
 
 class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

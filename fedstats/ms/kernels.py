@@ -99,6 +99,7 @@ class Found(NamedTuple):
     reference: np.ndarray
     reference_value: np.ndarray
     last_delta: np.ndarray
+    last_delta_value: np.ndarray
     sustained: np.ndarray   # the last visit of the unbroken run that shows the change
     conf: np.ndarray
     pira_conf: np.ndarray
@@ -116,7 +117,7 @@ def room_for(visits: int, windows: int) -> Found:
     patient, visit, reference, last_delta, sustained = (np.empty(room, np.int64) for _ in range(5))
     direction, outcome, kind = (np.empty(room, np.int8) for _ in range(3))
     conf, pira_conf = (np.empty((room, windows), np.int64) for _ in range(2))
-    return Found(patient, direction, outcome, kind, visit, reference, np.empty(room), last_delta, sustained, conf, pira_conf)
+    return Found(patient, direction, outcome, kind, visit, reference, np.empty(room), last_delta, np.empty(room), sustained, conf, pira_conf)
 
 
 @compiled
@@ -162,7 +163,8 @@ def mark_visits(own, valid, onsets, rules):
         own.extreme[i] = False
         if rules.extremes != KEEP_ALL and 0 < i < n - 1:
             left, right = own.value[i] - own.value[i - 1], own.value[i] - own.value[i + 1]
-            own.extreme[i] = left * right > 0 or (rules.extremes == SKIP_ALL and left * right == 0 and left + right != 0)
+            least = smallest_change(own.value[i], rules.steps) if rules.extremes == SKIP_STRICT else TOLERANCE
+            own.extreme[i] = left * right > 0 and min(abs(left), abs(right)) >= least and not (i > 1 and own.value[i] == own.value[i - 2])
         since, until = own.since[i], own.until[i]
         own.fit[i] = is_clear(since, until, rules.reference_before, rules.reference_after) and not own.extreme[i]
         own.usable[i] = valid[i] and is_clear(since, until, rules.conf_before, rules.conf_after)
@@ -194,6 +196,8 @@ def confirmation(own, k, start, end, low, high, direction, reference, need, inte
             if c <= end or (not intermediate and direction * (own.value[c] - reference) >= need):
                 return c
             answer = -1
+            if not intermediate:
+                break
     return answer
 
 
@@ -265,6 +269,16 @@ def is_wanted(event, direction, kind):
 
 
 @compiled
+def earliest_usable(own, k, windows):
+    """The first usable visit in any of the confirmation windows after visit k, or the number of visits."""
+    for c in range(k + 1, len(own.day)):
+        for w in range(len(windows)):
+            if own.usable[c] and windows[w, 0] <= own.day[c] - own.day[k] <= windows[w, 1]:
+                return c
+    return len(own.day)
+
+
+@compiled
 def confirm(own, k, direction, reference, need, rules, conf):
     """Is the change at visit k confirmed and sustained? Fills `conf` per window; returns (outcome, first confirmation, end of the run)."""
     n, end = len(own.day), last_held(own.value, k, direction, reference, need)
@@ -276,10 +290,12 @@ def confirm(own, k, direction, reference, need, rules, conf):
             first = found
         if found != -2:
             outcome = NOT_HELD
+    if not rules.intermediate and first > earliest_usable(own, k, rules.windows):
+        first = -1
     if first >= 0:
         if not rules.intermediate:
             end = last_held(own.value, first, direction, reference, need)
-        kept = end == n - 1 or own.day[end] - own.day[k] >= rules.sustained
+        kept = end == n - 1 or own.day[end + 1] - own.day[k] > rules.sustained
         outcome = CONFIRMED if kept else NOT_SUSTAINED
     return outcome, first, end
 
@@ -303,7 +319,7 @@ def relation(own, onsets, k, before, reference, need, end, imputed, rules, conf,
 
 
 @compiled
-def try_change(own, onsets, zero, k, ref, reference, direction, rules, found, row, patient, offset):
+def try_change(own, onsets, zero, k, ref, reference, direction, moves, rules, found, row, patient, offset):
     """Decide about a change at visit k that is large enough, and write it down if it is wanted.
 
     Returns the next free row, where the search goes on (-1: not an event) and whether it ends.
@@ -328,21 +344,45 @@ def try_change(own, onsets, zero, k, ref, reference, direction, rules, found, ro
         found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = patient, direction, outcome, kind
         found.visit[row], found.reference[row], found.reference_value[row] = k + offset, ref + offset, reference
         found.last_delta[row] = last_delta + offset if last_delta >= 0 else -1
+        found.last_delta_value[row] = own.value[last_delta] if last_delta >= 0 else np.nan
         found.sustained[row] = end + offset
         for w in range(len(conf)):
             conf[w] = conf[w] + offset if conf[w] >= 0 else -1
             pira_conf[w] = pira_conf[w] + offset if pira_conf[w] >= 0 and kind == PIRA else -1
         row += 1
     goto = -1
-    if outcome == CONFIRMED and not imputed:
+    if not imputed and (wanted or (moves and first >= 0)):
         goto = first if rules.from_conf else k
     return row, goto, imputed or (wanted and rules.event != MULTIPLE)
 
 
 @compiled
-def moved(new, old, rules):
-    """The value of a new reference; with bl_geq never better than the old one."""
-    return old if rules.never_better and rules.worse * (new - old) < 0 else new
+def relapse_passed(onsets, since, day, rules):
+    """The first relapse after day `since`, if the reference is set anew after relapses and `day` is not associated with it; or FAR."""
+    if rules.relapse_rebl:
+        for onset in onsets:
+            if onset > since:
+                return onset if day - onset > rules.assoc_before else FAR
+    return FAR
+
+
+@compiled
+def never_better(own, k, reference, rules):
+    """With bl_geq, a visit that becomes the reference is given the score of the old reference if its own is better."""
+    if rules.never_better and rules.worse * (own.value[k] - reference) < 0:
+        own.value[k] = reference
+
+
+@compiled
+def renewed(own, onset, reference, rules):
+    """The first visit after a relapse that may serve as reference; with bl_geq its score is never better than the old reference."""
+    k = 0
+    while k < len(own.day) and own.day[k] < onset:
+        k += 1
+    k = next_fit(own.fit, k)
+    if k < len(own.day):
+        never_better(own, k, reference, rules)
+    return k
 
 
 @compiled
@@ -355,25 +395,27 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
     while i < n and own.day[i] <= zero:
         i += 1
     while i < n:
-        if rules.relapse_rebl:
-            j = i
-            while j > ref and not own.fresh[j]:
-                j -= 1
-            if j > ref:
-                ref, reference = j, moved(own.value[j], reference, rules)
-            if ref == i:
-                i += 1
-                continue
         change = rules.worse * (own.value[i] - reference)
         direction, goto = 1 if change > 0 else -1, -1
-        clear = is_clear(own.since[i], own.until[i], rules.event_before, rules.event_after)
-        if clear and abs(change) >= smallest_change(reference, rules.steps):
-            row, goto, ends = try_change(own, onsets, zero, i, ref, reference, direction, rules, found, row, patient, offset)
-            if ends:
-                break
         moves = rules.moves_on_worse if direction > 0 else rules.moves_on_better
         below = rules.below_worse if direction > 0 else rules.below_better
-        if goto < 0 and clear and moves and below and abs(change) > TOLERANCE:
+        clear = is_clear(own.since[i], own.until[i], rules.event_before, rules.event_after)
+        enough = abs(change) >= smallest_change(reference, rules.steps)
+        if not clear or not (enough or (moves and below and abs(change) > TOLERANCE)):
+            i += 1
+            continue
+        onset = relapse_passed(onsets, own.day[ref], own.day[i], rules)
+        if onset < FAR:
+            ref = renewed(own, onset, reference, rules)
+            if ref >= n:
+                break
+            reference, i = own.value[ref], ref + 1
+            continue
+        if enough:
+            row, goto, ends = try_change(own, onsets, zero, i, ref, reference, direction, moves, rules, found, row, patient, offset)
+            if ends:
+                break
+        if goto < 0 and moves and below:
             # a confirmed change of any size moves the reference, without being an event
             outcome, first, _ = confirm(own, i, direction * rules.worse, reference, TOLERANCE, rules, unused)
             if outcome == CONFIRMED:
@@ -382,10 +424,17 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
             ref = next_fit(own.fit, goto)
             if ref >= n:
                 break
-            reference = moved(own.value[ref], reference, rules)
-            i = ref + 1
+            if rules.relapse_rebl:
+                never_better(own, ref, reference, rules)
+            reference, i = own.value[ref], ref + 1
         else:
             i = max(goto, i) + 1
+        onset = relapse_passed(onsets, own.day[ref], own.day[i], rules) if i < n else FAR
+        if onset < FAR:
+            ref = renewed(own, onset, reference, rules)
+            if ref >= n:
+                break
+            reference, i = own.value[ref], ref + 1
     return row, start
 
 
@@ -428,7 +477,7 @@ def worsening_events(visits, valid, starts, onsets, relapse_starts, zero, rules,
         confirmable[p] = last + a if last >= 0 else -1
     found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = -1, 0, CONFIRMED, UNTYPED
     found.visit[row], found.reference[row], found.reference_value[row], found.last_delta[row], found.sustained[row] = -1, -1, np.nan, -1, -1
-    found.conf[row], found.pira_conf[row] = -1, -1
+    found.last_delta_value[row], found.conf[row], found.pira_conf[row] = np.nan, -1, -1
     return row
 
 

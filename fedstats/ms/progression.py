@@ -100,7 +100,7 @@ def _scan(past: History, asked: Any) -> tuple[Any, np.ndarray, np.ndarray]:
     from . import kernels
 
     n, patients = len(past.day), len(past.patients)
-    seen, found = kernels.room_for_marks(past.day, past.value), kernels.room_for(n, len(asked.windows))
+    seen, found = kernels.room_for_marks(past.day, past.value.copy()), kernels.room_for(n, len(asked.windows))
     reference, confirmable = np.empty(patients, np.int64), np.empty(patients, np.int64)
     rows = kernels.worsening_events(seen, past.valid, past.starts, past.onsets, past.relapse_starts, past.zero, asked, found, reference,
                                     confirmable)
@@ -129,7 +129,7 @@ def _rows(past: History, found: Any, reference: np.ndarray, confirmable: np.ndar
         "patient_id": past.patients[patient], "nevent": np.where(has, np.arange(len(patient)) - np.searchsorted(patient, patient) + 1, 0),
         "event_type": EVENT_TYPES[found.direction], "cdw_type": CDW_TYPES[found.kind],
         "date": date, "value": _at(found.visit, past.value), "bl_date": bl_date, "bl_value": found.reference_value,
-        "last_delta_date": _at(found.last_delta, day), "last_delta_value": _at(found.last_delta, past.value),
+        "last_delta_date": _at(found.last_delta, day), "last_delta_value": found.last_delta_value,
         "time2event": until.astype(np.int64) - zero, "bl2event": date - bl_date, "total_fu": past.end[patient] - zero}
     for k, one in enumerate(days):
         rows |= {f"conf{one:g}_date": _at(found.conf[:, k], day), f"conf{one:g}_value": _at(found.conf[:, k], past.value),

@@ -17,9 +17,9 @@ from nodes.journal import Journal
 from ..analysis import Question, Result
 from ..coordinator.mailroom import Mailroom
 from ..crypto.identity import Identity
-from ..dictionary import Dictionary
 from ..disclosure import Rules
 from ..errors import FedstatsError, Unreachable
+from ..population import Codebook, Household, Recipe
 from ..rows import Rows
 from ..wire import messages
 from ..wire.analyst import Analyst
@@ -47,13 +47,13 @@ def seeded(seed: int) -> Callable[[int], bytes]:
 class SimulatedHouse:
     """A registry's data without policy of its own."""
 
-    dictionary: Dictionary
-    table: Rows
+    codebook: Codebook
+    data: Household
     minima: Rules
     data_cut: str = "simulated"
 
-    def rows(self) -> Rows:
-        return self.table
+    def rows(self, recipe: Any) -> Rows:
+        return self.data.rows(recipe)
 
     def admit(self, query: Query) -> None:
         """Everything that the protocol lets through is welcome."""
@@ -72,39 +72,41 @@ class RelaxedConsortium(Consortium, frozen=True, dict=True):
 class MemoryNetwork:
     """A whole consortium in memory; `ask` runs one query through it."""
 
-    def __init__(self, dictionary: Dictionary, rows: Mapping[str, Rows], rules: Rules, *, seed: int = 0,
+    def __init__(self, codebook: Codebook, data: Mapping[str, Household], rules: Rules, *, seed: int = 0,
                  wire: Wire | None = None) -> None:
         self.random = seeded(seed)
-        self.dictionary, self.rules, self.now = dictionary, rules, START
+        self.codebook, self.rules, self.now = codebook, rules, START
         self.wire: Wire = wire or (lambda sender, receiver, raw: (raw,))
-        names = tuple(rows)
+        names = tuple(data)
         self.people = {name: Identity.generate(name, self.random) for name in (*names, ANALYST, COORDINATOR)}
         roles = dict.fromkeys(names, "registry") | {ANALYST: "analyst", COORDINATOR: "coordinator"}
-        patients = max(1, *(table.n for table in rows.values()))
+        patients = max(1, *(household.n for household in data.values()))
         self.roster = RelaxedConsortium(
-            name="simulation", epoch=1, dictionary="", dictionary_sha256=dictionary.digest, rules=rules,
+            name="simulation", epoch=1, dictionary="", dictionary_sha256=codebook.dictionary.digest, rules=rules,
             max_patients_per_registry=patients, members=tuple(member_of(self.people[name], role) for name, role in roles.items()))  # type: ignore[arg-type]
-        self.houses = {name: SimulatedHouse(dictionary, table, rules) for name, table in rows.items()}
+        self.houses = {name: SimulatedHouse(codebook, household, rules) for name, household in data.items()}
         self.journals = {name: Journal() for name in names}
         self.rounds = self.bytes_up = 0
 
-    def ask(self, questions: Sequence[Question], where: Any, *, purpose: str = "", registries: Sequence[str] | None = None
-            ) -> list[Result]:
+    def ask(self, questions: Sequence[Question], where: Any, *, purpose: str = "", registries: Sequence[str] | None = None,
+            recipe: Recipe | None = None) -> list[Result]:
         """Run one query to its end. Raises what the analyst would see."""
-        analyst = self.run(questions, where, purpose=purpose, registries=registries)
+        analyst = self.run(questions, where, purpose=purpose, registries=registries, recipe=recipe)
         if analyst.problem is not None:
             raise analyst.problem
         if analyst.results is None:
             raise Unreachable("the conversation stopped before the end: somebody did not answer")
         return analyst.results
 
-    def run(self, questions: Sequence[Question], where: Any, *, purpose: str = "", registries: Sequence[str] | None = None) -> Analyst:
+    def run(self, questions: Sequence[Question], where: Any, *, purpose: str = "", registries: Sequence[str] | None = None,
+            recipe: Recipe | None = None) -> Analyst:
         """Run one query until nobody has anything to say; returns the analyst as it ended. `registry_states` shows the others."""
         room = self.room = Mailroom(self.people[COORDINATOR], self.roster)
         analyst = Analyst(self.people[ANALYST], self.roster, random=self.random)
         self.registries: dict[str, Registry] = {}
         cursors: dict[str, int] = {}
-        first = analyst.start(questions, where, registries or tuple(self.houses), purpose=purpose, now=self.now, lifetime=600.0)
+        first = analyst.start(questions, where, registries or tuple(self.houses), purpose=purpose, now=self.now, lifetime=600.0,
+                              recipe=recipe)
         self._post(room, ANALYST, bytes(first), analyst)
         busy = True
         while busy:

@@ -15,8 +15,9 @@ from ..analysis import Question, Result, read_result
 from ..crypto import identity
 from ..crypto.identity import Identity, OneTime
 from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, as_error
+from ..population import Recipe
 from . import messages
-from .messages import Abort, Admission, Parcel, Query, Release, Verdict, hashed
+from .messages import Abort, Admission, CohortTree, Parcel, Query, Release, Verdict, hashed
 from .roster import Consortium
 from .transcript import query_hash, refusal_of, transcript_of
 
@@ -51,10 +52,11 @@ class Analyst:
         self.results: list[Result] | None = None
 
     def start(self, questions: Sequence[Question], where: Any, registries: Sequence[str], *, purpose: str, now: float,
-              lifetime: float) -> Parcel:
-        """The signed query. now : seconds since 1970. lifetime : seconds for which it may be admitted."""
+              lifetime: float, recipe: Recipe | None = None) -> Parcel:
+        """The signed query. now : seconds since 1970. lifetime : seconds for which it may be admitted. recipe : of the cohort."""
         self.onetime = OneTime.generate(self.random)
-        query = Query(id=self.random(16), analyst=self.me.name, questions=tuple(questions), where=where, purpose=purpose,
+        cohort = CohortTree(recipe.to_dict(), recipe.hash) if recipe is not None and recipe.hash else None
+        query = Query(id=self.random(16), analyst=self.me.name, questions=tuple(questions), cohort=cohort, where=where, purpose=purpose,
                       registries=tuple(registries), roster=self.roster.digest, created=now, expires=now + lifetime,
                       onetime=self.onetime.public)
         self.query, self.parcel = query, messages.sign(query, self.me)

@@ -26,10 +26,10 @@ from .. import __version__, driver, rounds, seal
 from ..analysis import Result
 from ..crypto import he, identity
 from ..crypto.identity import Identity, OneTime
-from ..dictionary import Dictionary
 from ..disclosure import Rules, strictest
 from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, RangeError, Refused, Tampered, as_error, as_problem
 from ..filters import keep, normal_filter
+from ..population import Codebook
 from ..rows import Rows
 from . import messages
 from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Parcel, Query, Release, Total, Verdict, digest_of, hashed
@@ -79,11 +79,12 @@ class Journal(Protocol):
 class House(Protocol):
     """What a registry decides on its own: its data, its minima, and whether a query is welcome."""
 
-    dictionary: Dictionary
+    codebook: Codebook
     minima: Rules
     data_cut: str
 
-    def rows(self) -> Rows: ...
+    def rows(self, recipe: Any) -> Rows:
+        """The rows of a cohort; called once all admissions are in hand."""
 
     def admit(self, query: Query) -> None:
         """Raises Refused if this house does not take part; never looks at rows."""
@@ -171,8 +172,12 @@ class Registry:
         try:
             check_query(query, self.roster, now)
             self.where = normal_filter(query.where)
-            driver.check_questions(query.questions, self.house.dictionary)
-            keep(self.where, Rows(self.house.dictionary, 0, {}))
+            self.recipe = self.house.codebook.recipe(query.cohort.tree if query.cohort else None)
+            if query.cohort and query.cohort.hash != self.recipe.hash:
+                raise Refused("this registry reads the cohort in another way than the analyst",
+                              hint="all need one version of fedstats, one dictionary and one list of treatments")
+            driver.check_questions(query.questions, self.recipe.dictionary)
+            keep(self.where, Rows(self.recipe.dictionary, 0, {}))
             self.house.admit(query)
         except FedstatsError as error:
             problem = as_problem(error, self.me.name)
@@ -245,12 +250,12 @@ class Registry:
         self.onetime_public = self.onetime.public
         self.H = hashed(b"fedstats H0/1", self.S, digest_of(secret))
         self.patients = self.roster.max_patients_per_registry * len(order)
-        table = self.house.rows()
+        table = self.house.rows(self.recipe)
         self.rows = table.where(keep(self.where, table))
-        if self.rows.n > self.roster.max_patients_per_registry:
+        if max(self.rows.people(), *table.flow, 0) > self.roster.max_patients_per_registry:
             raise RangeError("this registry has more patients than the consortium's max_patients_per_registry",
                              hint="raise it in the consortium file, under a new epoch")
-        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.house.dictionary, self.rules, len(order))
+        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.recipe, self.rules, len(order))
         self.asks = next(self.steps)
         self._contribute()
 
@@ -260,7 +265,7 @@ class Registry:
         """Seal this registry's numbers for the round and post them, once."""
         assert self.keys is not None
         registries = len(self.query.registries)
-        self.plan = rounds.plan(self.asks, self.house.dictionary, self.patients, registries)
+        self.plan = rounds.plan(self.asks, self.recipe.dictionary, self.patients, registries)
         values = rounds.values(self.asks, self.rows)
         payload = seal.close(values, self.plan, self.keys, self._context())
         mine = Contribution(T=self.T, S=self.S, registry=self.me.name, round=self.round, H=self.H, asks=self._asks_code(),
@@ -289,10 +294,10 @@ class Registry:
         asks = rounds.digest(self.asks)
         self.H = hashed(b"fedstats H/1", self.H, self.round.to_bytes(4, "big"), self.plan.layout_digest(), asks, residues)
         registries = len(self.query.registries)
-        found = rounds.totals(integers, self.asks, self.plan, self.house.dictionary, self.patients, registries)
+        found = rounds.totals(integers, self.asks, self.plan, self.recipe.dictionary, self.patients, registries)
         if self.round == 0:
             self.patients = max(1, int(found[0]["cohort"]))     # N sets the scales of the later rounds
-            if self.rows.n > self.patients:
+            if self.rows.people() > self.patients:
                 raise Tampered(NOT_VERIFIED)
         self.round += 1
         try:

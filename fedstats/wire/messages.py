@@ -22,7 +22,7 @@ from ..crypto.identity import Identity, PublicIdentity
 from ..disclosure import Rules
 from ..errors import InputError, MessageError, Problem, Tampered
 
-PROTOCOL = "fedstats/1"
+PROTOCOL = "fedstats/2"
 SEAL = "bfv-4096-101-40/1"          # the parameter set of the seal: see crypto/he
 LONGEST_BODY = 512 * 1024           # bytes of one signed message
 LONGEST_PAYLOAD = 128 * 1024 * 1024     # bytes of ciphertexts behind it
@@ -46,12 +46,23 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     seal: str = SEAL
 
 
+class CohortTree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A cohort on tables of MS. hash : of the recipe that the analyst compiled the tree to; a registry that gets another refuses."""
+
+    tree: dict[str, Any]
+    hash: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+
+
 class Query(Message, frozen=True, kw_only=True, tag="query"):
-    """Phase 0: what an analyst asks. Times are seconds since 1970; onetime: the analyst's X25519 key for the results."""
+    """Phase 0: what an analyst asks. cohort: only where registries hold tables of MS; where: a filter on the cohort's rows.
+
+    Times are seconds since 1970; onetime: the analyst's X25519 key for the results.
+    """
 
     id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     analyst: Name
     questions: Annotated[tuple[Question, ...], msgspec.Meta(min_length=1, max_length=50)]
+    cohort: CohortTree | None = None
     where: Any
     purpose: Text
     registries: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=MOST_REGISTRIES)]

@@ -18,6 +18,7 @@ from ..crypto.identity import Identity, PublicIdentity
 from ..dictionary import Dictionary
 from ..disclosure import FLOORS, Rules, strictest
 from ..errors import FedstatsError, InputError, Tampered
+from ..population import Codebook, load_treatments, treatments_digest
 from .messages import hashed
 
 Role = Literal["registry", "analyst", "coordinator"]
@@ -37,12 +38,19 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
-    """The roster of one epoch. `dictionary` is the path of the codebook, relative to the file; its hash is what counts."""
+    """The roster of one epoch. `dictionary` is the path of the codebook, relative to the file; its hash is what counts.
+
+    tables : "rows", one row per patient, or "ms", the five tables of MS; then `treatments` is the path of the list of treatments that
+    DMT names are read with, the one that comes with fedstats if empty, and its hash counts too.
+    """
 
     name: str
     epoch: int
     dictionary: str
     dictionary_sha256: str
+    tables: Literal["rows", "ms"] = "rows"
+    treatments: str = ""
+    treatments_sha256: str = ""
     rules: Rules = Rules()
     max_patients_per_registry: int = 1_000_000
     members: tuple[Member, ...] = ()
@@ -90,8 +98,8 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     @cached_property
     def digest(self) -> bytes:
-        """Hash of everything that parties must agree on; the path of the dictionary is each party's own affair."""
-        content = plain(self) | {"dictionary": ""}
+        """Hash of everything that parties must agree on; paths are each party's own affair."""
+        content = plain(self) | {"dictionary": "", "treatments": ""}
         return hashed(b"fedstats roster/1", msgspec.msgpack.encode(content, order="deterministic"))
 
     @property
@@ -131,6 +139,24 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def fewest_registries(self) -> int:
         """A query names at least so many: with two, each would see the other's numbers."""
         return max(FEWEST_REGISTRIES, self.effective_rules.min_registries)
+
+    def load_codebook(self, path: str | Path, dictionary: Dictionary | str | Path | None = None) -> Codebook:
+        """What everybody knows of the data, from the files beside the consortium file at `path`. dictionary : one from elsewhere.
+
+        Raises InputError for files whose hash is not the roster's.
+        """
+        if dictionary is None:
+            book = self.load_dictionary(path)
+        else:
+            book = dictionary if isinstance(dictionary, Dictionary) else Dictionary.load(dictionary)
+            self.check_dictionary(book, "that was given")
+        if self.tables == "rows":
+            return Codebook(book)
+        found = load_treatments(Path(path).parent / self.treatments if self.treatments else None)
+        if treatments_digest(found) != self.treatments_sha256:
+            raise InputError("the list of treatments is not the one of the consortium (its hash differs)",
+                             hint="get the consortium's list, or its version of fedstats")
+        return Codebook(book, found)
 
     def load_dictionary(self, path: str | Path) -> Dictionary:
         """The dictionary beside the consortium file at `path`. Raises InputError if its hash is not the roster's."""

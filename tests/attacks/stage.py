@@ -13,6 +13,7 @@ from fedstats.analysis import question_of
 from fedstats.crypto import he
 from fedstats.errors import FedstatsError, Unreachable
 from fedstats.filters import normal_filter
+from fedstats.population import Codebook, Household
 from fedstats.rows import load
 from fedstats.transport.memory import COORDINATOR, MemoryNetwork
 from fedstats.wire import messages
@@ -49,7 +50,8 @@ class Stage:
         rng = np.random.default_rng(3)
         self.rows = {name: load(every.random_rows(n, rng), dictionary)[0] for name, n in zip(NAMES, SIZES)}
         self.change, self.opened, self.plain, self.keys, self.seen = change, [], [], [], []
-        self.network = MemoryNetwork(dictionary, self.rows, rules, wire=self._wire, seed=seed)
+        data = {name: Household(rows) for name, rows in self.rows.items()}
+        self.network = MemoryNetwork(Codebook(dictionary), data, rules, wire=self._wire, seed=seed)
         self.questions = [question_of("summary", ["age", "edss", "years"]), question_of("crosstab", "sex", "female")]
         self._watch(watch)
 

@@ -369,11 +369,12 @@ class _House:
     """A house with an empty table."""
 
     from fedstats import Rules as _Rules
+    from fedstats.population import Codebook as _Codebook
     from fedstats.rows import Rows as _Rows
 
-    dictionary, minima, data_cut, table = DICTIONARY, _Rules(), "none", _Rows(DICTIONARY, 0, {})
+    codebook, minima, data_cut, table = _Codebook(DICTIONARY), _Rules(), "none", _Rows(DICTIONARY, 0, {})
 
-    def rows(self):
+    def rows(self, recipe):
         return self.table
 
     def admit(self, query):

@@ -16,6 +16,7 @@ from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.crypto.identity import Identity
 from fedstats.driver import size
 from fedstats.errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, Unreachable
+from fedstats.population import Household
 from fedstats.transport.memory import ANALYST, COORDINATOR, START
 from fedstats.wire import messages
 from fedstats.wire.conversation import ENDED, RELEASED, Registry
@@ -658,7 +659,7 @@ def test_a_result_of_a_registry_without_the_others_is_not_a_result(monkeypatch):
 def test_false_numbers_within_their_bounds_are_not_noticed(monkeypatch):
     """What the seal does not do: a registry that lies about its own rows biases the result, and is named in the receipt."""
     stage = Stage(monkeypatch)
-    stage.network.houses["beta"].table = stage.rows["gamma"]
+    stage.network.houses["beta"].data = Household(stage.rows["gamma"])
     stage.ask()
 
     assert stage.analyst.problem is None and "beta" in stage.analyst.receipt.verdicts
