@@ -112,7 +112,7 @@ def ask(analysis: Annotated[str, typer.Argument(help="Name of the analysis; the 
         return
     names = unique([one.label for one in sheet.questions])
     content = {"title": sheet.title or f"fedstats: {names[0] if len(names) == 1 else f'{len(names)} questions'}",
-               "results": list(zip(names, results)), "purpose": purpose or sheet.purpose or "not stated",
+               "results": list(zip(names, results)), "described": cohort.describe(), "purpose": purpose or sheet.purpose or "not stated",
                "cohort": " ".join(filter(None, (cohort.describe(), filters.words(cohort.where)))),
                "registries": list(fed.registries), "seen": explanation.who_sees_what,
                "flow": flow(results), "facts": {"date": time.strftime("%Y-%m-%d"), "rounds": explanation.rounds,
@@ -127,22 +127,24 @@ def show(content: dict[str, Any], json: bool, report: Path | None, plot: Path | 
     from ..analysis import Failed
     from ..report import results_file, write_report
 
-    results = content["results"]
+    results, file = content["results"], {name: one for name, one in content.items() if name != "described"}
     if json:
         import msgspec
 
-        machine(msgspec.json.decode(msgspec.json.encode(results_file(**content))))
+        machine(msgspec.json.decode(msgspec.json.encode(results_file(**file))))
     else:
         for name, result in results:
             if len(results) > 1:
                 console().rule(name, align="left")
-            pictures.console(result, console())
+            pictures.console(_briefly(result, content["described"]) if len(results) > 1 else result, console())
         if content["flow"] and results[0][1].size.flow:
             console().rule("Flow of patients", align="left")
+            if len(results) > 1:
+                note(content["described"])
             table(("step", "patients"), [(step, "too few to tell" if n is None else n) for step, n in content["flow"]])
     if report:
         with writing(report) as part:
-            write_report(part, **content)
+            write_report(part, **file)
         note(f"report written to {report}")
     failures = [result.error() for _, result in results if isinstance(result, Failed)]
     if plot and not failures:
@@ -151,6 +153,13 @@ def show(content: dict[str, Any], json: bool, report: Path | None, plot: Path | 
         note(f"picture written to {plot}")
     if failures:
         raise failures[0]
+
+
+def _briefly(result: Result, described: str) -> Result:
+    """A result beside others about the same cohort: what the cohort is stands once, under all of them."""
+    import msgspec
+
+    return msgspec.structs.replace(result, methods=result.methods.replace(f" {described}", "")) if described else result
 
 
 # -- which world -----------------------------------------------------------------------------------------------------------
@@ -187,6 +196,8 @@ def tables_of(texts: Sequence[str]) -> dict[str, Path]:
     for text in texts:
         name, sign, place = text.partition("=")
         path = Path(place if sign else text)
+        if not path.exists():
+            raise InputError(f"there is no file {path}")
         files = [path]
         if path.is_dir() and not _holds_visits(path):
             files = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES or _holds_visits(one))
@@ -222,6 +233,6 @@ def flow(results: Sequence[Result]) -> list[tuple[str, int | None]]:
     if not answered:
         return []
     lines: list[tuple[str, int | None]] = [(step.step, step.n) for step in answered[0].size.flow]
-    lines = lines or [("patients in the cohort", answered[0].size.cohort)]
+    lines += [("in the cohort and under the conditions asked" if lines else "patients in the cohort", answered[0].size.cohort)]
     return [*lines, ("all columns known", answered[0].n)] if len(answered) == 1 else lines
 

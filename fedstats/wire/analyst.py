@@ -14,7 +14,7 @@ import msgspec
 from ..analysis import Question, Result, read_result
 from ..crypto import identity
 from ..crypto.identity import Identity, OneTime
-from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, as_error
+from ..errors import FedstatsError, MessageError, NotConverged, OutOfOrder, Problem, QuestionError, Refused, Tampered, as_error
 from ..population import Recipe
 from . import messages
 from .messages import Abort, Admission, CohortTree, Parcel, Query, Release, Verdict, hashed
@@ -27,6 +27,7 @@ NEXT = {
     DONE:  {"abort": DONE},
     ENDED: {"admission": ENDED, "verdict": ENDED, "result": ENDED, "abort": ENDED, "fault": ENDED},
 }
+CONCLUDED = (Refused.code, NotConverged.code, QuestionError.code)     # from totals, as every registry does
 EQUAL = 1e-9        # relative: results of registries may differ by rounding of their processors, no further (PROTOCOL, phase 4)
 
 
@@ -154,8 +155,8 @@ class Analyst:
         if self.state == ASKED:
             self.state = NEXT[self.state]["abort"]
             problem = abort.problem
-            # a rule that all registries applied alike is told once, in the name of all; faults are told in the sender's name
-            who = "all registries" if problem.code == Refused.code and not problem.who else abort.sender
+            # what all registries concluded alike is told once, in the name of all; faults are told in the sender's name
+            who = "all registries" if problem.code in CONCLUDED and not problem.who else abort.sender
             self.problem = as_error(Problem(problem.code, who, problem.what, problem.hint))
 
 

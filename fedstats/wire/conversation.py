@@ -27,7 +27,19 @@ from ..analysis import Result
 from ..crypto import he, identity
 from ..crypto.identity import Identity, OneTime
 from ..disclosure import Rules, strictest
-from ..errors import FedstatsError, MessageError, OutOfOrder, Problem, RangeError, Refused, Tampered, as_error, as_problem
+from ..errors import (
+    FedstatsError,
+    MessageError,
+    NotConverged,
+    OutOfOrder,
+    Problem,
+    QuestionError,
+    RangeError,
+    Refused,
+    Tampered,
+    as_error,
+    as_problem,
+)
 from ..filters import keep, normal_filter
 from ..population import Codebook
 from ..rows import Rows
@@ -150,8 +162,8 @@ class Registry:
         self.outgoing = [] if self.state in (RELEASED, ENDED) else self.outgoing
         if self.state in (RELEASED, ENDED):
             return []
-        # a rule that all registries apply alike is nobody's own no: whoever is told puts the name of all before it
-        problem = as_problem(error, "" if isinstance(error, Refused) else self.me.name)
+        # what all registries conclude alike from totals is nobody's own fault: whoever is told puts the name of all before it
+        problem = as_problem(error, "" if isinstance(error, (Refused, NotConverged, QuestionError)) else self.me.name)
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
         # one line only: what was waiting to be posted belongs to a query that is over
