@@ -37,6 +37,10 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         """The variables that must be known for a patient to count."""
         raise NotImplementedError
 
+    def reads(self) -> tuple[str, ...]:
+        """All variables that are looked at: more than `columns` where some may be missing."""
+        return self.columns()
+
     def check(self, dictionary: Dictionary) -> None:
         """Whether this can be asked of this dictionary. Raises QuestionError."""
 

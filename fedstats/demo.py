@@ -1,13 +1,16 @@
 """The demonstration: five synthetic MS registries, a coordinator and an analyst on this machine, each a process of its own.
 
-It asks several questions in one query over the sealed network, computes the same from one pooled table, shows that both agree,
-changes one byte on the line and shows that it is caught, and writes a report. `story` does it all and tells what it does; it
-returns whether everything came out as it should.
+Every registry holds visits, relapses, treatments and images of people that have never been. The analyst asks, in one query over the
+sealed network, who starts a first treatment and how soon their disability worsens; then the demonstration computes the same from one
+pooled table, shows that both agree, tells the true effect beside the estimated ones, changes one bit on the line and shows that it is
+caught, and writes a report. `demo_study` is what is asked; `story` does it all, tells what it does, and returns whether everything came
+out as it should.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import subprocess
@@ -19,29 +22,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import demo_study as study
 from . import laptop, tap
-from .disclosure import Rules
 from .laptop import Laptop
 from .ms import synthetic
+from .population import TABLES
 from .tap import Wire
 
 if TYPE_CHECKING:
     from .analysis import Result
-    from .client.federation import Cohort, CohortQuestion
     from .show.words import Sheet
 
-SEED, PATIENTS = 2026, 4000
-# not rounded, so that every digit is compared; a real consortium rounds
-RULES = Rules(min_cell=10, min_cohort=50, min_registries=3, rounding=False)
-ADULTS = [("age", ">=", 18)]
-PURPOSE = "demonstration: patients, disability and time to worsening by class of treatment"
 TAPPED = "calgary"              # the registry whose line somebody tampers with
-SAME = 1e-8                     # largest relative difference from pooled that passes
-NOT_COMPARED = frozenset({"query", "released"})     # of a result: what says in which world it was computed
 ASK_SECONDS = 120.0
-YEARS, DAYS_PER_YEAR = (1, 2, 5), 360.0         # at which curves are read off; whole steps of the time grid of 90 days
-
-Results = dict[str, "Result"]
+YEARS, DAYS_PER_YEAR = (1, 2, 5), 364.0         # at which curves are read off; whole steps of the time grid of 91 days
 
 
 @dataclass
@@ -61,19 +55,6 @@ class Outcome:
         return bool(self.checks) and all(good for _, _, good in self.checks)
 
 
-def questions(cohort: Cohort) -> dict[str, CohortQuestion]:
-    """What is asked, by the name it has in the report."""
-    ask = cohort.question
-    follow_up = {"time": "days", "event": "worsened", "by": "dmt"}
-    return {
-        "Patients by treatment class": ask.table_one(["age", "sex", "course", "edss", "relapses"], by="dmt"),
-        "EDSS and age at onset": ask.quantiles(["edss", "age_onset"], q=[0.1, 0.25, 0.5, 0.75, 0.9]),
-        "Course by sex": ask.crosstab("sex", "course"),
-        "Time to confirmed worsening": ask.kaplan_meier(**follow_up),
-        "Do the curves differ?": ask.logrank(**follow_up),
-    }
-
-
 def story(out: Path, keep: Path | None, console: Any) -> Outcome:
     """Run the demonstration. out : folder of report and results. keep : folder for everything else, a temporary one without."""
     begun = time.monotonic()
@@ -81,50 +62,68 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
     outcome = Outcome(out / "report.html", out / "results.json")
     with contextlib.ExitStack() as ends:
         folder = keep or Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="fedstats-demo-")))
-        tables = synthetic.registries(SEED, patients=PATIENTS)
+        with _bar(console, "making", len(study.SIZES)) as moved:
+            tables = study.registries(moved)
         port = outcome.port = laptop.free_port()
         wire = ends.enter_context(Wire(port))
-        laptop.prepare(folder, tables, synthetic.DICTIONARY, rules=RULES, port=port, through={TAPPED: wire.port}, name="demo")
-        people = sum(len(table["age"]) for table in tables.values())
-        console.print(f"{len(tables)} registries with {people} synthetic patients: {', '.join(tables)}")
+        laptop.prepare(folder, tables, rules=study.RULES, port=port, through={TAPPED: wire.port}, name="demo", data_cut=synthetic.DATA_CUT)
+        (folder / "cohort.json").write_text(json.dumps(study.COHORT, indent=1) + "\n", encoding="utf-8")
+        counts = {table: sum(len(one[table]["patient_id"]) for one in tables.values()) for table in TABLES}
+        console.print(f"{len(tables)} registries ({', '.join(tables)}) with " + ", ".join(f"{n} {table}" for table, n in counts.items())
+                      + ": synthetic, nobody's data")
         with _bar(console, "starting", len(tables) + 1) as moved:
             here = ends.enter_context(Laptop(folder, told=lambda name: moved(name)))
         console.print(f"{len(here.alive())} processes run on this machine: a coordinator, and a node for each registry that reads its "
-                      "own table only\n")
-        results, seen, seconds = ask(here, console)
+                      "own tables only\n")
+        results, seen, seconds, described = ask(here, console)
         counts = here.metrics()
         console.print(f"{len(results)} questions answered in one query: {counts['rounds']} rounds, {counts['bytes_in'] / 1e6:.1f} MB of "
                       f"sealed numbers, {seconds:.1f} seconds\n")
+        console.print(f"{described}\n", style="dim")
+        show_flow(results, console)
         show(results, console)
-        differences = compare(tables, results)
+        differences = study.compare({name: folder / name for name in tables}, results)
         tell_differences(differences, outcome, console)
+        ratios = study.hazard_ratios(results)
+        tell_truth(ratios, console)
         tamper(here, wire, outcome, console)
         here.close()
         left = here.alive()
         untap(folder)
     outcome.checks.append(("end every process that was started", ", ".join(left) or "none is left", not left))
-    write_files(outcome, list(tables), results, seen, differences, {
+    write_files(outcome, list(tables), results, described, seen, differences, {
         "date": time.strftime("%Y-%m-%d"), "rounds of the query": counts["rounds"], "bytes carried": counts["bytes_in"],
-        "seconds for the query": round(seconds, 1), "data": f"synthetic, seed {SEED}"})
+        "seconds for the query": round(seconds, 1),
+        f"true hazard ratio, {study.STRONG} against {study.WEAK} efficacy": round(ratios[-1].value, 3),
+        "data": f"synthetic, seed {study.SEED}"})
     console.print(f"\nall processes ended; {time.monotonic() - begun:.0f} seconds in all")
     return outcome
 
 
-def ask(here: Laptop, console: Any) -> tuple[Results, Sequence[tuple[str, str]], float]:
-    """All questions in one query over the network: (results, who sees what, seconds)."""
+def ask(here: Laptop, console: Any) -> tuple[study.Results, Sequence[tuple[str, str]], float, str]:
+    """All questions in one query over the network: (results, who sees what, seconds, the cohort in words)."""
     import fedstats
 
     os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
     begun = time.monotonic()
     with _bar(console, "asking", len(here.registries)) as moved, \
             fedstats.connect(here.consortium, key=here.key, timeout=ASK_SECONDS, progress=moved.to) as fed:
-        asked = questions(fed.cohort(ADULTS))
+        cohort = fed.cohort(study.COHORT)
+        asked = study.questions(cohort)
         explanation = fed.explain(*asked.values())
-        found = fed.ask(*asked.values(), purpose=PURPOSE)
-    return dict(zip(asked, found)), explanation.who_sees_what, time.monotonic() - begun
+        found = fed.ask(*asked.values(), purpose=study.PURPOSE)
+    return dict(zip(asked, found)), explanation.who_sees_what, time.monotonic() - begun, cohort.describe()
 
 
-def show(results: Results, console: Any) -> None:
+def show_flow(results: study.Results, console: Any) -> None:
+    table = _table("Flow of patients", "step", "patients")
+    for step, n in study.flow(results):
+        table.add_row(step, "too few to tell" if n is None else str(n))
+    console.print(table)
+    console.print()
+
+
+def show(results: study.Results, console: Any) -> None:
     """The heart of each result; the report has all of it."""
     from .analysis import Failed
     from .show import console as print_whole
@@ -141,7 +140,8 @@ def show(results: Results, console: Any) -> None:
 
 
 def brief(result: Result) -> list[Sheet]:
-    """The first table of a result and its tests; of curves, survival at a few times."""
+    """The first table of a result, its tests and ratios; of curves, survival at a few times; of Cox models, hazard ratios."""
+    from .analyses.cox import Cox
     from .analyses.kaplan_meier import KaplanMeier
     from .show.words import sheet, sheets
     from .views import Table
@@ -152,8 +152,21 @@ def brief(result: Result) -> list[Sheet]:
         rows = tuple((group.group, *(number for one in line for number in (one.survival, one.low, one.high)))
                      for group, line in zip(result.groups, read))
         return [sheet(result, Table(heads, rows, title="Not worsened after so many years, with 95% intervals"))]
+    if isinstance(result, Cox):
+        rows = tuple((one.term, one.exp_coef, math.exp(one.lower), math.exp(one.upper), one.p) for one in result.coefficients)
+        return [sheet(result, Table(("covariate", "hazard ratio", "low", "high", "p"), rows, title="Hazard ratios, registries as strata"))]
     first, *others = sheets(result)
-    return [first, *(one for one in others if one.title.startswith("Test"))]
+    return [first, *(one for one in others if one.title.startswith(("Test", "Rate ratios")))]
+
+
+def _table(title: str, first: str, *others: str) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for head in others:
+        table.add_column(head, justify="right")
+    return table
 
 
 def _print(sheet: Sheet, console: Any) -> None:
@@ -171,46 +184,26 @@ def _print(sheet: Sheet, console: Any) -> None:
     console.print()
 
 
-# -- the same from one pooled table -----------------------------------------------------------------------------------------
-
-
-def compare(tables: Mapping[str, Any], results: Results) -> dict[str, float]:
-    """Per question, the largest relative difference from the pooled computation under the same rules."""
-    import fedstats
-
-    fed = fedstats.pooled(tables, dictionary=synthetic.DICTIONARY, rules=RULES)
-    asked = questions(fed.cohort(ADULTS))
-    return {name: difference(results[name].to_dict(), one.to_dict()) for name, one in zip(asked, fed.ask(*asked.values()))}
-
-
-def difference(a: Any, b: Any) -> float:
-    """The largest relative difference between two plain contents; infinite where one has what the other has not."""
-    if isinstance(a, bool) or isinstance(b, bool) or not isinstance(a, (int, float)) or not isinstance(b, (int, float)):
-        if isinstance(a, dict) and isinstance(b, dict):
-            names = (a.keys() | b.keys()) - NOT_COMPARED
-            return max((difference(a.get(name), b.get(name)) for name in names), default=0.0)
-        if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
-            return max((difference(x, y) for x, y in zip(a, b)), default=0.0)
-        return 0.0 if a == b else math.inf
-    if a == b or (math.isnan(a) and math.isnan(b)):
-        return 0.0
-    return abs(a - b) / max(abs(a), abs(b))
-
-
 def tell_differences(differences: Mapping[str, float], outcome: Outcome, console: Any) -> None:
-    from rich.table import Table
-
-    table = Table(title="The same from one pooled table, under the same rules", title_justify="left", title_style="bold",
-                  show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("question")
-    table.add_column("difference from pooled", justify="right")
+    table = _table("The same from one pooled table, under the same rules", "question", "difference from pooled")
     for name, largest in differences.items():
         table.add_row(name, "none" if largest == 0 else f"{largest:.1e}")
     console.print(table)
     console.print("largest relative difference of any released number\n", style="dim")
     largest = max(differences.values())
     outcome.checks.append(("compute the same from one pooled table", "every number is the same" if largest == 0 else
-                           f"largest relative difference {largest:.1e}", largest <= SAME))
+                           f"largest relative difference {largest:.1e}", largest <= study.SAME))
+
+
+def tell_truth(ratios: Sequence[study.Ratio], console: Any) -> None:
+    """Beside each other: what the analyses say, and what is so."""
+    table = _table(f"Worsening within {study.YEARS_FOLLOWED:g} years on {study.STRONG} against {study.WEAK} efficacy", "", "hazard ratio",
+                   "95% interval")
+    for one in ratios:
+        table.add_row(one.analysis, f"{one.value:.2f}", "" if one.low is None else f"{one.low:.2f} to {one.high:.2f}")
+    console.print(table)
+    console.print("stronger drugs go to those who are worse off, so without adjustment they look no better; what no covariate holds "
+                  "is not adjusted for\n", style="dim")
 
 
 # -- somebody on the line -----------------------------------------------------------------------------------------------------
@@ -230,7 +223,8 @@ def tamper(here: Laptop, wire: Wire, outcome: Outcome, console: Any) -> None:
     wire.change = change
     ended = command_line(here)
     said = ended.stderr.strip()
-    console.print(f"$ fedstats ask crosstab sex course --consortium consortium.toml --key {here.key.name}\n{said}\n"
+    typed = f"{' '.join(study.QUESTION)} --cohort cohort.json --consortium consortium.toml --key {here.key.name}"
+    console.print(f"$ fedstats ask {typed}\n{said}\n"
                   f"exit code {ended.returncode}; printed: {'nothing' if not ended.stdout else 'something'}\n")
     caught = bool(flipped) and ended.returncode == 5 and not ended.stdout
     first = said.splitlines()[0].removeprefix("fedstats: ") if said else "nothing was said"
@@ -252,8 +246,8 @@ def untap(folder: Path) -> None:
 
 def command_line(here: Laptop) -> subprocess.CompletedProcess[str]:
     """One question as an analyst would type it."""
-    words = [sys.executable, "-m", "fedstats.cli", "ask", "crosstab", "sex", "course", "--consortium", str(here.consortium),
-             "--key", str(here.key), "--timeout", f"{ASK_SECONDS:g}"]
+    words = [sys.executable, "-m", "fedstats.cli", "ask", *study.QUESTION, "--cohort", str(here.folder / "cohort.json"), "--consortium",
+             str(here.consortium), "--key", str(here.key), "--timeout", f"{ASK_SECONDS:g}"]
     return subprocess.run(words, capture_output=True, text=True, env=laptop.environment(), stdin=subprocess.DEVNULL,  # noqa: S603
                           timeout=2 * ASK_SECONDS, check=False)
 
@@ -261,19 +255,17 @@ def command_line(here: Laptop) -> subprocess.CompletedProcess[str]:
 # -- files --------------------------------------------------------------------------------------------------------------------
 
 
-def write_files(outcome: Outcome, registries: Sequence[str], results: Results, seen: Sequence[tuple[str, str]],
+def write_files(outcome: Outcome, registries: Sequence[str], results: study.Results, described: str, seen: Sequence[tuple[str, str]],
                 differences: Mapping[str, float], facts: Mapping[str, Any]) -> None:
     from .report import write_report, write_results
 
-    answered = next(iter(results.values()))
     content: dict[str, Any] = {
-        "title": "Five synthetic MS registries", "results": list(results.items()), "purpose": PURPOSE,
-        "cohort": " and ".join(" ".join(map(str, one)) for one in ADULTS), "registries": registries, "seen": seen,
-        "flow": [("patients of at least 18 years", answered.size.cohort)], "differences": differences,
+        "title": "Five synthetic MS registries", "purpose": study.PURPOSE, "cohort": study.WORDS, "registries": registries, "seen": seen,
+        "flow": study.flow(results), "differences": differences,
         "checks": [(what, found) for what, found, _ in outcome.checks], "facts": facts}
-    for path, write in ((outcome.report, write_report), (outcome.results, write_results)):
+    for path, write, shown in ((outcome.report, write_report, study.once(results, described)), (outcome.results, write_results, results)):
         part = path.with_name(path.name + ".part")
-        write(part, **content)
+        write(part, results=list(shown.items()), **content)
         part.replace(path)
 
 

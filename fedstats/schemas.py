@@ -16,9 +16,12 @@ import msgspec
 
 from . import analyses  # noqa: F401  (registers the analyses)
 from .analysis import ANALYSES, Failed, Question, Result
+from .card import Card
 from .dictionary import Dictionary
 from .ms import tables as ms
+from .ms.cohort_tree import Tree
 from .ms.dmt import Treatments
+from .ms.history_truth import TruthFile
 from .report import ResultsFile
 from .wire.messages import AnyMessage
 from .wire.roster import Consortium
@@ -64,9 +67,12 @@ SCHEMAS: dict[str, Callable[[], Schema]] = {
     "question.json": question,
     "results.json": results,
     "consortium.json": of(Consortium, "The roster and the rules of a consortium"),
+    "model_card.json": of(Card, "The card of a risk model"),
     "messages.json": of(AnyMessage, "Messages between analyst, coordinator and registries (sent as MessagePack)"),
     **{f"ms_{name}.json": table(name) for name in ms.COLUMNS},
     "ms_dmt.json": of(Treatments, "Disease-modifying treatments: names, codes, efficacy classes, spellings"),
+    "ms_cohort.json": of(Tree, "A cohort: index event, eligibility, covariates, outcomes, follow-up"),
+    "ms_truth.json": of(TruthFile, "truth.json of synthetic registries: true effects of treatment from counterfactual runs"),
     "ms_load_report.json": of(ms.Report, "What loading MS tables found: counts by file, column and rule"),
 }
 

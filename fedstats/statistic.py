@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -74,7 +75,7 @@ class Statistic:
 STATISTICS: dict[str, Statistic] = {}
 
 
-class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One question to all registries: the statistic's name and its parameters (plain JSON-ready values)."""
 
     statistic: str
@@ -83,7 +84,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __str__(self) -> str:
         return self.statistic
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of the canonical bytes; every registry must arrive at the same."""
         return hashlib.sha256(_canonical(self)).digest()

@@ -90,11 +90,11 @@ def read(path: str | Path) -> Columns:
 
 
 def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write columns as CSV."""
+    """Write columns as CSV; None and not-a-number are empty cells."""
     import pyarrow as pa
     import pyarrow.csv
 
-    pyarrow.csv.write_csv(pa.table({name: pa.array(column) for name, column in columns.items()}), path)
+    pyarrow.csv.write_csv(pa.table({name: pa.array(column, from_pandas=True) for name, column in columns.items()}), path)
 
 
 # -- cell by cell --------------------------------------------------------------------------------------------------------

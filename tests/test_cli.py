@@ -9,30 +9,20 @@ import numpy as np
 import pytest
 
 from fedstats import tables
-from fedstats.cli import filters, main
+from fedstats.cli import filters
 from fedstats.draft import draft
 from fedstats.errors import QuestionError
-from fedstats.ms import synthetic
 
-
-@pytest.fixture
-def type_(capsys):
-    """Type a command: (exit code, stdout, stderr)."""
-    def typed(*words):
-        code = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
+from . import flat_registries
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder with four synthetic registries and their dictionary, as the current folder."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "dict.json").write_text(json.dumps(synthetic.DICTIONARY))
+    (tmp_path / "dict.json").write_text(json.dumps(flat_registries.DICTIONARY))
     (tmp_path / "tables").mkdir()
-    for name, columns in synthetic.registries(5, sites=4, patients=1600).items():
+    for name, columns in flat_registries.registries(5, sites=4, patients=1600).items():
         tables.write_csv(tmp_path / "tables" / f"{name}.csv", columns)
     return tmp_path
 
@@ -51,9 +41,9 @@ def consortium(folder, type_):
 
 # -- help and manners ----------------------------------------------------------------------------------------------------------
 
-COMMANDS = ["demo", "ask", "split", "version", "keys new", "keys show", "consortium create", "consortium add", "consortium accept",
-            "consortium show", "coordinator serve", "node init", "node check", "node serve", "dictionary draft", "dictionary check",
-            "dictionary show"]
+COMMANDS = ["demo", "ask", "split", "synthetic", "version", "keys new", "keys show", "consortium create", "consortium add",
+            "consortium accept", "consortium show", "coordinator serve", "node init", "node check", "node serve", "dictionary draft",
+            "dictionary check", "dictionary show"]
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy():

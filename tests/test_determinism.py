@@ -1,7 +1,8 @@
 """Nodes on different machines derive bit-identical questions: whatever computes the next ask uses nothing that depends on a processor.
 
 One script drives all joint halves on the same totals, in processes with different linear algebra kernels, numbers of threads and
-numpy instruction sets, and prints the digest of the asks of every round and of the decisions at the end.
+numpy instruction sets, and prints the digest of the asks of every round and of the decisions at the end. The totals are recorded on
+this machine and replayed on the others: local halves may use anything, and sums of doubles differ in their last bit.
 """
 
 import os
@@ -14,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import sys
+from pathlib import Path
+import msgspec
 import numpy as np
 from fedstats import Dictionary, Rules, driver, rounds
 from fedstats.rows import load
@@ -24,6 +27,18 @@ from tests.questions import every_question
 
 dictionary = Dictionary.from_dict(every.DICTIONARY)
 rng = np.random.default_rng(20260101)
+record = Path(sys.argv[1])
+replay = iter(msgspec.msgpack.decode(record.read_bytes())) if record.exists() else None
+heard = []
+
+def answer(asks):
+    if replay is not None:
+        return [{name: np.array(values, dtype=kind).reshape(shape) for name, (kind, shape, values) in sums.items()}
+                for sums in next(replay)]
+    totals = rounds.pooled(asks, many, dictionary, 1200)
+    heard.append([{name: (block.dtype.str, block.shape, block.ravel().tolist()) for name, block in sums.items()} for sums in totals])
+    return totals
+
 many = [load(every.random_rows(int(n), rng), dictionary)[0] for n in (400, 300, 500)]
 for rules in (Rules(min_cell=5, min_cohort=20), Rules(min_cell=1, min_cohort=1, min_registries=1, show_zeros=True, rounding=False)):
     for question in [[one] for one in every_question()] + [every_question()]:
@@ -32,11 +47,13 @@ for rules in (Rules(min_cell=5, min_cohort=20), Rules(min_cell=1, min_cohort=1, 
         try:
             while True:
                 print(r, question[0].analysis if len(question) == 1 else "all", rounds.digest(asks).hex())
-                asks, r = steps.send(rounds.pooled(asks, many, dictionary, 1200)), r + 1
+                asks, r = steps.send(answer(asks)), r + 1
         except StopIteration as done:
             print("decisions", decisions_of(done.value).hex())
         except Exception as error:
             print("ended:", type(error).__name__)
+if replay is None:
+    record.write_bytes(msgspec.msgpack.encode(heard))
 """
 MACHINES = {
     "old kernel, one thread": {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "1"},
@@ -47,10 +64,10 @@ MACHINES = {
 }
 
 
-def digests(settings):
-    """What the script prints on such a machine; None if this processor cannot play it."""
-    found = subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT], cwd=ROOT, env=os.environ | settings, capture_output=True,
-                           text=True)
+def digests(settings, record):
+    """What the script prints on such a machine; None if this processor cannot play it. record : file of the totals, written if absent."""
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", SCRIPT, str(record)], cwd=ROOT, env=os.environ | settings,
+                           capture_output=True, text=True)
     if found.returncode and ("CPU features" in found.stderr or found.returncode < 0):
         return None
     assert found.returncode == 0, found.stderr[-2000:]
@@ -58,8 +75,13 @@ def digests(settings):
 
 
 @pytest.fixture(scope="module")
-def here():
-    return digests({})
+def record(tmp_path_factory):
+    return tmp_path_factory.mktemp("totals") / "totals.msgpack"
+
+
+@pytest.fixture(scope="module")
+def here(record):
+    return digests({}, record)
 
 
 def test_every_analysis_has_a_round_in_the_comparison(here):
@@ -72,9 +94,9 @@ def test_every_analysis_has_a_round_in_the_comparison(here):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_asks_are_the_same_on_every_machine(here, machine):
+def test_asks_are_the_same_on_every_machine(here, record, machine):
     """Other kernels, threads and instruction sets: the same digests of asks and decisions, with and without rules."""
-    found = digests(MACHINES[machine])
+    found = digests(MACHINES[machine], record)
     if found is None:
         pytest.skip("this processor cannot run these instructions")
 

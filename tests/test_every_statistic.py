@@ -144,7 +144,7 @@ def test_the_order_of_registries_and_of_patients_is_irrelevant(ask, rows):
     patients = sum(one.n for one in many)
     (there,), (back,) = (rounds.pooled([ask], order, DICTIONARY, patients) for order in (many, many[::-1]))
     shuffled = np.random.default_rng(5).permutation(rows.n)
-    mixed = Rows(DICTIONARY, rows.n, {name: column[shuffled] for name, column in rows.held.items()})
+    mixed = Rows(DICTIONARY, rows.n, {name: column[shuffled] for name, column in rows.held.items()}, rows.ids[shuffled])
 
     assert all(np.array_equal(there[name], back[name]) for name in there)
     assert_close(answer(ask, mixed), answer(ask, rows))
@@ -240,7 +240,7 @@ def test_the_split_into_registries_does_not_change_an_answer(name, args, kwargs)
         fed = fedstats.pooled({f"r{k}": {column: values[k::parts] for column, values in whole.items()} for k in range(parts)},
                               dictionary=DICTIONARY)
         found.append(content(getattr(fed.cohort(), name)(*args, **kwargs)))
-    three, six = ({key: one for key, one in result.items() if key not in ("registries", "methods")} for result in found)
+    three, six = ({key: one for key, one in result.items() if key not in ("registries", "methods", "cost")} for result in found)
 
     assert close(three, six)
 
@@ -250,7 +250,8 @@ def close(a, b):
     if isinstance(a, float) and isinstance(b, float):
         return a == pytest.approx(b, rel=1e-8, abs=1e-10)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a)
+        # the spread between registries and their sizes are meant to depend on the split
+        return a.keys() == b.keys() and all(close(a[key], b[key]) for key in a if key not in ("spread", "sizes"))
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(close, a, b))
     return a == b

@@ -1,6 +1,5 @@
 """The examples run as they stand in their README."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedstats import Dictionary, tables
-from fedstats.ms import synthetic
+from fedstats import Dictionary, laptop
 
 from .helpers import shared
 
@@ -78,18 +76,38 @@ def test_a_wrong_column_is_said_in_one_sentence(tmp_path):
 
 
 def test_an_epidemiologist_gets_a_report(tmp_path):
+    """A cohort on five tables: its flow, Table 1, curves, and an adjusted model."""
     out = run(EXAMPLES / "epidemiologist.py", cwd=tmp_path)
 
-    assert "who sees what" not in out and "not worsened after a year" in out
-    assert "Worsening by drug class" in (tmp_path / "worsening.html").read_text()
+    for part in ("first start of a disease-modifying treatment", "rounds: ", "in the cohort: ", "Table 1", "log-rank",
+                 "not worsened after four years", "dmt_class[high]"):
+        assert part in out
+    page = (tmp_path / "worsening.html").read_text()
+    assert "Worsening by drug class" in page and "eligible: age" in page
 
 
 def test_the_file_of_questions_can_be_asked(tmp_path):
-    (tmp_path / "dict.json").write_text(json.dumps(synthetic.DICTIONARY))
-    (tmp_path / "parts").mkdir()
-    for name, columns in synthetic.registries(8, sites=3, patients=900).items():
-        tables.write_csv(tmp_path / "parts" / f"{name}.csv", columns)
-    out = run("-m", "fedstats.cli", "ask", "--file", EXAMPLES / "questions.toml", "--simulate", "parts", "--dictionary", "dict.json",
+    """Of the folders that fedstats synthetic writes; the cohort stands in the file."""
+    run("-m", "fedstats.cli", "synthetic", "registries", "--registries", "4", "--patients", "2400", "--seed", "3", "--no-truth",
+        cwd=tmp_path)
+    out = run("-m", "fedstats.cli", "ask", "--file", EXAMPLES / "questions.toml", "--simulate", "registries", "--report", "report.html",
               cwd=tmp_path)
 
-    assert all(name in out for name in ("Ages and EDSS", "Course by sex", "Time to worsening"))
+    assert all(name in out for name in ("Who starts which class", "Relapses after the start", "Time to worsening", "Flow of patients"))
+    assert "cdw24: at risk" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_consortium_by_hand_as_the_readme_says(tmp_path):
+    """The lines of the README, those that serve in the background: the analyst gets an answer and a report."""
+    port = laptop.free_port()       # 8443, which it is without a word, may be taken here
+    text = (EXAMPLES / "README.md").read_text().partition("```sh\n")[2].partition("```")[0]
+    text = text.replace("8443", str(port)).replace("coordinator serve", f"coordinator serve --port {port}")
+    lines = [f"{line} & sleep 3" if " serve " in line else line for line in text.splitlines()]
+    (tmp_path / "questions.toml").write_text((EXAMPLES / "questions.toml").read_text())
+    script = "set -e\ntrap 'kill $(jobs -p)' EXIT\n" + "\n".join(lines).replace("fedstats ", f"{sys.executable} -m fedstats.cli ")
+    found = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=240, env=laptop.environment())
+
+    assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
+    assert "Time to worsening" in found.stdout and (tmp_path / "report.html").exists()

@@ -16,6 +16,7 @@ from fedstats.disclosure import NO_RULES
 from fedstats.errors import InputError, QuestionError
 from fedstats.ms import cohort
 from fedstats.ms.cohort_covariates import COVARIATES
+from fedstats.ms.cohort_tree import OnDate
 from fedstats.ms.definitions import definition, names
 from fedstats.ms.dmt import Treatments, shipped
 from fedstats.ms.registry import DATED
@@ -32,7 +33,7 @@ PATIENT = {"patient_id": "a", "site_id": "s", "sex": "M", "birth_year": 1970, "e
 KEPT = ("visits", "relapses", "treatments", "mri")
 INDEXES = [{"event": "onset"}, {"event": "first_visit"}, {"event": "dmt_start"},
            {"event": "dmt_start", "classes": ["high"], "naive": False},
-           {"event": "date", "date": "2008-06-01"}, {"event": "every_visit", "gap_days": 300, "most": 4}]
+           {"event": "date", "date": "2008-07-01"}, {"event": "every_visit", "gap_days": 300, "most": 5}]
 
 
 def tree_of(index=None, **more):
@@ -136,9 +137,9 @@ def test_edss_ten_is_no_score_but_death():
     """A patient with EDSS 10 at time zero is not in the cohort; before, he is, and dies."""
     ill = one(visits=[("2009-06-01", 6), ("2009-12-01", 10)])
     assert cohort.compile(tree_of()).derive(ill).rows.n == 0
-    found = row_of(tree_of({"event": "date", "date": "2009-11-01"}, outcomes=OUTCOMES), ill)
+    found = row_of(tree_of({"event": "date", "date": "2009-10-01"}, outcomes=OUTCOMES), ill)
 
-    assert (found["death_days"], found["death_event"], found["relapse_end"], found["follow_up_end"]) == (30, "true", "death", "death")
+    assert (found["death_days"], found["death_event"], found["relapse_end"], found["follow_up_end"]) == (61, "true", "death", "death")
     assert found["edss"] == 6
 
 
@@ -189,9 +190,9 @@ def test_covariates_of_many_patients_are_those_of_one_after_the_other():
 
 
 def test_birth_by_month_and_by_year():
-    """15 January 1970 has had its 40th birthday on 1 February 2010; 1 July not."""
+    """15 January 1970 has had its 40th birthday on 1 April 2010; 1 July not."""
     by_month = {"birth_year": None, "birth_month": "1970-01"}
-    day = {"event": "date", "date": "2010-02-01"}
+    day = {"event": "date", "date": "2010-04-01"}
 
     assert row_of(tree_of(day), one(by_month, visits=[("2009-01-01", 2)]))["age"] == 40
     assert row_of(tree_of(day), one(visits=[("2009-01-01", 2)]))["age"] == 39
@@ -214,10 +215,10 @@ def test_what_is_out_of_the_dictionary_is_missing_and_counted():
     ({"event": "dmt_start", "classes": ["high"]}, []),
     ({"event": "dmt_start", "classes": ["high"], "naive": False}, ["2009-06-01"]),
     ({"event": "dmt_start", "dmts": ["Copaxone", "Gilenya"], "naive": False}, ["2007-02-01"]),
-    ({"event": "date", "date": "2007-11-30"}, []),
+    ({"event": "date", "date": "2007-10-01"}, []),
     ({"event": "every_visit"}, ["2007-12-01", "2008-07-01", "2009-01-01", "2009-07-01", "2009-12-01", "2010-01-02"]),
-    ({"event": "every_visit", "gap_days": 200}, ["2007-12-01", "2008-07-01", "2009-07-01"]),
-    ({"event": "every_visit", "gap_days": 184, "most": 2}, ["2007-12-01", "2008-07-01"]),
+    ({"event": "every_visit", "gap_days": 210}, ["2007-12-01", "2008-07-01", "2009-07-01"]),
+    ({"event": "every_visit", "gap_days": 183, "most": 2}, ["2007-12-01", "2008-07-01"]),
 ], ids=str)
 def test_time_zero(index, days):
     """Of the patient above."""
@@ -258,12 +259,12 @@ REBIF = ("Rebif", "2009-06-01", "2010-10-01")
 @pytest.mark.parametrize(("expected", "case"), [
     (("2011-01-01", "true", "event"), {}),
     (("2010-09-01", "false", "death"), {"patient": {"death_date": "2010-09-01"}, "visits": WORSENS[:2]}),
-    (("2010-12-31", "false", "end of study"), {"follow_up": {"end_date": "2010-12-31"}}),
+    (("2010-10-01", "false", "end of study"), {"follow_up": {"end_date": "2010-10-01"}}),
     (("2011-01-01", "true", "event"), {"follow_up": {"end_date": "2011-01-01"}}),
     # the event is within the study, its confirmation is not
-    (("2011-01-01", "true", "event"), {"follow_up": {"end_date": "2011-03-01"}}),
-    (("2011-01-01", "false", "last visit"), {"follow_up": {"end_date": "2011-03-01", "confirmation": "within"}}),
-    (("2010-04-11", "false", "longest follow-up"), {"follow_up": {"max_days": 100}}),
+    (("2011-01-01", "true", "event"), {"follow_up": {"end_date": "2011-04-01"}}),
+    (("2011-01-01", "false", "last visit"), {"follow_up": {"end_date": "2011-04-01", "confirmation": "within"}}),
+    (("2010-05-01", "false", "longest follow-up"), {"follow_up": {"max_days": 120}}),
     (("2011-01-01", "true", "event"), {"treatments": [REBIF, ("Tysabri", "2010-11-01", None)]}),
     (("2010-11-01", "false", "treatment switched"),
      {"follow_up": {"treatment": "switch"}, "treatments": [REBIF, ("Tysabri", "2010-11-01", "")]}),
@@ -284,7 +285,7 @@ REBIF = ("Rebif", "2009-06-01", "2010-10-01")
     # a relapse 14 days after the confirmation forbids PIRA, unless nothing after the end of the study counts
     (("2012-01-01", "false", "last visit"), {"outcome": PIRA24, "relapses": ["2011-07-15"]}),
     (("2011-01-01", "true", "event"),
-     {"outcome": PIRA24, "relapses": ["2011-07-15"], "follow_up": {"end_date": "2011-07-10", "confirmation": "within"}}),
+     {"outcome": PIRA24, "relapses": ["2011-07-15"], "follow_up": {"end_date": "2011-07-01", "confirmation": "within"}}),
     (("2011-01-01", "true", "event"), {"outcome": {"kind": "milestone", "level": 3}}),
     (("2012-01-01", "false", "last visit"), {"outcome": {"kind": "milestone", "level": 6}}),
     # at the only visit that could confirm it a relapse began 16 days before
@@ -321,7 +322,7 @@ def test_an_outcome_is_what_its_definition_finds(name, censor):
     assert not derived.rows.present(f"{name}_days")[place[~risk]].any()
 
 
-@pytest.mark.parametrize(("now_days", "event"), [(730, "true"), (31, "true"), (30, "false"), (0, "false")])
+@pytest.mark.parametrize(("now_days", "event"), [(730, "true"), (60, "true"), (30, "false"), (0, "false")])
 def test_a_reference_is_no_older_than_the_baseline_window(now_days, event):
     """EDSS 2 on 1 December 2009, 31 days before time zero, then 3: without the 2 there is nothing to compare with."""
     visits = [("2009-12-01", 2), ("2010-06-01", 3), ("2010-12-01", 3), ("2011-06-01", 3)]
@@ -449,13 +450,13 @@ def test_no_landmark_looks_ahead(place):
 def test_outcomes_do_not_know_what_is_older_than_the_baseline_window(index):
     """Scores before the window, and relapses long before time zero, change no worsening; the milestone asks for the last score."""
     registry = random_registry(300, seed=7)
-    recipe = cohort.compile(tree_of(index, outcomes=[CDW24, {"kind": "relapse"}], baseline={"now_days": 100}))
+    recipe = cohort.compile(tree_of(index, outcomes=[CDW24, {"kind": "relapse"}], baseline={"now_days": 90}))
     before = recipe.derive(registry, recorded=KEPT)
     first = np.full(len(registry.ids), 1 << 40)
     np.minimum.at(first, np.searchsorted(registry.ids.astype(str), before.patient_id.astype(str)),
                   before.rows.values("index_date").astype(int))
     visits = registry.visits
-    old = visits["visit_date"] < first[visits["patient"]] - 100
+    old = visits["visit_date"] < first[visits["patient"]] - 90
     after = recipe.derive(registry.with_table(visits.changed(edss=np.where(old, 9.0, visits["edss"]))), recorded=KEPT)
 
     assert_same({name: column for name, column in columns_of(before).items() if name.startswith(("cdw24", "relapse_"))},
@@ -514,7 +515,9 @@ def test_landmarks_are_what_each_landmark_would_be_alone():
     episodes = cohort.compile(tree_of({"event": "every_visit"}, **more)).derive(registry)
     for k in range(0, episodes.rows.n, 7):
         date = str(np.datetime64(int(episodes.rows.values("index_date")[k]), "D"))
-        alone = cohort.compile(tree_of({"event": "date", "date": date}, **more)).derive(registry)
+        recipe = cohort.compile(tree_of(**more))
+        on_date = msgspec.structs.replace(recipe.tree, index=OnDate(date))      # any day, which a question may not ask for
+        alone = cohort.Recipe(on_date, recipe.codebook, recipe.treatment_list).derive(registry)
         (place,) = np.flatnonzero(alone.patient_id == episodes.patient_id[k])
 
         assert_same({name: column[k] for name, column in columns_of(episodes).items()},
@@ -548,8 +551,8 @@ def test_a_tree_survives_json():
 def test_whatever_decides_the_rows_changes_the_hash():
     """Any part of the tree, the list of treatments, the dictionary."""
     base = tree_of(outcomes=OUTCOMES)
-    changes = [{"index": {"event": "onset"}}, {"covariates": ["age"]}, {"eligibility": [["age", ">=", 18]]}, {"baseline": {"now_days": 1}},
-               {"outcomes": [CDW24]}, {"follow_up": {"grace_days": 1}}]
+    changes = [{"index": {"event": "onset"}}, {"covariates": ["age"]}, {"eligibility": [["age", ">=", 18]]}, {"baseline": {"now_days": 30}},
+               {"outcomes": [CDW24]}, {"follow_up": {"grace_days": 30}}]
     hashes = {cohort.compile({**base, **change}).hash for change in [{}, *changes]}
     codebook = cohort.shipped_dictionary()
     hashes.add(cohort.compile(base, codebook=msgspec.structs.replace(codebook, description="another")).hash)
@@ -563,6 +566,16 @@ def test_whatever_decides_the_rows_changes_the_hash():
     ({"index": {"event": "date", "date": "1.1.2010"}}, "index.date"),
     ({"index": {"event": "dmt_start", "dmts": ["water"]}}, "water"),
     ({"index": {"event": "every_visit", "most": 0}}, "index.most"),
+    # steps of one day would single out a patient: see cohort_limits
+    ({"index": {"event": "date", "date": "2010-01-02"}}, "index.date: 2010-01-02 does not begin a quarter"),
+    ({"index": {"event": "date", "date": "2010-02-01"}}, "does not begin a quarter"),
+    ({"follow_up": {"end_date": "2019-12-31"}}, "follow_up.end_date: 2019-12-31 does not begin a quarter"),
+    ({"follow_up": {"max_days": 731}}, "follow_up.max_days is 731"),
+    ({"follow_up": {"grace_days": 61}}, "follow_up.grace_days is 61"),
+    ({"baseline": {"now_days": 182}}, "baseline.now_days is 182"),
+    ({"baseline": {"history_days": 400}}, "baseline.history_days is 400"),
+    ({"index": {"event": "every_visit", "gap_days": 7}}, "index.gap_days is 7"),
+    ({"index": {"event": "every_visit", "most": 99}}, "index.most is 99"),
     ({"index": {"event": "onset", "extra": 1}}, "extra"),
     ({"covariates": ["edss_tomorrow"]}, "edss_tomorrow"),
     ({"covariates": "age"}, "covariates"),
@@ -650,7 +663,21 @@ def plain(result):
     return re.sub(r"over \d registries", "over registries", text)
 
 
-@pytest.mark.parametrize("index", INDEXES, ids=str)
+def test_an_episode_names_its_patient_and_is_no_patient():
+    """Rows of landmark cohorts say whose they are and how many one patient may have; what counts rows as patients cannot be asked."""
+    recipe = cohort.compile(tree_of({"event": "every_visit", "gap_days": 180, "most": 5}))
+    derived = recipe.derive(random_registry(40, seed=3))
+    _, person = np.unique(derived.patient_id.astype(str), return_inverse=True)
+
+    assert recipe.dictionary.most_rows == 5 and np.bincount(person).max() <= 5
+    assert derived.rows.person.shape == (derived.rows.n,) and derived.rows.people() == len(np.unique(person))
+    assert len(set(zip(person, derived.rows.person))) == derived.rows.people()
+    with pytest.raises(QuestionError, match="takes one row per patient"):
+        Pooled(Codebook(recipe.dictionary), {"a": Household(derived.rows)}, {}, NO_RULES).run(
+            [question_of("summary", ["age"])], Whole(recipe.dictionary), {"all": []})
+
+
+@pytest.mark.parametrize("index", INDEXES[:5], ids=str)
 def test_three_registries_answer_as_one(index):
     """Kaplan-Meier by treatment class, Table 1, relapse rates: three registries equal one with all patients, to the digit."""
     recipe = cohort.compile(tree_of(index, outcomes=OUTCOMES, eligibility=[["age", ">=", 18]]))

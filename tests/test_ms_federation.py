@@ -12,7 +12,7 @@ from fedstats.analysis import Failed
 from fedstats.disclosure import NO_RULES
 from fedstats.driver import _shown_flow
 from fedstats.errors import FedstatsError, InputError, QuestionError, Refused
-from fedstats.ms import cohort, dmt, natural_history
+from fedstats.ms import cohort, dmt, synthetic
 from fedstats.ms import tables as ms_tables
 from fedstats.ms.registry import dictionary as shipped
 from fedstats.population import Codebook, load_treatments, treatments_digest
@@ -31,7 +31,7 @@ NOT_COMPARED = {"query", "released", "rules", "notes"}
 @pytest.fixture(scope="module")
 def tables():
     """Four synthetic registries, as a registry would export them."""
-    return {name: one.tables for name, one in natural_history.registries(5, sites=4, sizes=[300, 200, 350, 250]).items()}
+    return {name: one.tables for name, one in synthetic.registries(5, sites=4, sizes=[300, 200, 350, 250]).items()}
 
 
 def asked(c):

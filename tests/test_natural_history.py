@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fedstats.errors import InputError
-from fedstats.ms import draws, natural_history
+from fedstats.ms import draws, synthetic
 from fedstats.ms.cleaning import clean
 from fedstats.ms.definitions import definition
 from fedstats.ms.history_course import Forced
 from fedstats.ms.history_parameters import parameters, sources
 from fedstats.ms.history_report import TOLERANCE, agrees, lines, report
 from fedstats.ms.history_truth import cohort, hazard_ratio, risk, truth
-from fedstats.ms.natural_history import registries, registry
+from fedstats.ms.synthetic import registries, registry
 from fedstats.ms.tables import COLUMNS, load
 
 SMALL = (300, 200)
@@ -58,7 +58,7 @@ def test_another_registry_changes_no_other():
 
 def test_more_patients_change_no_other(monkeypatch):
     """The first 100 patients are the same in a registry of 300, and however many are simulated at once."""
-    monkeypatch.setattr(natural_history, "LONGEST_RUN", 64)
+    monkeypatch.setattr(synthetic, "LONGEST_RUN", 64)
     few, many = registry(3, 0, 100).tables, small()["aarhus"].tables
 
     for table in ("visits", "relapses", "treatments", "mri"):

@@ -14,7 +14,8 @@ import pytest
 import fedstats
 from fedstats import laptop, tap
 from fedstats.errors import Aborted, Tampered, Unreachable
-from fedstats.ms import synthetic
+
+from . import flat_registries
 
 pytestmark = pytest.mark.network
 
@@ -29,9 +30,9 @@ def lab(tmp_path_factory):
     port = laptop.free_port()
     os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
     with tap.Wire(port) as wire:
-        tables = synthetic.registries(3, sites=3, patients=600)
+        tables = flat_registries.registries(3, sites=3, patients=600)
         first = next(iter(tables))
-        laptop.prepare(folder, tables, synthetic.DICTIONARY, port=port, round_seconds=ROUND_SECONDS, through={first: wire.port})
+        laptop.prepare(folder, tables, flat_registries.DICTIONARY, port=port, round_seconds=ROUND_SECONDS, through={first: wire.port})
         with laptop.Laptop(folder, round_seconds=ROUND_SECONDS) as here:
             yield SimpleNamespace(here=here, wire=wire, first=first, other=here.registries[1])
 
@@ -268,8 +269,8 @@ def test_logs_carry_no_numbers_of_anybody(lab, line):
 @pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs /proc")
 def test_children_end_when_their_parent_is_killed(tmp_path):
     """Even SIGKILL leaves no process behind."""
-    tables = synthetic.registries(3, sites=3, patients=360)
-    laptop.prepare(tmp_path, tables, synthetic.DICTIONARY)
+    tables = flat_registries.registries(3, sites=3, patients=360)
+    laptop.prepare(tmp_path, tables, flat_registries.DICTIONARY)
     code = ("import sys, time; from fedstats.laptop import Laptop\n"
             "with Laptop(sys.argv[1]) as here:\n print(' '.join(str(p.pid) for p in here.running.values()), flush=True)\n time.sleep(60)")
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -306,7 +307,7 @@ def room():
 
     roles = {"a": "registry", "b": "registry", "c": "registry", "ana": "analyst", "hub": "coordinator"}
     people = {name: Identity.generate(name) for name in roles}
-    digest = Dictionary.from_dict(synthetic.DICTIONARY).digest
+    digest = Dictionary.from_dict(flat_registries.DICTIONARY).digest
     roster = Consortium(name="room", epoch=1, dictionary="", dictionary_sha256=digest,
                         members=tuple(member_of(people[name], role) for name, role in roles.items()))
     analyst = Analyst(people["ana"], roster, random=os.urandom)

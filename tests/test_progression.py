@@ -286,12 +286,13 @@ def test_the_visit_before_can_be_the_last_one():
         assert worsening(*case, relapse_indep={**around, "prec_type": last})["cdw_type"][0] == "PIRA"
 
 
-def test_after_a_relapse_the_reference_is_set_anew_when_asked_for():
-    """Relapse on day 150, incompletely recovered: the loss is not counted against the visits after it."""
-    case = one([0, 100, 200, 300, 400], [2, 2, 3, 3, 3], [150])
+@pytest.mark.parametrize(("onset", "found"), [(110, 1), (109, 0)])
+def test_after_a_relapse_the_reference_is_set_anew_when_asked_for(onset, found):
+    """A loss at day 200 that a relapse can still explain (90 days) is an event; from day 91 after it on, it is the new reference."""
+    case = one([0, 100, 200, 300, 400], [2, 2, 3, 3, 3], [onset])
 
     assert worsening(*case)["date"][0] == 200
-    assert worsening(*case, relapse_rebl=True).flow["events"] == 0
+    assert worsening(*case, relapse_rebl=True).flow["events"] == found
 
 
 def test_a_new_reference_is_never_better_when_asked_for():
@@ -317,7 +318,8 @@ def test_a_peak_is_no_reference_when_asked_for():
     case = one([0, 100, 200, 300, 400, 500], [4, 3, 2.5, 3, 4, 4])
 
     assert worsening(*case, **MANY)["bl_value"][1] == 2.5
-    assert worsening(*case, **MANY, skip_local_extrema="strict")["bl_value"][1] == 3
+    assert worsening(*case, **MANY, skip_local_extrema="all")["bl_value"][1] == 3
+    assert worsening(*case, **MANY, skip_local_extrema="strict")["bl_value"][1] == 2.5      # half a point is below the threshold
 
 
 @pytest.mark.parametrize(("impute", "events"), [(0, 0), (1, 1), (100, 1), (99, 0)])
@@ -326,6 +328,40 @@ def test_a_worsening_at_the_last_visit_counts_only_when_asked_for(impute, events
     found = worsening(*one([0, 100], [2, 3]), impute_last_visit=impute)
 
     assert found.flow["events"] == events and found["imputed"][0] == bool(events)
+
+
+def test_tolerances_may_differ_between_periods():
+    """30 days after 12 weeks, 100 after 24; a period without one is refused."""
+    case = one([0, 100, 215, 360], [2, 3, 3, 3])
+    found = worsening(*case, conf_days=(84, 168), conf_tol_days={84: 30, 168: (7, 100)})
+
+    assert np.isnan(found["pira_conf84_date"][0]) == np.isnan(found["conf84_date"][0])
+    assert (found["conf84_date"][0], found["conf168_date"][0]) == (pytest.approx(np.nan, nan_ok=True), 360)
+    with pytest.raises(InputError, match="conf_tol_days is None"):
+        worsening(*case, conf_days=(84, 168), conf_tol_days={84: 30})
+
+
+def test_whole_days_of_a_period_count():
+    """90.75 days (three months of 30.25) less a tolerance of 30 is day 60."""
+    case = one([0, 100, 160, 300], [2, 3, 3, 2])
+
+    assert worsening(*case, conf_days=90.75, conf_tol_days=30)["conf90.75_date"][0] == 160
+
+
+def test_a_relapse_long_before_the_first_visit_is_not_looked_at():
+    """45 days after day 0 a worsening; a relapse 30 days before day 0 makes it RAW, one 31 days before does not."""
+    days, edss = [0, 45, 150, 260], [2, 3, 3, 3]
+
+    assert worsening(*one(days, edss, [-30]), event="multiple")["cdw_type"][0] == "RAW"
+    assert worsening(*one(days, edss, [-31]), event="multiple")["cdw_type"][0] == "PIRA"
+
+
+def test_an_event_found_again_after_a_relapse_takes_the_place_of_the_first():
+    """Relapse on day 170, worse on day 240, within 90 days of it: the event is told once, against the new reference of day 200."""
+    found = worsening(*one([0, 100, 200, 240, 330, 430, 530], [2, 2, 2, 4, 4, 4, 4], [170]), event="multiple", relapse_rebl=True)
+
+    assert found["date"].tolist() == [240, 430] and found["bl_date"].tolist() == [200, 200]
+    assert found["cdw_type"].tolist() == ["RAW", "PIRA"] and found["nevent"].tolist() == [1, 2]
 
 
 def test_only_marked_visits_confirm_when_asked_for():

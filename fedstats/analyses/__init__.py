@@ -1,27 +1,41 @@
 """The list of analyses. A new analysis is one file with two halves, a reference test, and a line here."""
 
 from . import (
+    boosting,
     compare,
     correlation,
+    cox,
     crosstab,
+    glm,
     histogram,
     kaplan_meier,
     logrank,
+    multinomial,
+    ordinal,
     quantiles,
     rates,
+    severity,
     summary,
     table_one,
+    validation,
 )
 
 __all__ = [
+    "boosting",
     "compare",
     "correlation",
+    "cox",
     "crosstab",
+    "glm",
     "histogram",
     "kaplan_meier",
     "logrank",
+    "multinomial",
+    "ordinal",
     "quantiles",
     "rates",
+    "severity",
     "summary",
     "table_one",
+    "validation",
 ]

@@ -86,14 +86,19 @@ def life_table(rows: Rows, time: str, event: str, by: Sequence[str] = (), missin
 def check_survival(dictionary: Dictionary, time: str, event: str, by: Sequence[str], missing: bool = False) -> None:
     """Whether these columns make a life table. Raises QuestionError with the remedy."""
     dictionary.grid(time)
-    happened = dictionary[event]
-    if happened.type != "boolean" and not (happened.is_numeric and happened.ends == (0.0, 1.0) and happened.steps == 1):
-        raise QuestionError(f'"{event}" is of type {happened.type}: an event is a boolean (true: it happened), or 0 and 1',
-                            hint=f'declare "{event}" as boolean in the dictionary, or derive a boolean column')
+    check_event(dictionary, event)
     if len({time, event, *by}) != 2 + len(by):
         raise QuestionError("time, event and grouping variables must be different columns")
     for name in by:
         groups(dictionary, name, missing)
+
+
+def check_event(dictionary: Dictionary, event: str) -> None:
+    """Whether a variable says that something happened. Raises QuestionError with the remedy."""
+    happened = dictionary[event]
+    if happened.type != "boolean" and not (happened.is_numeric and happened.ends == (0.0, 1.0) and happened.steps == 1):
+        raise QuestionError(f'"{event}" is of type {happened.type}: an event is a boolean (true: it happened), or 0 and 1',
+                            hint=f'declare "{event}" as boolean in the dictionary, or derive a boolean column')
 
 
 def at_risk(exits: np.ndarray) -> np.ndarray:

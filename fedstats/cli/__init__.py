@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import ask, consortium, coordinator, data, demo, keys
+from . import ask, consortium, coordinator, data, demo, keys, risk, synthetic
 from .manners import plain_group, warn
 
 PLUGINS = "fedstats.commands"
 INTERRUPTED = 130
-ORDER = ("demo", "ask", "keys", "consortium", "coordinator", "node", "dictionary", "split", "version")
+ORDER = ("demo", "ask", "risk", "keys", "consortium", "coordinator", "node", "dictionary", "split", "synthetic", "version")
 
 
 class Commands(TyperGroup):
@@ -71,6 +71,8 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
 app.command("split")(data.split)
+app.add_typer(risk.app, name="risk")
+app.command("synthetic")(synthetic.synthetic)
 
 
 @app.command()

@@ -16,7 +16,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for report.html and resu
          open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False) -> None:
     """Run a whole federation on this machine: five synthetic registries, a coordinator, an analyst. About half a minute.
 
-    Asks over the sealed network, compares with one pooled table, changes a bit on the line to show that it is caught, and
+    The registries hold visits, relapses, treatments and images. The question: how soon does disability worsen after a first treatment, by
+    efficacy class? Asks over the sealed network, compares with one pooled table, changes a bit on the line to show that it is caught, and
     writes a report. Exit code 0 only if all of that came out as it should.
 
     \b
@@ -38,10 +39,10 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for report.html and resu
         shown.print(f"files:    {keep} (tables, keys, consortium.toml, a node.toml and a log for each registry); to start them by hand:\n"
                     f"  fedstats coordinator serve --consortium {keep}/consortium.toml --key {keep}/coordinator.key --port {outcome.port}\n"
                     f"  fedstats node serve {keep}/aarhus/node.toml       and so on, one terminal each", soft_wrap=True)
-    shown.print("\nRead the report first: every table with its notes, and who saw what. Then, with your own table:\n"
-                "  fedstats dictionary draft patients.csv --out dict.json\n"
-                "  fedstats split patients.csv --into 3 --out parts\n"
-                "  fedstats ask summary age --simulate parts --dictionary dict.json")
+    shown.print("\nRead the report first: every table with its notes, and who saw what. Then, with tables to try things out on:\n"
+                "  fedstats synthetic registries                                     folders of five CSV files, and the truth about them\n"
+                "  fedstats dictionary check registries/aarhus --data-cut 2024-12-31  what a registry sees when it loads its own\n"
+                "  fedstats ask --file questions.toml --simulate registries          such a file is in fedstats ask --help")
     if open_:
         import webbrowser
 

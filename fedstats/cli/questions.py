@@ -53,7 +53,7 @@ class Asked:
             args: tuple[Any, ...] = ()
         elif first.kind is first.VAR_POSITIONAL:
             args = self.columns
-        elif first.name == "columns":
+        elif first.name in ("columns", "cols"):
             args = (list(self.columns),)
         elif first.name in self.arguments and not self.columns:
             args = ()

@@ -61,7 +61,7 @@ def explain(questions: Sequence[Question], recipe: Recipe, where: Any, rules: Ru
     return Explanation(
         tuple(str(question) for question in questions), _cohort(recipe, where), len(steps), values,
         sum(frame_bytes(asks, dictionary, registries) for asks in steps),
-        tuple(dict.fromkeys([*filter_columns(where), *(name for one in params for name in one.columns())])),
+        tuple(dict.fromkeys([*filter_columns(where), *(name for one in params for name in one.reads())])),
         (("each registry", "its own rows; totals over all registries, in memory only; the result"),
          ("the coordinator", "sizes and times of messages, the number of rounds, the form of the question; never a number"),
          ("you", "the released result only")),

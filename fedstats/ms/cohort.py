@@ -9,10 +9,10 @@
     rows, flow, *_ = recipe.derive(registry)      # a registry's tables, loaded (`tables`) and cleaned (`cleaning`)
 
 How this works: `cohort_tree` reads the tree, `cohort_index` finds time zero, `cohort_covariates` looks back from it, the eligibility filter
-(see `filters`) decides on what was seen, `cohort_outcomes` looks forward. Who belongs to a cohort, and every covariate, rest on records up
-to and including time zero; only outcomes look past it. The same tree gives the same rows on every machine: whole numbers throughout.
-
-Not here yet: time-varying (start, stop] rows.
+(see `filters`) decides on what was seen, `cohort_outcomes` looks forward. `cohort_labels` says what had happened by a fixed horizon,
+`cohort_intervals` cuts the time into (start, stop] rows, `cohort_limits` has the registered steps of dates and lengths of time. Who belongs
+to a cohort, and every covariate, rest on records up to and including time zero (or the start of an interval); only outcomes look past it.
+The same tree gives the same rows on every machine: whole numbers throughout.
 """
 
 from __future__ import annotations
@@ -33,12 +33,27 @@ from ..errors import InputError, QuestionError
 from ..filters import check_filter, filter_columns, keep
 from ..rows import Rows
 from ..variable import Variable
-from . import cohort_index, cohort_tree, cohort_words
+from . import cohort_index, cohort_intervals, cohort_labels, cohort_tree, cohort_words
 from .cohort_covariates import COVARIATES, View
 from .cohort_index import Episodes
-from .cohort_outcomes import ENDS, MILESTONE, ends, find, follow_up_days
+from .cohort_limits import day_of
+from .cohort_outcomes import ENDS, MILESTONE, Ends, Found, ends, find, follow_up_days
 from .cohort_records import Records
-from .cohort_tree import EveryVisit, Milestone, OnDate, Outcome, Relapse, Tree, Worsening, condition_text, conditions
+from .cohort_tree import (
+    EveryVisit,
+    Label,
+    Milestone,
+    Neda,
+    OnDate,
+    Outcome,
+    Relapse,
+    Timed,
+    Tree,
+    Within,
+    Worsening,
+    condition_text,
+    conditions,
+)
 from .definitions import definition
 from .dmt import Treatments, shipped
 from .registry import DATED, Registry
@@ -78,11 +93,17 @@ class Recipe:
     @property
     def episodes(self) -> bool:
         """Whether a patient may have several rows."""
+        return self._landmarks or self.tree.rows is not None
+
+    @property
+    def _landmarks(self) -> bool:
         return isinstance(self.tree.index, EveryVisit)
 
     @property
     def most_rows(self) -> int:
         """The most rows that one patient may have."""
+        if self.tree.rows is not None:
+            return self.tree.rows.most_rows
         return self.tree.index.most if isinstance(self.tree.index, EveryVisit) else 1
 
     @cached_property
@@ -100,6 +121,8 @@ class Recipe:
     @cached_property
     def dictionary(self) -> Dictionary:
         """The dictionary of the derived rows."""
+        if self.tree.rows is not None:
+            return self._dictionary(self.tree.covariates, self._interval_variables(), self.tree.rows.time_varying)
         return self._dictionary(self.tree.covariates, [*self._follow_up_variables(), *(v for one in self.tree.outcomes
                                                                                       for v in self._outcome_variables(one))])
 
@@ -109,18 +132,36 @@ class Recipe:
         named = set(self.tree.covariates) | set(filter_columns(self.tree.eligibility))
         return self._dictionary([name for name in COVARIATES if name in named], [])
 
-    def _dictionary(self, covariates: Collection[str], more: list[Variable]) -> Dictionary:
-        variables = [COVARIATES[name].variable(self.codebook, self.tree.baseline) for name in covariates] + more
+    def _dictionary(self, covariates: Collection[str], more: list[Variable], varying: Collection[str] = ()) -> Dictionary:
+        variables = [self._varying(name) if name in varying else
+                     COVARIATES[name].variable(self.codebook, self.tree.baseline, self.tree.index) for name in covariates] + more
         found = Dictionary(name=f"cohort on {self.codebook.name}", variables=tuple(variables), patient_id=self.codebook.patient_id,
-                           description="one row per episode" if self.episodes else "one row per patient", most_rows=self.most_rows)
+                           description="one row per episode or interval" if self.episodes else "one row per patient",
+                           most_rows=self.most_rows)
         check_dictionary(found)
         return found
+
+    def _varying(self, name: str) -> Variable:
+        """A covariate whose time zero is the start of an interval: later than the index event, so that all levels are possible."""
+        found = COVARIATES[name].variable(self.codebook, self.tree.baseline)
+        return msgspec.structs.replace(found, description=f"{found.description}; time zero is the start of the interval")
+
+    def _interval_variables(self) -> list[Variable]:
+        days = self.codebook["follow_up_days"]
+        times = [msgspec.structs.replace(days, name=name, description=f"days from time zero to the {end} of the interval")
+                 for name, end in ((cohort_intervals.START, "start"), (cohort_intervals.STOP, "end"))]
+        return times + [Variable(f"{one.name}_event", "boolean", description=f"{cohort_words.title(one)} at the end of the interval")
+                        for one in self.tree.outcomes]
 
     def _follow_up_variables(self) -> list[Variable]:
         days = msgspec.structs.replace(self.codebook["follow_up_days"], description="days from time zero to the end of observation")
         return [days, Variable("follow_up_end", "category", levels=ENDS[1:-1], description="what ended observation")]
 
     def _outcome_variables(self, one: Outcome) -> list[Variable]:
+        if isinstance(one, Within):
+            return [Variable(one.name, "boolean", description=cohort_words.title(one))]
+        if isinstance(one, Neda):
+            return [Variable(one.name, "category", levels=cohort_labels.LEVELS, description=cohort_words.title(one))]
         days = msgspec.structs.replace(self.codebook["follow_up_days"], name=f"{one.name}_days",
                                        description=f"days from time zero to {cohort_words.title(one)}, or to the end of observation")
         found = [days, Variable(f"{one.name}_event", "boolean", description=f"{cohort_words.title(one)} was observed"),
@@ -150,6 +191,8 @@ class Recipe:
         outside: dict[str, int] = {}
         held = self._baseline(records, zero, outside)
         zero, held = self._eligible(zero, held, flow)
+        if self.tree.rows is not None:
+            return self._intervals(records, zero, held, flow, outside)
         found = self._outcomes(records, zero, flow, outside)
         ids = registry.ids[zero.patient]
         rows = Rows(self.dictionary, len(zero.day), {name: one for name, one in (held | found).items() if name in self.dictionary}, ids)
@@ -161,9 +204,9 @@ class Recipe:
         zero = zero.where(records.died[zero.patient] > zero.day)
         flow.append(("alive at time zero", len(np.unique(zero.patient))))
         if self.tree.follow_up.end_date is not None:
-            zero = zero.where(zero.day < cohort_tree.day_of(self.tree.follow_up.end_date, "follow_up.end_date"))
+            zero = zero.where(zero.day < day_of(self.tree.follow_up.end_date, "follow_up.end_date"))
             flow.append(("time zero before the end of the study", len(np.unique(zero.patient))))
-        if self.episodes:
+        if self._landmarks:
             flow.append(("episodes", len(zero.day)))
         return zero
 
@@ -173,20 +216,20 @@ class Recipe:
         for variable in self.baseline_dictionary.variables:
             one = COVARIATES[variable.name]
             kept = one.table in records.recorded
-            held[variable.name] = hold(variable, one.find(view) if kept else np.full(len(zero.day), np.nan), outside)
+            held[variable.name] = hold(variable, one.values(view, variable) if kept else np.full(len(zero.day), np.nan), outside)
         return held
 
     def _eligible(self, zero: Episodes, held: dict[str, np.ndarray], flow: list[tuple[str, int]]
                   ) -> tuple[Episodes, dict[str, np.ndarray]]:
         """The filter, one condition after the other."""
-        what = "episodes " if self.episodes else ""
+        what = "episodes " if self._landmarks else ""
         stay = np.ones(len(zero.day), dtype=bool)
         rows = Rows(self.baseline_dictionary, len(zero.day), held)
         for condition in conditions(self.tree.eligibility):
             stay &= keep(condition, rows)
             flow.append((f"{what}eligible: {condition_text(condition)}", int(stay.sum())))
         flow.append((f"{what}in the cohort", int(stay.sum())))
-        if self.episodes:
+        if self._landmarks:
             flow.append(("patients in the cohort", len(np.unique(zero.patient[stay]))))
         return zero.where(stay), {name: one[stay] for name, one in held.items()}
 
@@ -194,14 +237,58 @@ class Recipe:
         ending = ends(self.tree.follow_up, records, zero)
         days, why = follow_up_days(zero, ending)
         found = {"follow_up_days": days, "follow_up_end": why - 1}
+        timed = {one.name: find(one, records, zero, ending, self.tree.baseline, self.tree.follow_up)
+                 for one in self.tree.outcomes if isinstance(one, Timed)}
         for outcome in self.tree.outcomes:
-            one = find(outcome, records, zero, ending, self.tree.baseline, self.tree.follow_up)
+            if isinstance(outcome, Label):
+                found[outcome.name], steps = self._label(outcome, timed, records, zero, ending)
+                flow += steps
+                continue
+            one = timed[outcome.name]
             found |= {f"{outcome.name}_days": one.days, f"{outcome.name}_event": one.event, f"{outcome.name}_end": one.end}
             if isinstance(outcome, Relapse):
                 assert one.count is not None
                 found[COUNTED] = one.count
             flow += one.flow(outcome)
         return {name: hold(self.dictionary[name], values, outside) for name, values in found.items()}
+
+    def _intervals(self, records: Records, zero: Episodes, held: Mapping[str, np.ndarray], flow: list[tuple[str, int]],
+                   outside: dict[str, int]) -> Derived:
+        """(start, stop] rows. held : covariates at time zero."""
+        assert self.tree.rows is not None
+        ending = ends(self.tree.follow_up, records, zero)
+        found = {}
+        for one in self.tree.outcomes:
+            assert not isinstance(one, Label)
+            found[one.name] = find(one, records, zero, ending, self.tree.baseline, self.tree.follow_up)
+            flow += found[one.name].flow(one)
+        rows = cohort_intervals.cut(records, zero, found, self.tree.rows.most_rows)
+        view = View(records, zero.patient[rows.place], zero.day[rows.place] + rows.start, self.tree.baseline, self.codebook)
+        values = {cohort_intervals.START: rows.start.astype(float), cohort_intervals.STOP: rows.stop.astype(float),
+                  **{f"{name}_event": rows.event(one) for name, one in found.items()}}
+        for name in self.tree.rows.time_varying:
+            covariate = COVARIATES[name]
+            kept = covariate.table in records.recorded
+            values[name] = covariate.values(view, self.dictionary[name]) if kept else np.full(len(rows.place), np.nan)
+        columns = {name: hold(self.dictionary[name], column, outside) for name, column in values.items()}
+        fixed = {name: held[name][rows.place] for name in self.tree.covariates if name not in values}
+        ids = records.registry.ids[zero.patient[rows.place]]
+        return Derived(Rows(self.dictionary, len(rows.place), fixed | columns, ids), flow, ids, outside)
+
+    def _label(self, label: Label, timed: Mapping[str, Found], records: Records, zero: Episodes, ending: Ends
+               ) -> tuple[np.ndarray, list[tuple[str, int]]]:
+        """A label, and its steps of the flow."""
+        follow_up = self.tree.follow_up
+        if isinstance(label, Within):
+            (outcome,) = (one for one in self.tree.outcomes if one.name == label.outcome)
+            assert not isinstance(outcome, Label)
+            found = cohort_labels.within(outcome, timed[outcome.name], zero, ending, follow_up, label.years)
+            return found, cohort_labels.counts(label.name, found, ("no", "yes"))
+        worse = cohort_labels.NEDA_WORSENING
+        event = timed.get(worse.name) or find(worse, records, zero, ending, self.tree.baseline, follow_up)
+        known = cohort_labels.within(worse, event, zero, ending, follow_up, label.years)
+        found = cohort_labels.neda(label, known, records, zero, ending)
+        return found, cohort_labels.counts(label.name, found, cohort_labels.LEVELS)[:-1]
 
     # -- in words --------------------------------------------------------------------------------------------------------------
 
@@ -260,4 +347,6 @@ def _settings(one: Outcome) -> Any:
     """What the outcome's name and version stand for."""
     if isinstance(one, Worsening):
         return definition(one.definition).settings
+    if isinstance(one, Neda):
+        return definition(cohort_labels.NEDA_WORSENING.definition).settings
     return MILESTONE if isinstance(one, Milestone) else one.version

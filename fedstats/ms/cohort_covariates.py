@@ -17,14 +17,16 @@ import numpy as np
 from ..dictionary import Dictionary
 from ..errors import InputError
 from ..variable import Variable
+from .cohort_limits import LONGEST_DAYS
 from .cohort_records import Records
-from .cohort_tree import LONGEST_DAYS, Baseline
+from .cohort_tree import Baseline, DmtStart, Index
 from .dmt import EFFICACY
 
 QUAD = 1461                 # days in four years
 HUNDREDTHS = 25 * QUAD     # a point per day is so many hundredths of a point per year
 SLOPE_DAYS = 90             # a slope needs visits at least so far apart: rater noise of a point within weeks is no slope
 MID_MONTH, MID_YEAR = 14, 6         # a birth known to the month was on the 15th, one known to the year on 1 July
+UNTREATED = "none"          # the level of dmt and dmt_class
 MONTHS = {"6m": 183, "12m": 365, "24m": 730}        # days
 
 
@@ -44,6 +46,7 @@ class Covariate:
     """One covariate. table : where it comes from; says : what it is, for a methods section; step : of its values, None as in the codebook.
 
     like : the variable of the codebook whose range, levels and unit it has (the one of its own name if empty).
+    treated : it says what the treatment of the day is, which at the start of a treatment is not "none".
     """
 
     name: str
@@ -52,14 +55,29 @@ class Covariate:
     find: Callable[[View], np.ndarray]
     step: float | None = None
     like: str = ""
+    treated: bool = False
 
-    def variable(self, codebook: Dictionary, baseline: Baseline) -> Variable:
-        """Its line of the dictionary."""
+    def variable(self, codebook: Dictionary, baseline: Baseline, index: Index | None = None) -> Variable:
+        """Its line of the dictionary, at time zero by this index event: without levels that nobody can have there.
+
+        An empty level would be one cell too few to tell, and pull another group of people along into suppression.
+        """
         like = self.like or self.name
         if like not in codebook:
             raise InputError(f'the dictionary "{codebook.name}" has no variable "{like}"', hint="start from the shipped MS dictionary")
+        levels = codebook[like].levels
+        if levels and self.treated and isinstance(index, DmtStart):
+            levels = tuple(one for one in levels if one != UNTREATED)
         return msgspec.structs.replace(codebook[like], name=self.name, description=self.describe(baseline), missing=(),
-                                       step=self.step or codebook[like].step)
+                                       step=self.step or codebook[like].step, levels=levels)
+
+    def values(self, view: View, variable: Variable) -> np.ndarray:
+        """What `find` says; levels as positions in those of its line of the dictionary, one beyond them for a level that is not there."""
+        found, all_levels, levels = self.find(view), view.codebook[self.like or self.name].labels, variable.labels
+        if all_levels is None or levels is None or all_levels == levels:
+            return found
+        place = [float(levels.index(one)) if one in levels else float(len(levels)) for one in all_levels]
+        return np.array([*place, np.nan])[np.where(np.isnan(found), -1, found).astype(np.int64)]
 
     def describe(self, baseline: Baseline) -> str:
         return self.says.format(now=baseline.now_days, history=baseline.history_days)
@@ -193,12 +211,12 @@ def _dmt(view: View) -> np.ndarray:
     place = [float(levels.index(one)) if one in levels else np.nan for one in names]
     at = _course_now(view)[0]
     code = np.append(view.records.treatments[1]["dmt"], -1)[at]
-    return np.array([*place, float(levels.index("none"))])[code]
+    return np.array([*place, float(levels.index(UNTREATED))])[code]
 
 
 def _class_of(view: View, at: np.ndarray) -> np.ndarray:
     levels = view.codebook["dmt_class"].labels or ()
-    place = [float(levels.index(one)) for one in (*EFFICACY, "none")]
+    place = [float(levels.index(one)) for one in (*EFFICACY, UNTREATED)]
     return np.array(place)[np.append(view.records.treatments[1]["efficacy"], -1)[at]]
 
 
@@ -246,9 +264,9 @@ COVARIATES: dict[str, Covariate] = {one.name: one for one in (
     *(Covariate(f"relapses_{name}", "relapses", f"relapses that began in the {days} days up to and including time zero", _relapses(days))
       for name, days in MONTHS.items()),
     Covariate("days_since_relapse", "relapses", "days since the last onset of a relapse; missing where there was none", _since_relapse),
-    Covariate("dmt", "treatments", "treatment at time zero, one that begins that day included", _dmt),
+    Covariate("dmt", "treatments", "treatment at time zero, one that begins that day included", _dmt, treated=True),
     Covariate("dmt_class", "treatments", "efficacy class of the treatment at time zero",
-              lambda view: _class_of(view, _course_now(view)[0])),
+              lambda view: _class_of(view, _course_now(view)[0]), treated=True),
     Covariate("dmt_class_before", "treatments", "efficacy class of the last treatment that began before time zero", _class_before,
               like="dmt_class"),
     Covariate("days_on_dmt", "treatments", "days on the treatment of time zero; missing where there is none", _days_on),

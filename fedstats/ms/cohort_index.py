@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cohort_limits import day_of
 from .cohort_records import Dated, Records
-from .cohort_tree import DmtStart, EveryVisit, FirstVisit, Index, OnDate, Onset, day_of
+from .cohort_tree import DmtStart, EveryVisit, FirstVisit, Index, OnDate, Onset
 from .dmt import EFFICACY
 
 

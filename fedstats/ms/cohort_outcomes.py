@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from .cohort_index import Episodes
+from .cohort_limits import day_of
 from .cohort_records import EDSS_STEP, Records
-from .cohort_tree import Baseline, Death, FollowUp, Milestone, Outcome, Relapse, Worsening, day_of
+from .cohort_tree import Baseline, Death, FollowUp, Milestone, Relapse, Timed, Worsening
 from .definitions import definition
 from .milestone import milestone
 
@@ -48,7 +49,7 @@ class Found:
     not_at_risk: dict[str, int]
     count: np.ndarray | None = None
 
-    def flow(self, outcome: Outcome) -> list[tuple[str, int]]:
+    def flow(self, outcome: Timed) -> list[tuple[str, int]]:
         """Its steps of the flow."""
         ended = [int((self.end == one).sum()) for one in (EVENT, DEATH)]
         risk = int((~np.isnan(self.days)).sum())
@@ -108,7 +109,7 @@ def follow_up_days(zero: Episodes, ending: Ends) -> tuple[np.ndarray, np.ndarray
     return until - zero.day, why.astype(float)
 
 
-def reasons(outcome: Outcome) -> tuple[str, ...]:
+def reasons(outcome: Timed) -> tuple[str, ...]:
     """Why somebody may not be at risk of an outcome: steps of the flow, the same at every registry."""
     if isinstance(outcome, Death):
         return (NO_TIME,)
@@ -117,7 +118,7 @@ def reasons(outcome: Outcome) -> tuple[str, ...]:
     return NO_RELAPSES, NO_SCORE, THERE if isinstance(outcome, Milestone) else SINGLE, NO_REFERENCE
 
 
-def find(outcome: Outcome, records: Records, zero: Episodes, ending: Ends, baseline: Baseline, follow_up: FollowUp) -> Found:
+def find(outcome: Timed, records: Records, zero: Episodes, ending: Ends, baseline: Baseline, follow_up: FollowUp) -> Found:
     """An outcome of every time zero."""
     natural = np.where(np.isfinite(ending.died), ending.died, ending.last_visit)
     if isinstance(outcome, Death):

@@ -15,12 +15,12 @@ import msgspec
 from ..errors import QuestionError
 from ..filters import normal_filter
 from ..variable import EPOCH
+from .cohort_limits import check_date, check_days, check_horizon, check_rows
 from .definitions import definition
 from .dmt import EFFICACY, Efficacy, Treatments
 
-LONGEST_DAYS = 36_500       # of a window
 DEATH_EDSS, EDSS_STEP = 10.0, 0.5
-MOST_LANDMARKS, DEFAULT_LANDMARKS = 1000, 100       # of one patient: a bound on what one patient adds to a sum
+DEFAULT_ROWS = 100          # of one patient: what one patient may add to a sum is bounded by it
 
 
 class Onset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="event", tag="onset"):
@@ -55,7 +55,7 @@ class EveryVisit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     """
 
     gap_days: int = 0
-    most: int = DEFAULT_LANDMARKS
+    most: int = DEFAULT_ROWS
 
 
 class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +109,33 @@ class Death(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         return "death"
 
 
+class Within(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="within"):
+    """Whether an outcome of this cohort, by its name, came within so many years: true, false, or missing where nobody knows."""
+
+    outcome: str
+    years: float
+    version: Literal[1] = 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.outcome}_within_{self.years:g}y".replace(".", "_")
+
+
+class Neda(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="neda3"):
+    """No evidence of disease activity in three domains (relapses, 24-week confirmed worsening, MRI) for so many years: see `cohort_labels`.
+
+    rebaseline_days : images up to this day after time zero are a new reference and no activity.
+    """
+
+    years: Literal[1, 2]
+    rebaseline_days: Literal[0, 90, 180] = 0
+    version: Literal[1] = 1
+
+    @property
+    def name(self) -> str:
+        return f"neda3_{self.years}y"
+
+
 class FollowUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When observation ends, besides the last visit and death.
 
@@ -124,12 +151,24 @@ class FollowUp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confirmation: Literal["any", "within"] = "any"
 
 
+class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="intervals"):
+    """Several (start, stop] rows of a patient, see `cohort_intervals`.
+
+    time_varying : covariates that have in each the value at its start; the others keep that of time zero. most_rows : of one patient.
+    """
+
+    time_varying: tuple[str, ...]
+    most_rows: int = DEFAULT_ROWS
+
+
 Index = Onset | FirstVisit | DmtStart | OnDate | EveryVisit
-Outcome = Worsening | Milestone | Relapse | Death
+Timed = Worsening | Milestone | Relapse | Death         # a time and an event
+Label = Within | Neda                                   # one value
+Outcome = Timed | Label
 
 
 class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cohort. eligibility : a filter (see `filters`) over covariates."""
+    """A cohort. eligibility : a filter (see `filters`) over covariates. rows : one of each time zero, or intervals."""
 
     index: Index
     covariates: tuple[str, ...]
@@ -137,6 +176,7 @@ class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baseline: Baseline = Baseline()
     outcomes: tuple[Outcome, ...] = ()
     follow_up: FollowUp = FollowUp()
+    rows: Intervals | None = None
 
 
 def read(source: Mapping[str, Any] | Tree, known: Sequence[str], treatment_list: Treatments) -> Tree:
@@ -152,24 +192,16 @@ def read(source: Mapping[str, Any] | Tree, known: Sequence[str], treatment_list:
     if len(outcomes) < len(tree.outcomes):
         raise QuestionError("cohort: outcomes: one of them is listed twice", hint="leave it out once")
     for one in tree.outcomes:
-        _check_outcome(one)
+        _check_outcome(one, outcomes)
     return Tree(_index(tree.index, treatment_list), tuple(name for name in known if name in tree.covariates),
                 _whole(normal_filter(tree.eligibility)), _days(tree.baseline, "baseline", ("now_days", "history_days")),
-                tuple(outcomes[name] for name in sorted(outcomes)), _follow_up(tree.follow_up))
+                tuple(outcomes[name] for name in sorted(outcomes)), _follow_up(tree.follow_up), _rows(tree, known))
 
 
 def covariate(name: str, known: Sequence[str], field: str) -> None:
     """Whether there is such a covariate."""
     if name not in known:
         raise QuestionError(f'cohort: {field}: there is no covariate "{name}"', hint="covariates are: " + ", ".join(known))
-
-
-def day_of(text: str, field: str) -> int:
-    """Days since 1970-01-01 of a date as YYYY-MM-DD."""
-    try:
-        return (datetime.date.fromisoformat(text) - EPOCH).days
-    except ValueError:
-        raise QuestionError(f'cohort: {field}: "{text}" is not a date', hint="write it as 2015-01-31") from None
 
 
 def conditions(tree: Any) -> list[Any]:
@@ -197,10 +229,9 @@ def condition_text(node: Any) -> str:
 
 def _index(index: Index, treatment_list: Treatments) -> Index:
     if isinstance(index, OnDate):
-        return OnDate(datetime.date.fromordinal(day_of(index.date, "index.date") + EPOCH.toordinal()).isoformat())
+        return OnDate(datetime.date.fromordinal(check_date(index.date, "index.date") + EPOCH.toordinal()).isoformat())
     if isinstance(index, EveryVisit):
-        if not 1 <= index.most <= MOST_LANDMARKS:
-            raise QuestionError(f"cohort: index.most is {index.most}", hint=f"a number from 1 to {MOST_LANDMARKS}")
+        check_rows(index.most, "index.most")
         return _days(index, "index", ("gap_days",))
     if isinstance(index, DmtStart):
         codes = []
@@ -215,7 +246,13 @@ def _index(index: Index, treatment_list: Treatments) -> Index:
     return index
 
 
-def _check_outcome(one: Outcome) -> None:
+def _check_outcome(one: Outcome, outcomes: Mapping[str, Outcome]) -> None:
+    if isinstance(one, Within):
+        check_horizon(one.years, f"outcomes: the horizon of {one.outcome}")
+        if isinstance(outcomes.get(one.outcome), Label | None):
+            timed = ", ".join(name for name, other in outcomes.items() if isinstance(other, Timed))
+            raise QuestionError(f'cohort: outcomes: "{one.outcome}" within {one.years:g} years is not about an outcome of this cohort',
+                                hint=f"list that outcome, too; here are {timed or 'none'}")
     if isinstance(one, Worsening):
         try:
             found = definition(one.definition)
@@ -228,9 +265,24 @@ def _check_outcome(one: Outcome) -> None:
         raise QuestionError(f"cohort: outcomes: the milestone {one.level:g} cannot be reached", hint="EDSS from 1 to 9.5 in steps of 0.5")
 
 
+def _rows(tree: Tree, known: Sequence[str]) -> Intervals | None:
+    if tree.rows is None:
+        return None
+    for name in tree.rows.time_varying:
+        covariate(name, known, "rows.time_varying")
+        if name not in tree.covariates:
+            raise QuestionError(f'cohort: rows.time_varying: "{name}" is not among the covariates', hint="list it there, too")
+    if isinstance(tree.index, EveryVisit):
+        raise QuestionError("cohort: rows: intervals need one time zero per patient, and every visit is one", hint="choose another index")
+    if not tree.outcomes or any(isinstance(one, Label) for one in tree.outcomes):
+        raise QuestionError("cohort: rows: intervals end with an outcome that has a time", hint="list such outcomes, and no labels")
+    check_rows(tree.rows.most_rows, "rows.most_rows")
+    return Intervals(tuple(name for name in known if name in tree.rows.time_varying), tree.rows.most_rows)
+
+
 def _follow_up(follow_up: FollowUp) -> FollowUp:
     if follow_up.end_date is not None:
-        day_of(follow_up.end_date, "follow_up.end_date")
+        check_date(follow_up.end_date, "follow_up.end_date")
     if follow_up.max_days is not None:
         _days(follow_up, "follow_up", ("max_days",))
     return _days(follow_up, "follow_up", ("grace_days",))
@@ -238,8 +290,7 @@ def _follow_up(follow_up: FollowUp) -> FollowUp:
 
 def _days(part: Any, field: str, names: Sequence[str]) -> Any:
     for name in names:
-        if not 0 <= getattr(part, name) <= LONGEST_DAYS:
-            raise QuestionError(f"cohort: {field}.{name} is {getattr(part, name)}", hint=f"whole days from 0 to {LONGEST_DAYS}")
+        check_days(getattr(part, name), f"{field}.{name}")
     return part
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from . import cohort_index
-from .cohort_tree import Death, Milestone, Outcome, Relapse, Tree, Worsening, condition_text, conditions
+from . import cohort_index, cohort_intervals
+from .cohort_labels import HALF_YEAR, horizon_days
+from .cohort_tree import Death, Milestone, Neda, Outcome, Relapse, Tree, Within, Worsening, condition_text, conditions
 from .definitions import definition
 
 
@@ -16,6 +17,8 @@ def describe(tree: Tree) -> str:
     now, history = tree.baseline.now_days, tree.baseline.history_days
     parts.append(f"Baseline values were the last ones known, from {now} days before time zero to that day; means, extremes and slopes go "
                  f"back {history} days. Nothing recorded later entered eligibility or a covariate.")
+    if tree.rows is not None:
+        parts.append(cohort_intervals.describe(tree.rows.time_varying))
     return " ".join([*parts, *(sentence(one, tree) for one in tree.outcomes), follow_up(tree)])
 
 
@@ -25,6 +28,10 @@ def title(one: Outcome) -> str:
         return definition(one.definition).title
     if isinstance(one, Milestone):
         return f"confirmed EDSS {one.level:g}"
+    if isinstance(one, Within):
+        return f"{one.outcome} within {one.years:g} year{'s' * (one.years != 1)}"
+    if isinstance(one, Neda):
+        return f"no evidence of disease activity (NEDA-3) for {one.years} year{'s' * (one.years != 1)}"
     return "the first relapse" if isinstance(one, Relapse) else "death"
 
 
@@ -40,6 +47,14 @@ def sentence(one: Outcome, tree: Tree) -> str:
                 "days before to 84 days after); patients who had it at time zero were not at risk.")
     if isinstance(one, Relapse):
         return "The outcome relapse was the first onset of a relapse after time zero."
+    if isinstance(one, Within):
+        return (f"{one.name} says whether {one.outcome} came within {horizon_days(one.years)} days; it is not known of patients who were "
+                "not observed so long, or not long enough after it for an event to be confirmed.")
+    if isinstance(one, Neda):
+        start = f"after day {one.rebaseline_days}" if one.rebaseline_days else "after time zero"
+        return (f"{one.name} was no relapse, no 24-week confirmed worsening, and no new T2 or gadolinium-enhancing lesion on an image "
+                f"{start}, for {horizon_days(one.years)} days. Evidence of one was enough against it; without evidence, patients not "
+                f"observed so long, or without an image of the last {HALF_YEAR} days that says both, were not evaluable.")
     assert isinstance(one, Death)
     return "The outcome death was death of any cause or EDSS 10, observed to the last visit or contact."
 

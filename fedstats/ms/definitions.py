@@ -109,11 +109,14 @@ def _relapses(s: dict[str, Any]) -> list[str]:
     before, after = pair("relapse_assoc", s["relapse_assoc"])
     ahead = f" or {after:g} days before one" if after else ""
     raw = f"A worsening within {before:g} days after the onset of a relapse{ahead} was relapse-associated."
+    near = pair("relapse_to_bl", s["relapse_to_bl"])[0]
+    early = f"Relapses more than {near:g} days before the first visit were not looked at." if near else \
+        "Relapses before the first visit were not looked at."
     if s["event"] == "first_raw":
-        return [raw]
+        return [raw, early]
     (_, _, e0, e1, c0, c1), _ = relapse_free(s["relapse_indep"])
     free = [_around(name, a, b) for name, a, b in (("event", e0, e1), ("confirmation", c0, c1)) if (a, b) != (0, 0)]
-    return [raw, f"A worsening was independent of relapses if no relapse began {' and '.join(free) or 'anywhere near'}."]
+    return [raw, f"A worsening was independent of relapses if no relapse began {' and '.join(free) or 'anywhere near'}.", early]
 
 
 def _around(name: str, before: float, after: float) -> str:
@@ -124,7 +127,7 @@ def _around(name: str, before: float, after: float) -> str:
 def _rest(s: dict[str, Any]) -> list[str]:
     texts = []
     if s["relapse_rebl"]:
-        texts.append("After every relapse the reference was set anew.")
+        texts.append("After every relapse the reference was set anew, for changes later than those associated with it.")
     if s["sub_threshold_rebl"] != "none" and s["baseline"] != "fixed":
         texts.append(f"A confirmed {s['sub_threshold_rebl']} below the threshold also moved the reference.")
     if s["impute_last_visit"]:

@@ -18,7 +18,7 @@ import numpy as np
 from .history_course import Forced
 from .history_parameters import Parameters, parameters
 from .history_people import DAYS, EPOCH_YEAR
-from .natural_history import Synthetic, registries
+from .synthetic import Synthetic, registries
 
 WITHIN = 1.0            # years
 TOLERANCE = 0.06        # 6 percentage points

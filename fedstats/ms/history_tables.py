@@ -14,7 +14,7 @@ from .history_people import COURSES, DAYS, EPOCH_YEAR, PPMS, SPMS, People
 
 Columns = dict[str, np.ndarray]
 (CENTRE, NO_DIAGNOSIS, NO_TREATMENTS, NO_EDSS, NO_SDMT, SDMT, REPORTED, NO_T2, NO_GD, NO_REASON, STEROIDS,
- PLANT_BIRTH, PLANT_EDSS, PLANT_SDMT, PLANT_DRUG) = range(80, 95)
+ PLANT_BIRTH, PLANT_EDSS, PLANT_SDMT, PLANT_DRUG, NO_SECONDS, WALKS, WALK, HANDS, HAND, OTHER_HAND) = range(80, 101)
 SHORT_RELAPSE, LONG_RELAPSE = 14, 60            # days that a relapse lasts, as written
 MODERATE_STEP, SEVERE_STEP = 2, 4               # half steps of EDSS from which a relapse is called so
 NO_BIRTH_YEAR, NO_EDSS_VALUE, NO_SDMT_VALUE, NO_DRUG = 1804, 0.5, 999.0, "a drug that does not exist"    # the planted faults
@@ -87,7 +87,20 @@ def _visits(ids: np.ndarray, group: People, life: Course, until: np.ndarray, p: 
             + s["sd"] * draws.normal(key, SDMT, day))
     sdmt = np.where(draws.uniform(key, NO_SDMT, day) < p["missing"]["sdmt"], np.nan, np.clip(np.round(sdmt), 0, 110))
     return {"who": who, "patient_id": ids[who], "visit_date": _day(group.onset[who], day), "edss": edss,
-            "course_at_visit": np.array(COURSES, dtype=object)[rows["course"]], "sdmt": sdmt}
+            "course_at_visit": np.array(COURSES, dtype=object)[rows["course"]], "sdmt": sdmt,
+            **_seconds(rows["true_edss"], day, key, p)}
+
+
+def _seconds(edss: np.ndarray, day: np.ndarray, key: np.ndarray, p: Parameters) -> Columns:
+    """Timed 25-foot walk and nine-hole peg test: lognormal around a mean by EDSS that each patient has, known on the same visits."""
+    t, n = p["t25fw"], p["nhpt"]
+    walk = t["patient_sd"] * draws.normal(key, WALKS) + t["sd"] * draws.normal(key, WALK, day)
+    hands = n["patient_sd"] * draws.normal(key, HANDS)
+    found = {"t25fw_s": np.where(edss <= t["worst_edss"], t["seconds"] * np.exp(t["per_edss"] * edss + walk), np.nan)}
+    for name, purpose, ratio in (("nhpt_dom_s", HAND, 1.0), ("nhpt_nondom_s", OTHER_HAND, n["other_hand"])):
+        found[name] = ratio * n["seconds"] * np.exp(n["per_edss"] * edss + hands + n["sd"] * draws.normal(key, purpose, day))
+    known = draws.uniform(key, NO_SECONDS, day) >= p["missing"]["walk_and_hands"]
+    return {name: np.where(known, np.round(values, 1), np.nan) for name, values in found.items()}
 
 
 def _relapses(ids: np.ndarray, group: People, life: Course, until: np.ndarray, p: Parameters) -> Columns:

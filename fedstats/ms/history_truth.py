@@ -11,9 +11,10 @@ Two strategies: `stays` (started and never changed, what a per-protocol analysis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from ..errors import InputError
@@ -21,12 +22,70 @@ from .definitions import definition
 from .history_course import Forced
 from .history_parameters import Parameters, parameters
 from .history_people import DAYS
-from .natural_history import Synthetic, name, registry
+from .synthetic import Synthetic, name, registry
 
+OUTCOME = "cdw24"
 HORIZONS = (2.0, 5.0)       # years
 FIRST_DAY = "1900-01-01"     # before everybody
+CLASSES = ("low", "moderate", "high")
+COMPARED = (("low", "moderate"), ("low", "high"), ("moderate", "high"))     # pairs of classes in a file of truth
+RUNS = 2 * len(CLASSES)     # that `truths` makes: each class, kept and changed
 STEPS = 30                  # of Newton's method, far more than it needs
 SMALL_STEP = 1e-10          # of the log hazard ratio
+
+
+class Effect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Effects of treatment b against a up to a horizon; see `truth`. None: nobody to tell from."""
+
+    risk_a: float | None
+    risk_b: float | None
+    risk_difference: float | None
+    risk_ratio: float | None
+    hazard_ratio: float | None
+    log_hazard_ratio_se: float | None
+    relapse_rate_a: float | None
+    relapse_rate_b: float | None
+    relapse_rate_ratio: float | None
+    new_t2_a: float | None
+    new_t2_b: float | None
+    new_t2_ratio: float | None
+
+
+class SiteEffect(Effect, frozen=True, kw_only=True):
+    """Effects in one registry, up to the longest horizon."""
+
+    patients: int
+
+
+class Estimand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `truth` says of a pair of classes. horizons : by years; built_in : multipliers of the parameters, which are not the truth.
+
+    true_hazards : mean yearly rates by class, of relapses and of progression.
+    """
+
+    estimand: str
+    a: str
+    b: str
+    stays: bool
+    outcome: str
+    since: str
+    patients: int
+    built_in: dict[str, float]
+    horizons: dict[str, Effect]
+    true_hazards: dict[str, dict[str, float | None]]
+    sites: dict[str, SiteEffect]
+
+
+class TruthFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """truth.json of a folder of synthetic registries. registries : patients of each; planted : deliberate faults by table and column."""
+
+    format: Literal["fedstats truth"]
+    version: Literal[1]
+    seed: int
+    data_cut: str
+    registries: dict[str, int]
+    planted: dict[str, dict[str, int]]
+    estimands: list[Estimand]
 
 
 def truth(seed: int = 1, *, a: str = "low", b: str = "high", sizes: Sequence[int | None] = (None,) * 8, stays: bool = True,
@@ -44,19 +103,51 @@ def truth(seed: int = 1, *, a: str = "low", b: str = "high", sizes: Sequence[int
     for one in (a, b):
         if one not in p["classes"]:
             raise InputError(f'"{one}" is no class of treatment', hint="classes are " + ", ".join(p["classes"]))
-    arms = {}
-    for one in {a, b}:
-        forced = Forced(p["classes"].index(one), stays)
-        arms[one] = [_arm(registry(seed, k, n, p=p, forced=forced), outcome, since) for k, n in enumerate(sizes)]
+    arms = {one: _arms(seed, one, sizes, stays, outcome, since, p) for one in {a, b}}
+    return _compared(seed, a, b, arms, stays, outcome, since, horizons, p)
+
+
+def truths(seed: int, sizes: Sequence[int | None], *, p: Parameters | None = None, told: Callable[[str], None] = lambda what: None
+           ) -> list[Estimand]:
+    """The truth about every pair of `COMPARED`, for treatments that are kept and for those changed as in life; outcome cdw24.
+
+    told : called with what comes next, once for each of `RUNS` runs.
+    """
+    p = parameters() if p is None else p
+    found = []
+    for stays in (True, False):
+        arms = {}
+        for one in CLASSES:
+            told(f"everybody on {one} efficacy, {_strategy(stays)}")
+            arms[one] = _arms(seed, one, sizes, stays, OUTCOME, FIRST_DAY, p)
+        found += [_compared(seed, a, b, arms, stays, OUTCOME, FIRST_DAY, HORIZONS, p) for a, b in COMPARED]
+    # through JSON: not a number becomes null
+    return msgspec.json.decode(msgspec.json.encode([{name: value for name, value in one.items() if name != "seed"} for one in found]),
+                               type=list[Estimand])
+
+
+def _arms(seed: int, treatment: str, sizes: Sequence[int | None], stays: bool, outcome: str, since: str, p: Parameters
+          ) -> list[dict[str, Any]]:
+    """Everybody's outcomes by registry if all started this class."""
+    forced = Forced(p["classes"].index(treatment), stays)
+    return [_arm(registry(seed, k, n, p=p, forced=forced), outcome, since) for k, n in enumerate(sizes)]
+
+
+def _strategy(stays: bool) -> str:
+    return "kept" if stays else "then changed as in life"
+
+
+def _compared(seed: int, a: str, b: str, arms: Mapping[str, list[dict[str, Any]]], stays: bool, outcome: str, since: str,
+              horizons: Sequence[float], p: Parameters) -> dict[str, Any]:
     first, second = (_together(arms[one]) for one in (a, b))
     k_a, k_b = p["classes"].index(a), p["classes"].index(b)
     built_in = {effect: p[effect][k_b] / p[effect][k_a] for effect in ("effect_relapses", "effect_progression", "effect_new_t2")}
     sites = {}
-    for k in range(len(sizes)):
-        if arms[a][k]["time"].size:
-            sites[name(k)] = {"patients": int(arms[a][k]["time"].size)} | _contrast(arms[a][k], arms[b][k], max(horizons))
-    strategy = "kept" if stays else "then changed as in life"
-    return {"estimand": f"{outcome}, first treatment {b} against {a}, {strategy}, all who start one from {since} on",
+    for k, (here, there) in enumerate(zip(arms[a], arms[b])):
+        if here["time"].size:
+            sites[name(k)] = {"patients": int(here["time"].size)} | _contrast(here, there, max(horizons))
+    return {"estimand": f"{outcome}, first treatment {b} against {a}, {_strategy(stays)}, all who start one from {since} on",
+            "a": a, "b": b, "stays": stays, "outcome": outcome, "since": since,
             "seed": seed, "patients": len(first["time"]), "built_in": built_in,
             "horizons": {f"{horizon:g}": _contrast(first, second, horizon) for horizon in horizons},
             "true_hazards": {a: first["hazards"], b: second["hazards"]}, "sites": sites}

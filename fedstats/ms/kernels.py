@@ -68,7 +68,7 @@ class Rules(NamedTuple):
     from_conf: bool                 # go on from the first confirmation, not from the event
     below_worse: bool               # a confirmed change below the threshold moves the reference, too
     below_better: bool
-    never_better: bool              # a new reference is never better than the old one
+    never_lower: bool               # a reference set anew after a relapse is never a lower number than the old one
     relapse_rebl: bool
     extremes: int                   # KEEP_ALL ...
     impute: float                   # a worsening at the last visit counts if not later than this
@@ -85,7 +85,6 @@ class Visits(NamedTuple):
     extreme: np.ndarray     # a local extreme that may not serve as reference
     fit: np.ndarray         # may serve as reference
     usable: np.ndarray      # may confirm
-    fresh: np.ndarray       # the first visit after a relapse that is fit
 
 
 class Found(NamedTuple):
@@ -108,7 +107,7 @@ class Found(NamedTuple):
 def room_for_marks(day: np.ndarray, value: np.ndarray) -> Visits:
     """Visits with room for what `mark_relapses` and `mark_visits` fill in."""
     n = len(day)
-    return Visits(day, value, np.empty(n, np.int64), np.empty(n, np.int64), *(np.empty(n, np.bool_) for _ in range(4)))
+    return Visits(day, value, np.empty(n, np.int64), np.empty(n, np.int64), *(np.empty(n, np.bool_) for _ in range(3)))
 
 
 def room_for(visits: int, windows: int) -> Found:
@@ -117,7 +116,8 @@ def room_for(visits: int, windows: int) -> Found:
     patient, visit, reference, last_delta, sustained = (np.empty(room, np.int64) for _ in range(5))
     direction, outcome, kind = (np.empty(room, np.int8) for _ in range(3))
     conf, pira_conf = (np.empty((room, windows), np.int64) for _ in range(2))
-    return Found(patient, direction, outcome, kind, visit, reference, np.empty(room), last_delta, np.empty(room), sustained, conf, pira_conf)
+    return Found(patient, direction, outcome, kind, visit, reference, np.empty(room), last_delta, np.empty(room), sustained, conf,
+                 pira_conf)
 
 
 @compiled
@@ -156,24 +156,24 @@ def mark_relapses(day, onsets, since, until):
 
 
 @compiled
-def mark_visits(own, valid, onsets, rules):
-    """Fill in which visits are extremes, fit as reference, usable as confirmation, fresh after a relapse. own : one patient's Visits"""
-    k, waiting, n = 0, False, len(own.day)
-    for i in range(n):
-        own.extreme[i] = False
-        if rules.extremes != KEEP_ALL and 0 < i < n - 1:
-            left, right = own.value[i] - own.value[i - 1], own.value[i] - own.value[i + 1]
-            least = smallest_change(own.value[i], rules.steps) if rules.extremes == SKIP_STRICT else TOLERANCE
-            own.extreme[i] = left * right > 0 and min(abs(left), abs(right)) >= least and not (i > 1 and own.value[i] == own.value[i - 2])
+def is_extreme(value, i, rules):
+    """A visit above (or below) both neighbours, where such visits are no references; with SKIP_STRICT by at least the threshold. One with
+    the score of the visit before the last is not: scores that swing have no extremes."""
+    if rules.extremes == KEEP_ALL or i == 0 or i == len(value) - 1 or (i > 1 and value[i] == value[i - 2]):
+        return False
+    left, right = value[i] - value[i - 1], value[i] - value[i + 1]
+    least = smallest_change(value[i], rules.steps) if rules.extremes == SKIP_STRICT else TOLERANCE
+    return left * right > 0 and min(abs(left), abs(right)) >= least
+
+
+@compiled
+def mark_visits(own, valid, rules):
+    """Fill in which visits are extremes, fit as reference, usable as confirmation. own : one patient's Visits"""
+    for i in range(len(own.day)):
         since, until = own.since[i], own.until[i]
+        own.extreme[i] = is_extreme(own.value, i, rules)
         own.fit[i] = is_clear(since, until, rules.reference_before, rules.reference_after) and not own.extreme[i]
         own.usable[i] = valid[i] and is_clear(since, until, rules.conf_before, rules.conf_after)
-        while k < len(onsets) and onsets[k] < own.day[i]:
-            waiting = True
-            k += 1
-        own.fresh[i] = waiting and own.fit[i]
-        if own.fit[i]:
-            waiting = False
 
 
 @compiled
@@ -214,6 +214,16 @@ def last_delta_visit(own, k, c, direction, steps, intermediate):
         if shown:
             return j
     return -1
+
+
+@compiled
+def earliest(conf):
+    """The earliest of the confirmations that there are, or -1."""
+    answer = -1
+    for c in conf:
+        if c >= 0 and (answer < 0 or c < answer):
+            answer = c
+    return answer
 
 
 @compiled
@@ -279,23 +289,42 @@ def earliest_usable(own, k, windows):
 
 
 @compiled
+def is_sustained(own, k, end, direction, reference, need, rules):
+    """Is the change at visit k, shown up to visit `end`, shown for long enough, or up to the last visit?
+
+    Without intermediate visits it is enough that the first visit at the end of that time shows it.
+    """
+    last = len(own.day) - 1
+    if end == last:
+        return True
+    if rules.intermediate:
+        return own.day[end + 1] - own.day[k] > rules.sustained
+    c = k
+    while c < last and own.day[c] - own.day[k] < rules.sustained:
+        c += 1
+    return direction * (own.value[c] - reference) >= need
+
+
+@compiled
 def confirm(own, k, direction, reference, need, rules, conf):
     """Is the change at visit k confirmed and sustained? Fills `conf` per window; returns (outcome, first confirmation, end of the run)."""
-    n, end = len(own.day), last_held(own.value, k, direction, reference, need)
+    end = last_held(own.value, k, direction, reference, need)
     first, outcome = -1, NO_VISIT
     for w in range(len(rules.windows)):
         found = confirmation(own, k, k + 1, end, rules.windows[w, 0], rules.windows[w, 1], direction, reference, need, rules.intermediate)
         conf[w] = max(found, -1)
-        if found >= 0 and (first < 0 or found < first):
+        if found >= 0 and first < 0:
             first = found
         if found != -2:
             outcome = NOT_HELD
-    if not rules.intermediate and first > earliest_usable(own, k, rules.windows):
+    if not rules.intermediate and (conf != earliest_usable(own, k, rules.windows)).all():
         first = -1
     if first >= 0:
         if not rules.intermediate:
             end = last_held(own.value, first, direction, reference, need)
-        kept = end == n - 1 or own.day[end + 1] - own.day[k] > rules.sustained
+            for w in range(len(conf)):
+                conf[w] = conf[w] if conf[w] <= end else -1
+        kept = is_sustained(own, k, end, direction, reference, need, rules)
         outcome = CONFIRMED if kept else NOT_SUSTAINED
     return outcome, first, end
 
@@ -319,6 +348,18 @@ def relation(own, onsets, k, before, reference, need, end, imputed, rules, conf,
 
 
 @compiled
+def row_of(found, row, patient, visit):
+    """The row of this patient that has this visit already, or `row`: a reference set anew after a relapse lies before visits that were
+    looked at, and an event that is found again takes the place of the one found first."""
+    at = row - 1
+    while at >= 0 and found.patient[at] == patient:
+        if found.visit[at] == visit:
+            return at
+        at -= 1
+    return row
+
+
+@compiled
 def try_change(own, onsets, zero, k, ref, reference, direction, moves, rules, found, row, patient, offset):
     """Decide about a change at visit k that is large enough, and write it down if it is wanted.
 
@@ -331,7 +372,7 @@ def try_change(own, onsets, zero, k, ref, reference, direction, moves, rules, fo
     imputed = outcome == NO_VISIT and k == len(own.day) - 1 and direction > 0 and own.day[k] - zero <= rules.impute
     if imputed:
         outcome = CONFIRMED
-    last_delta, kind = last_delta_visit(own, k, first, signed, rules.steps, rules.intermediate), UNTYPED
+    last_delta, kind = last_delta_visit(own, k, earliest(conf), signed, rules.steps, rules.intermediate), UNTYPED
     if outcome == CONFIRMED and direction > 0:
         before = ref
         if rules.before == AT_LAST:
@@ -341,15 +382,18 @@ def try_change(own, onsets, zero, k, ref, reference, direction, moves, rules, fo
         kind = relation(own, onsets, k, before, reference, need, end, imputed, rules, conf, pira_conf)
     wanted = outcome == CONFIRMED and is_wanted(rules.event, direction, kind)
     if wanted or (outcome != CONFIRMED and rules.unconfirmed):
-        found.patient[row], found.direction[row], found.outcome[row], found.kind[row] = patient, direction, outcome, kind
-        found.visit[row], found.reference[row], found.reference_value[row] = k + offset, ref + offset, reference
-        found.last_delta[row] = last_delta + offset if last_delta >= 0 else -1
-        found.last_delta_value[row] = own.value[last_delta] if last_delta >= 0 else np.nan
-        found.sustained[row] = end + offset
-        for w in range(len(conf)):
-            conf[w] = conf[w] + offset if conf[w] >= 0 else -1
-            pira_conf[w] = pira_conf[w] + offset if pira_conf[w] >= 0 and kind == PIRA else -1
-        row += 1
+        at = row_of(found, row, patient, k + offset)
+        if at == row or outcome == CONFIRMED:
+            found.patient[at], found.direction[at], found.outcome[at], found.kind[at] = patient, direction, outcome, kind
+            found.visit[at], found.reference[at], found.reference_value[at] = k + offset, ref + offset, reference
+            found.last_delta[at] = last_delta + offset if last_delta >= 0 else -1
+            found.last_delta_value[at] = own.value[last_delta] if last_delta >= 0 else np.nan
+            found.sustained[at] = end + offset
+            for w in range(len(conf)):
+                found.conf[at, w] = conf[w] + offset if conf[w] >= 0 else -1
+                found.pira_conf[at, w] = pira_conf[w] + offset if pira_conf[w] >= 0 and kind == PIRA else -1
+        if at == row:
+            row += 1
     goto = -1
     if not imputed and (wanted or (moves and first >= 0)):
         goto = first if rules.from_conf else k
@@ -367,22 +411,24 @@ def relapse_passed(onsets, since, day, rules):
 
 
 @compiled
-def never_better(own, k, reference, rules):
-    """With bl_geq, a visit that becomes the reference is given the score of the old reference if its own is better."""
-    if rules.never_better and rules.worse * (own.value[k] - reference) < 0:
-        own.value[k] = reference
+def next_after(day, onset):
+    """The first visit on or after a day."""
+    k = 0
+    while k < len(day) and day[k] < onset:
+        k += 1
+    return k
 
 
 @compiled
-def renewed(own, onset, reference, rules):
-    """The first visit after a relapse that may serve as reference; with bl_geq its score is never better than the old reference."""
-    k = 0
-    while k < len(own.day) and own.day[k] < onset:
-        k += 1
-    k = next_fit(own.fit, k)
-    if k < len(own.day):
-        never_better(own, k, reference, rules)
-    return k
+def raised(own, k, reference, rules):
+    """The score of visit k as the new reference. Where relapses set it anew, bl_geq gives the visit the score of the old reference if its
+    own is lower."""
+    if rules.relapse_rebl and rules.never_lower and own.value[k] < reference:
+        own.value[k] = reference
+        for i in range(max(k - 1, 0), min(k + 3, len(own.value))):
+            own.extreme[i] = is_extreme(own.value, i, rules)
+            own.fit[i] = is_clear(own.since[i], own.until[i], rules.reference_before, rules.reference_after) and not own.extreme[i]
+    return own.value[k]
 
 
 @compiled
@@ -396,20 +442,20 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
         i += 1
     while i < n:
         change = rules.worse * (own.value[i] - reference)
-        direction, goto = 1 if change > 0 else -1, -1
+        direction, goto, old = 1 if change > 0 else -1, -1, own.day[ref]
         moves = rules.moves_on_worse if direction > 0 else rules.moves_on_better
         below = rules.below_worse if direction > 0 else rules.below_better
         clear = is_clear(own.since[i], own.until[i], rules.event_before, rules.event_after)
         enough = abs(change) >= smallest_change(reference, rules.steps)
-        if not clear or not (enough or (moves and below and abs(change) > TOLERANCE)):
+        if not clear or not (enough or (below and abs(change) > TOLERANCE)):
             i += 1
             continue
-        onset = relapse_passed(onsets, own.day[ref], own.day[i], rules)
+        onset = relapse_passed(onsets, old, own.day[i], rules)
         if onset < FAR:
-            ref = renewed(own, onset, reference, rules)
+            ref = next_fit(own.fit, next_after(own.day, onset))
             if ref >= n:
                 break
-            reference, i = own.value[ref], ref + 1
+            reference, i = raised(own, ref, reference, rules), ref + 1
             continue
         if enough:
             row, goto, ends = try_change(own, onsets, zero, i, ref, reference, direction, moves, rules, found, row, patient, offset)
@@ -417,24 +463,25 @@ def scan(own, onsets, zero, rules, found, row, patient, offset):
                 break
         if goto < 0 and moves and below:
             # a confirmed change of any size moves the reference, without being an event
-            outcome, first, _ = confirm(own, i, direction * rules.worse, reference, TOLERANCE, rules, unused)
-            if outcome == CONFIRMED:
-                goto = first if rules.from_conf else i
+            _, first, _ = confirm(own, i, direction * rules.worse, reference, TOLERANCE, rules, unused)
+            if first >= 0:
+                goto = earliest(unused) if rules.from_conf else i
+        after = max(goto, i) + 1
         if goto >= 0 and moves:
             ref = next_fit(own.fit, goto)
             if ref >= n:
                 break
-            if rules.relapse_rebl:
-                never_better(own, ref, reference, rules)
-            reference, i = own.value[ref], ref + 1
+            i = ref + 1
         else:
-            i = max(goto, i) + 1
-        onset = relapse_passed(onsets, own.day[ref], own.day[i], rules) if i < n else FAR
+            i = after
+        onset = relapse_passed(onsets, old, own.day[after], rules) if after < n else FAR
         if onset < FAR:
-            ref = renewed(own, onset, reference, rules)
-            if ref >= n:
+            after = next_fit(own.fit, next_after(own.day, onset))
+            if after >= n:
                 break
-            reference, i = own.value[ref], ref + 1
+            if after > ref or (direction > 0 and (rules.event == FIRST_PIRA or rules.event == FIRST_RAW)):
+                ref, i = after, after + 1
+        reference = raised(own, ref, reference, rules)
     return row, start
 
 
@@ -455,7 +502,7 @@ def last_confirmable(own, zero, windows):
 def part(visits, a, b):
     """One patient's Visits."""
     return Visits(visits.day[a:b], visits.value[a:b], visits.since[a:b], visits.until[a:b], visits.extreme[a:b], visits.fit[a:b],
-                  visits.usable[a:b], visits.fresh[a:b])
+                  visits.usable[a:b])
 
 
 @compiled
@@ -469,8 +516,10 @@ def worsening_events(visits, valid, starts, onsets, relapse_starts, zero, rules,
     for p in range(len(starts) - 1):
         a, b = starts[p], starts[p + 1]
         own, ours = part(visits, a, b), onsets[relapse_starts[p]:relapse_starts[p + 1]]
+        if b > a:
+            ours = ours[ours >= own.day[0] - rules.reference_before]
         mark_relapses(own.day, ours, own.since, own.until)
-        mark_visits(own, valid[a:b], ours, rules)
+        mark_visits(own, valid[a:b], rules)
         row, first = scan(own, ours, zero[p], rules, found, row, p, a)
         reference[p] = first + a if first >= 0 else -1
         last = last_confirmable(own, zero[p], rules.windows)
@@ -490,15 +539,18 @@ def milestone_visits(visits, valid, starts, onsets, relapse_starts, zero, level,
     for p in range(len(starts) - 1):
         a, b = starts[p], starts[p + 1]
         own, ours = part(visits, a, b), onsets[relapse_starts[p]:relapse_starts[p + 1]]
+        if b > a:
+            ours = ours[ours >= own.day[0] - rules.event_before]
         mark_relapses(own.day, ours, own.since, own.until)
-        mark_visits(own, valid[a:b], ours, rules)
+        mark_visits(own, valid[a:b], rules)
         reached[p] = -1
         conf[p] = -1
         was_there = False
         for k in range(b - a):
-            if not is_clear(own.since[k], own.until[k], rules.event_before, rules.event_after):
-                continue
             there = rules.worse * (own.value[k] - level) >= -TOLERANCE
+            if not is_clear(own.since[k], own.until[k], rules.event_before, rules.event_after):
+                was_there = was_there and there
+                continue
             looked_at = there and not (crossing and was_there)
             was_there = there
             if not looked_at:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from .progression import EDSS_10, _dates
 from .progression_events import Lag, frame, lag
-from .progression_rules import choice, confirmation_days, rules
+from .progression_rules import Tolerance, choice, confirmation_days, rules
 from .progression_tables import DEATH, History, history
 from .thresholds import threshold
 
@@ -43,7 +43,7 @@ class Milestones:
 
 
 def milestone(visits: Any, level: float, relapses: Any = None, *, outcome: str = "edss", conf_days: float | Sequence[float] = 84,
-              conf_tol_days: float | Sequence[float] = (7, 730.5), require_sust_days: float = 0, check_intermediate: bool = True,
+              conf_tol_days: Tolerance = (7, 730.5), require_sust_days: float = 0, check_intermediate: bool = True,
               relapse_to_event: float | Sequence[float] = 0, relapse_to_conf: float | Sequence[float] = 30, impute_last_visit: float = 0,
               thresholds: Mapping[str, Any] | None = None, valid_confirmation: Any = None, origin: Any = None, prevalent: str = "count",
               onset: str = "crossing", deaths: Any = None, edss_10: str = "competing",

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from .progression_events import Events, lag
-from .progression_rules import RELAPSE_INDEP, choice, confirmation_days
+from .progression_rules import RELAPSE_INDEP, Tolerance, choice, confirmation_days
 from .progression_rules import rules as read_rules
 from .progression_tables import History, history
 from .thresholds import threshold
@@ -34,7 +34,7 @@ RULES = ("event", "baseline", "conf_days", "conf_tol_days", "require_sust_days",
 
 
 def worsening(visits: Any, relapses: Any = None, *, outcome: str = "edss", event: str = "first_cdw", baseline: str = "fixed",
-              conf_days: float | Sequence[float] = 84, conf_tol_days: float | Sequence[float] = (7, 730.5), require_sust_days: float = 0,
+              conf_days: float | Sequence[float] = 84, conf_tol_days: Tolerance = (7, 730.5), require_sust_days: float = 0,
               check_intermediate: bool = True, relapse_to_bl: float | Sequence[float] = 30, relapse_to_event: float | Sequence[float] = 0,
               relapse_to_conf: float | Sequence[float] = 30, relapse_assoc: float | Sequence[float] = 90,
               relapse_indep: Mapping[str, Any] | None = RELAPSE_INDEP, proceed_from: str = "firstconf", relapse_rebl: bool = False,
@@ -50,18 +50,22 @@ def worsening(visits: Any, relapses: Any = None, *, outcome: str = "edss", event
     event : first_cdw, first_cdi, first_pira, first_raw, first (of either direction) or multiple (all of both).
     baseline : fixed, or moved by confirmed events: roving (all), roving_impr (improvements), roving_wors (worsenings).
     conf_days, conf_tol_days : a visit from conf_days - left to conf_days + right after the event must still show the change, and with
-        check_intermediate all visits up to it; several conf_days: one of them is enough, each has its columns.
-    require_sust_days : the change must be seen at all visits for so long, or to the end of follow-up (inf: always to the end).
+        check_intermediate all visits up to it, without it the first visit that may confirm; several conf_days (their whole days count):
+        one of them is enough, each has its columns.
+    require_sust_days : the change must be seen at all visits within so many days, or to the end of follow-up (inf: always to the end);
+        without check_intermediate at the first visit after them. A change that was confirmed and did not last moves a roving reference.
     relapse_to_bl, relapse_to_event, relapse_to_conf : days since the last relapse, or (since the last, until the next); 0 asks nothing.
-        A reference too near to a relapse moves to the next visit.
+        A reference too near to a relapse moves to the next visit. Relapses so long before the first visit that they do not keep it from
+        being the reference are not looked at: for nothing, RAW included.
     relapse_assoc : a worsening so soon after a relapse onset is RAW. relapse_indep : relapse-free days (before, after) around the visit
         before ("prec", which of them: "prec_type" baseline, last or last_delta), the event and its confirmation make it PIRA; both days
         included, (0, 0) asks nothing, None reaches to the neighbouring checkpoint. RAW goes before PIRA; neither is "undefined".
     proceed_from : the search goes on, and a roving reference moves to, the first confirmation ("firstconf") or the event ("event").
-    relapse_rebl : the first visit after a relapse that may be one becomes the reference; visits before it are compared with the old one.
-    bl_geq : a new reference is never better than the old one. sub_threshold_rebl : change, improvement or worsening below the threshold,
-        if confirmed, moves a roving reference. skip_local_extrema : a value above (or below) both neighbours is no reference; "all" also
-        the edges of a plateau.
+    relapse_rebl : after a relapse the first visit that may be one becomes the reference, as soon as there is a change (or the visit after
+        one) more than relapse_assoc days after the relapse; changes up to then are compared with the old reference.
+    bl_geq : with relapse_rebl, a new reference is never a lower number than the old one. sub_threshold_rebl : change, improvement or
+        worsening below the threshold, if confirmed, moves a roving reference. skip_local_extrema : a value above (or below) both
+        neighbours is no reference ("strict": by at least the threshold; never if it is the value of the visit before the last).
     impute_last_visit : 1: an unconfirmed worsening at the last visit counts; N > 1: if within N days of time zero.
     thresholds, half_step_from : see `thresholds`. valid_confirmation : a column of visits (or flags) that may confirm.
     origin : time zero per patient, {patient: date}, a table with origin_date, or one date for all: events lie after it; the last fitting
@@ -119,7 +123,7 @@ def _rows(past: History, found: Any, reference: np.ndarray, confirmable: np.ndar
     eventless = np.flatnonzero(np.bincount(found.patient[:-1], minlength=patients) == 0)
     patient = np.concatenate([found.patient[:-1], eventless])
     source = np.concatenate([np.arange(len(found.patient) - 1), np.full(len(eventless), -1)])     # -1: the row of nothing
-    order = np.argsort(patient, kind="stable")
+    order = np.lexsort((found.visit[source], patient))
     patient, source = patient[order], source[order]
     found = type(found)(*(column[source] for column in found))
     has, date, bl_date = source >= 0, _at(found.visit, day), _at(found.reference, day)

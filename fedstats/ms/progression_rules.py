@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from .thresholds import Threshold
 
+Tolerance = float | Sequence[float] | Mapping[float, float | Sequence[float]]
 EVENTS = ("first_cdw", "first_cdi", "first_pira", "first_raw", "first", "multiple")      # in the order of the kernel's codes
 BASELINES = ("fixed", "roving", "roving_impr", "roving_wors")
 PROCEED = ("firstconf", "event")
@@ -25,7 +26,7 @@ RELAPSE_INDEP: Mapping[str, Any] = {"prec": (0, 0), "event": (90, 30), "conf": (
 
 
 def rules(rule: Threshold, *, event: str = "first_cdw", baseline: str = "fixed", conf_days: float | Sequence[float] = 84,
-          conf_tol_days: float | Sequence[float] = (7, 730.5), require_sust_days: float = 0, check_intermediate: bool = True,
+          conf_tol_days: Tolerance = (7, 730.5), require_sust_days: float = 0, check_intermediate: bool = True,
           relapse_to_bl: float | Sequence[float] = 30, relapse_to_event: float | Sequence[float] = 0,
           relapse_to_conf: float | Sequence[float] = 30, relapse_assoc: float | Sequence[float] = 90,
           relapse_indep: Mapping[str, Any] | None = None, proceed_from: str = "firstconf", relapse_rebl: bool = False,
@@ -47,7 +48,7 @@ def rules(rule: Threshold, *, event: str = "first_cdw", baseline: str = "fixed",
         event_after=at_event[1], conf_before=conf[0], conf_after=conf[1], assoc_before=assoc[0], assoc_after=assoc[1],
         around=around, before=before, moves_on_worse=roving in (1, 3), moves_on_better=roving in (1, 2),
         from_conf=choice("proceed_from", proceed_from, PROCEED) == 0, below_worse=below in (1, 3), below_better=below in (1, 2),
-        never_better=bool(bl_geq), relapse_rebl=bool(relapse_rebl), extremes=choice("skip_local_extrema", skip_local_extrema, EXTREMES),
+        never_lower=bool(bl_geq), relapse_rebl=bool(relapse_rebl), extremes=choice("skip_local_extrema", skip_local_extrema, EXTREMES),
         impute=latest_imputed(impute_last_visit), unconfirmed=bool(return_unconfirmed))
 
 
@@ -67,8 +68,8 @@ def number(name: str, value: Any) -> float:
 
 def pair(name: str, value: Any) -> tuple[float, float]:
     """(before, after) in days; one number is (number, 0), and 0 asks nothing."""
-    if np.isscalar(value):
-        return number(name, value), 0.0
+    if np.isscalar(value) or len(value) == 1:
+        return number(name, value if np.isscalar(value) else value[0]), 0.0
     if len(value) != 2:
         raise InputError(f"{name} is {value!r}", hint="one number of days, or a pair (since the last relapse, until the next)")
     return number(name, value[0]), number(name, value[1])
@@ -79,16 +80,24 @@ def confirmation_days(conf_days: float | Sequence[float]) -> list[float]:
     return [number("conf_days", one) for one in np.atleast_1d(np.asarray(conf_days, float)).tolist()]
 
 
-def windows(conf_days: float | Sequence[float], conf_tol_days: float | Sequence[float]) -> np.ndarray:
-    """Days after the event within which a visit may confirm it: array (periods, 2), both ends included."""
+def windows(conf_days: float | Sequence[float], conf_tol_days: Tolerance) -> np.ndarray:
+    """Days after the event within which a visit may confirm it: array (periods, 2), both ends included. Whole days of conf_days count."""
     days = confirmation_days(conf_days)
     if not days or len(set(days)) < len(days) or 0 in days:
         raise InputError(f"conf_days is {conf_days!r}", hint="one or several different numbers of days, 84 (12 weeks) for instance")
-    both = np.atleast_1d(np.asarray(conf_tol_days, float)).tolist()
+    found = []
+    for one in days:
+        left, right = _tolerance(conf_tol_days.get(one) if isinstance(conf_tol_days, Mapping) else conf_tol_days)
+        found.append([math.floor(one) - left, math.floor(one) + right])
+    return np.array(found)
+
+
+def _tolerance(given: Any) -> tuple[float, float]:
+    both = np.atleast_1d(np.asarray(given, float)).tolist() if given is not None else []
     if len(both) > 2 or not both:
-        raise InputError(f"conf_tol_days is {conf_tol_days!r}", hint="one number of days, or a pair (before, after)")
-    left, right = number("conf_tol_days", both[0]), number("conf_tol_days", both[-1])
-    return np.array([[one - left, one + right] for one in days])
+        raise InputError(f"conf_tol_days is {given!r}",
+                         hint="one number of days, or a pair (before, after), or one of these for each of conf_days in a dictionary")
+    return number("conf_tol_days", both[0]), number("conf_tol_days", both[-1])
 
 
 def relapse_free(given: Mapping[str, Any] | None) -> tuple[tuple[float, float, float, float, float, float], int]:

@@ -1,97 +1,183 @@
-"""Synthetic MS registries: patients that nobody has ever been, for demonstrations and tests. Pure: the same seed, the same rows.
+"""Synthetic MS registries with a natural history: patients that nobody has ever been, from onset to the last visit.
 
-How this works: every registry has its own size, case mix, DMT habits and risk (site effects). A patient has an age at onset, a
-sex, a course, a duration and from them an EDSS; relapses of the previous year thin out with age; the more severe the recent
-course, the stronger the drug that is given (confounding by indication). Follow-up is censored, worsening is exponential with the
-true effects below, and some values are missing.
+    made = synthetic.registries(seed=1, sites=5, patients=4000)
+    fed = fedstats.simulate({name: one.tables for name, one in made.items()}, data_cut=synthetic.DATA_CUT)
+    synthetic.write("registries", seed=1, sites=5, patients=4000)       # the same as folders of CSV files, with truth.json
 
-Parameters: onset and sex (Manouchehrinia 2017; Shirani 2012; MSBase, Mueller 2025), progressive onset 6.5 to 8.7 % (MSBase),
-relapse rate 0.55 exp(-0.045 (age - 30)) with Gamma frailty of variance 0.6 after Schwehr 2020, EDSS by duration after the global
-MSSS table, effects of drug classes on worsening from trials, pooled by class. Assumed: spread between sites, shares of missing values.
+How this works: `history_people` says who is there, `history_course` lets them live month by month, `history_tables` writes what a registry
+would know of it, `history_truth` runs the same people under other treatments, `history_report` compares with published numbers.
+`history_parameters.json` has every number with its source. Registry k of a seed is the same whatever other registries there are, and
+its first patients are the same whatever its size: the same seed, the same rows. Only `write` touches files.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
+from ..tables import write_csv
+from . import history_people
+from .history_course import Course, Forced, live
+from .history_parameters import Parameters, parameters
+from .history_people import People, Site
+from .history_tables import Columns, tables
+
 NAMES = ("aarhus", "bari", "calgary", "dresden", "evora", "funchal", "graz", "haifa")
-CLASSES = ("none", "moderate efficacy", "high efficacy")
-EFFECT = {"none": 1.0, "moderate efficacy": 0.80, "high efficacy": 0.52}      # true hazard ratios of worsening, against no drug
-SITE_SD = 0.25              # of the log hazard and of the log relapse rate between registries (assumed)
-YEARLY_HAZARD = 0.055       # confirmed worsening per year at EDSS 2, age 40, no drug
-DAYS = 365.25
-LONGEST_DAYS = 3650         # of follow-up
-MISSING = {"edss": 0.06, "relapses": 0.04, "dmt": 0.03}
-
-DICTIONARY: dict[str, Any] = {
-    "name": "synthetic MS registries",
-    "description": "one row per patient at baseline; synthetic, nobody's data",
-    "variables": [
-        {"name": "age_onset", "type": "integer", "range": [8, 80], "unit": "years", "description": "age at first symptoms",
-         "cut_points": [18, 25, 30, 35, 40, 45, 50, 60]},
-        {"name": "age", "type": "integer", "range": [10, 100], "unit": "years", "description": "age at baseline",
-         "cut_points": [18, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70]},
-        {"name": "sex", "type": "category", "levels": ["female", "male"]},
-        {"name": "course", "type": "category", "levels": ["RRMS", "SPMS", "PPMS"], "description": "course at baseline"},
-        {"name": "edss", "type": "number", "range": [0, 10], "step": 0.5, "description": "EDSS at baseline"},
-        {"name": "relapses", "type": "integer", "range": [0, 12], "description": "relapses in the year before baseline",
-         "cut_points": [1, 2, 3]},
-        {"name": "dmt", "type": "category", "levels": list(CLASSES), "description": "class of disease-modifying treatment"},
-        {"name": "days", "type": "integer", "range": [0, LONGEST_DAYS], "unit": "days", "description": "follow-up from baseline",
-         "cut_points": {"from": 0, "to": LONGEST_DAYS, "step": 90}},
-        {"name": "worsened", "type": "boolean", "description": "confirmed disability worsening at the end of follow-up"},
-    ],
-}
+DATA_CUT: str = parameters()["data_cut"]        # nothing is later
+LONGEST_RUN = 20_000        # patients at once: columns of this length stay in the processor's cache
 
 
-def registries(seed: int = 1, *, sites: int = 5, patients: int = 4000) -> dict[str, dict[str, np.ndarray]]:
-    """Tables of several registries, {name: {column: values}}; patients : of all together, about. Missing cells are None.
+@dataclass(frozen=True)
+class Synthetic:
+    """One registry. tables : {table: {column: (rows,)}} for `ms.tables.load`, dates as datetime64[D]; planted : {column: faults}.
 
-    Columns are those of `DICTIONARY` and `patient_id`.
+    people, course and site are the truth behind it; days there count from onset, patients are in the order of `people`.
     """
-    random = np.random.default_rng(seed)
-    share = np.sort(random.lognormal(0.0, 0.6, sites))[::-1]
-    sizes = np.maximum(120, np.round(patients * share / share.sum())).astype(int)
-    return {name: registry(name, int(n), random) for name, n in zip(NAMES, sizes)}
+
+    name: str
+    tables: dict[str, Columns]
+    planted: dict[str, int]
+    people: People
+    course: Course
+    site: Site
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(columns['patient_id'])} {table}" for table, columns in self.tables.items())
+        return f"Synthetic({self.name}: {rows})"
 
 
-def registry(name: str, n: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """One registry of n patients with effects of its own."""
-    risk, activity, habit = random.normal(0, SITE_SD, 3)
-    progressive = random.random(n) < 0.08
-    onset = np.clip(np.round(np.where(progressive, random.normal(40, 10, n), random.normal(33, 10.5, n))), 8, 70).astype(int)
-    female = random.random(n) < np.where(progressive, 0.5, 0.71)
-    duration = np.minimum(random.gamma(1.4, 5.0, n), 80 - onset)
-    age = np.clip(np.round(onset + duration), 10, 100).astype(int)
-    edss = edss_after(duration, progressive, random)
-    course = np.where(progressive, "PPMS", np.where((edss >= 4) & (random.random(n) < 0.02 * duration), "SPMS", "RRMS"))
-    rate = 0.55 * np.exp(-0.045 * (age - 30) + activity) * random.gamma(1 / 0.6, 0.6, n) * np.where(course == "RRMS", 1.0, 0.4)
-    relapses = np.minimum(random.poisson(rate), 12)
-    dmt = drug(relapses, edss, age, habit, random)
-    hazard = YEARLY_HAZARD * np.exp(risk + 0.10 * (edss - 2) + 0.015 * (age - 40) + 0.25 * relapses + 0.3 * (course != "RRMS"))
-    hazard = hazard * np.array([EFFECT[one] for one in dmt.tolist()])
-    until = random.exponential(1 / hazard)
-    leaves = np.minimum(random.exponential(1 / 0.05, n), random.uniform(0.5, 10.0, n))
-    days = np.clip(np.ceil(DAYS * np.minimum(until, leaves)), 1, LONGEST_DAYS).astype(int)
-    table: dict[str, Any] = {"age_onset": onset, "age": age, "sex": np.where(female, "female", "male"), "course": course, "edss": edss,
-                             "relapses": relapses, "dmt": dmt, "days": days, "worsened": until <= leaves}
-    for column, portion in MISSING.items():
-        gaps = random.random(n) < portion
-        table[column] = np.array([None if gap else one for gap, one in zip(gaps, table[column].tolist())], dtype=object)
-    return {"patient_id": np.array([f"{name}-{k:05d}" for k in range(1, n + 1)])} | table
+def registry(seed: int, place: int = 0, patients: int | None = None, *, p: Parameters | None = None, forced: Forced | None = None,
+             planted: float = 0.0) -> Synthetic:
+    """Registry number `place` of a seed. patients : how many, else as the seed says; patients without a visit do not appear in the tables.
+
+    p : see `history_parameters.parameters`. forced : a counterfactual run. planted : share of rows with a deliberate fault.
+    """
+    p = parameters() if p is None else p
+    n = history_people.size(seed, place, p) if patients is None else patients
+    if n < 1 or place < 0 or not 0 <= planted < 1:
+        raise InputError(f"a registry needs a patient and a place from 0 on, and planted from 0 to 1: {n}, {place}, {planted:g}")
+    house, group = history_people.site(seed, place, p), history_people.people(seed, place, n, p)
+    life = _joined([live(group.where(np.arange(low, min(low + LONGEST_RUN, n))), house, p, forced) for low in range(0, n, LONGEST_RUN)])
+    found, faults = tables(name(place), group, life, p, planted)
+    return Synthetic(name(place), found, faults, group, life, house)
 
 
-def edss_after(duration: np.ndarray, progressive: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """EDSS in steps of 0.5, 0 to 9, never 0.5 (no such value exists); medians about 2 at 2 years and 5 at 20."""
-    middle = 1.7 + 0.16 * duration + 1.5 * progressive
-    found = middle * random.lognormal(0.0, 0.5, len(duration))
-    steps = np.clip(np.round(2 * found), 0, 18) / 2
-    return np.where(steps == 0.5, 1.0, steps)
+def registries(seed: int = 1, *, sites: int = 8, patients: int | None = None, sizes: Sequence[int] | None = None,
+               p: Parameters | None = None, forced: Forced | None = None, planted: float = 0.0) -> dict[str, Synthetic]:
+    """The first registries of a seed, {name: registry}.
+
+    patients : of all together, about; without it as many as the seed says, on a log scale. sizes : patients of each, instead of these.
+    """
+    found = [registry(seed, k, n, p=p, forced=forced, planted=planted) for k, n in enumerate(_sizes(seed, sites, patients, sizes, p))]
+    return {one.name: one for one in found}
 
 
-def drug(relapses: np.ndarray, edss: np.ndarray, age: np.ndarray, habit: float, random: np.random.Generator) -> np.ndarray:
-    """The class of drug: more relapses and more EDSS lead to stronger drugs, age to weaker ones; houses differ."""
-    score = habit + 0.9 * relapses + 0.15 * (edss - 2) - 0.02 * (age - 40) + random.normal(0, 1, len(age))
-    return np.where(score > 1.0, CLASSES[2], np.where(score > -0.4, CLASSES[1], CLASSES[0]))
+def _sizes(seed: int, sites: int, patients: int | None, sizes: Sequence[int] | None, p: Parameters | None) -> list[int]:
+    """Patients of each registry."""
+    if sizes is not None:
+        return list(sizes)
+    if sites < 1 or (patients is not None and patients < sites):
+        raise InputError(f"at least one registry, and one patient in each, are wanted: {sites} registries"
+                         + (f", {patients} patients" if patients is not None else ""))
+    drawn = [history_people.size(seed, k, parameters() if p is None else p) for k in range(sites)]
+    return drawn if patients is None else [max(1, round(patients * one / sum(drawn))) for one in drawn]
+
+
+def name(place: int) -> str:
+    """What registry number `place` is called."""
+    again = place // len(NAMES)
+    return NAMES[place % len(NAMES)] + (f"{again + 1}" if again else "")
+
+
+def _joined(parts: list[Course]) -> Course:
+    """Lives simulated in parts, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    before = np.concatenate([[0], np.cumsum([len(one.died) for one in parts])])
+    joined = {}
+    for table in ("visits", "relapses", "treatments", "mri"):
+        columns = [getattr(one, table) for one in parts]
+        joined[table] = {column: np.concatenate([one[column] + (shift if column == "who" else 0) for one, shift in zip(columns, before)])
+                         for column in columns[0]}
+    return Course(**joined, indexed=np.concatenate([one.indexed for one in parts]), died=np.concatenate([one.died for one in parts]),
+                  converted=np.concatenate([one.converted for one in parts]))
+
+
+# -- files ---------------------------------------------------------------------------------------------------------------------
+
+
+def write(folder: str | Path, *, seed: int = 1, sites: int = 5, patients: int | None = None, sizes: Sequence[int] | None = None,
+          planted: float = 0.0, truth: bool = True, p: Parameters | None = None, told: Callable[[str], None] = lambda what: None
+          ) -> dict[str, int]:
+    """Write registries as folders of CSV files that a node, `fedstats ask` and `dictionary check` read. Returns {name: patients}.
+
+    folder : new or empty; it takes its name when everything is in it. sites, patients, sizes, planted : as for `registries`.
+    Beside the registries stand report.txt (how near they come to published numbers) and, unless truth is False, truth.json (the true
+    effects of treatment from counterfactual runs of these very patients, see `history_truth.TruthFile`).
+    told : called with what comes next, `steps(...)` times. Raises InputError for a folder that holds something, or cannot be written.
+    """
+    folder, wanted = Path(folder), _sizes(seed, sites, patients, sizes, p)
+    part = folder.with_name(folder.name + ".part")
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is not empty", hint="give a new folder")
+        if part.exists():
+            raise InputError(f"{part} is in the way: another run is writing, or was killed", hint="remove it if nothing is writing there")
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+    try:
+        found = _fill(part, seed, wanted, planted, truth, p, told)
+        part.replace(folder)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return found
+
+
+def steps(sites: int, truth: bool = True) -> int:
+    """How often `write` tells what comes next."""
+    from .history_truth import RUNS
+
+    return sites + 1 + (RUNS if truth else 0)
+
+
+def _fill(folder: Path, seed: int, sizes: Sequence[int], planted: float, truth: bool, p: Parameters | None, told: Callable[[str], None]
+          ) -> dict[str, int]:
+    from . import history_report
+
+    made: dict[str, Synthetic] = {}
+    for k, n in enumerate(sizes):
+        told(name(k))
+        made[name(k)] = one = registry(seed, k, n, p=p, planted=planted)
+        (folder / one.name).mkdir()
+        for table, columns in one.tables.items():
+            write_csv(folder / one.name / f"{table}.csv", columns)
+    counts = {who: len(one.tables["patients"]["patient_id"]) for who, one in made.items()}
+    told("report")
+    cut = (parameters() if p is None else p)["data_cut"]
+    head = [f"{sum(counts.values())} synthetic patients in {len(counts)} registries, seed {seed}, data cut {cut}: nobody's data.",
+            *(f"  {who}: {n} patients" for who, n in counts.items()), "",
+            "Against published numbers (with few patients or registries, differences are chance):"]
+    lines = [*head, *history_report.lines(history_report.report(made, p=p), p)]
+    (folder / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if truth:
+        _write_truth(folder / "truth.json", seed, cut, counts, {who: one.planted for who, one in made.items()}, sizes, p, told)
+    return counts
+
+
+def _write_truth(path: Path, seed: int, cut: str, counts: dict[str, int], planted: Mapping[str, dict[str, int]], sizes: Sequence[int],
+                 p: Parameters | None, told: Callable[[str], None]) -> None:
+    import msgspec
+
+    from .history_truth import TruthFile, truths
+
+    found = TruthFile("fedstats truth", 1, seed, cut, counts, dict(planted), truths(seed, sizes, p=p, told=told))
+    path.write_text(json.dumps(msgspec.to_builtins(found), indent=1) + "\n", encoding="utf-8")

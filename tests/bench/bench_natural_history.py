@@ -12,7 +12,7 @@ import sys
 import time
 
 from fedstats.ms.history_report import SHARES, lines, report
-from fedstats.ms.natural_history import registries
+from fedstats.ms.synthetic import registries
 
 PATIENTS, GOAL = 100_000, 60.0      # seconds
 

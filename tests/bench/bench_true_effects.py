@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from fedstats.ms.definitions import definition
 from fedstats.ms.history_parameters import parameters
 from fedstats.ms.history_truth import cohort, hazard_ratio, truth
-from fedstats.ms.natural_history import Synthetic, registries
+from fedstats.ms.synthetic import Synthetic, registries
 
 SINCE, YEARS = "2011-01-01", 5.0        # all three classes exist from then on
 SHARES = (0.35, 0.30, 0.20, 0.15)

@@ -1,0 +1,206 @@
+"""From the last totals of a Cox model to what is released of it: coefficients, tests, baseline under the rules, notes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import steady
+from ..dictionary import Dictionary
+from ..disclosure import NO_RULES, Rules
+from ..statistic import INDICATORS, Sums
+from ..variable import value_text
+from ._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
+from ._common import groups, p_chi2
+from ._model_rules import SCALARS_PER_PATIENT
+from .cox_checks import Concordance, HazardTest, concordance_of, hazard_tests, registry_concordance, slopes
+from .cox_fit import Fit, penalised
+from .cox_horizons import Horizon, horizon, risks
+from .cox_result import Baseline, Cox
+from .cox_risk import Model
+from .cox_rounds import Study, grid_transform, small, width
+from .survival import at_risk, beyond_note, times_of
+
+
+def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
+    """The result. Nothing is asked any more: any arithmetic will do."""
+    params, setting, design, p = study.params, study.setting, study.design, len(study.design)
+    information = penalised(fit.point.information, study.penalty)
+    inverse = np.linalg.inv(information)
+    scale = np.outer(study.scale, study.scale)
+    beta, cov = design.unscale(np.array(fit.beta) / study.scale, inverse / scale)
+    _, robust = design.unscale(fit.beta, inverse @ steady.unpack(last["residuals"]["squares"], p) @ inverse / scale)
+    assert cov is not None and robust is not None
+    several = setting.dictionary.most_rows > 1
+    use_robust = params.robust if params.robust is not None else bool(params.weights) or several
+    used = robust if use_robust else cov
+    count = int(study.totals["events"])
+    pairs = last.get("pairs")
+    concordance: Concordance | None = None
+    if pairs is not None:
+        concordance = concordance_of(pairs) if study.grid else registry_concordance(pairs)
+    spent, most = small(params, p), SCALARS_PER_PATIENT * setting.size.n
+    free = setting.rules.min_cell <= 1
+    whole = free or spent + p * (p + 1) <= most
+    room = setting.size.n if free else int(most - spent - (p * (p + 1) if whole else 0)) // (2 + p if whole else 1)
+    baselines, held_back = _baselines(study, fit, room, whole) if params.baseline and study.grid else ((), False)
+    horizons = tuple(_horizon(study, fit, one, last["pairs"]) for one in params.horizons)
+    needed = {*design.variables, *(study.model.columns if params.offset else ())}
+    return Cox(
+        size=setting.size, time=params.time, event=params.event, entry=params.entry, strata=params.strata, weights=params.weights,
+        offset=params.offset, terms=params.terms, dropped=study.model.drop, ties=params.ties, ridge=params.ridge,
+        codebook=tuple(one for one in setting.dictionary.variables if one.name in needed), rows=int(study.totals["rows"]), events=count,
+        coefficients=coefficients_of(design.names, beta, cov, robust=robust, use_robust=use_robust, confidence=params.confidence,
+                                     vif=vif_of(fit.point.information, False)),
+        covariance=rows_of(cov) if whole else None, covariance_robust=rows_of(robust) if whole else None, confidence=params.confidence,
+        se_used="robust" if use_robust else "model", tests=_tests(study, fit, beta, used), cost=cost,
+        loglik=fit.point.loglik, loglik_null=fit.null.loglik, aic=-2 * fit.point.loglik + 2 * p,
+        bic=-2 * fit.point.loglik + p * math.log(count),
+        means=tuple(float(c + h * s) for c, h, s in zip(design.center, design.half, study.shift)),
+        concordance=concordance, proportional_hazards=tuple(_hazard_tests(study, fit, last)), baseline=baselines, horizons=horizons,
+        notes=_notes(study, several, held_back, whole, concordance), methods=_methods(study, use_robust, several))
+
+
+def _tests(study: Study, fit: Fit, beta: np.ndarray, used: np.ndarray) -> tuple[Test, ...]:
+    """Tests of the whole model and of each term. With a penalty the likelihood ratio and the score have no known distribution."""
+    p = len(beta)
+    chi2, df = wald(beta, used, range(p))
+    whole = [Test("wald", "(model)", chi2, df, p_chi2(chi2, df))]
+    if not study.params.ridge:
+        score = float(fit.null.score @ np.linalg.solve(fit.null.information, fit.null.score))
+        whole = [lr_test("(model)", fit.point.loglik, fit.null.loglik, p), *whole, Test("score", "(model)", score, p, p_chi2(score, p))]
+    return (*whole, *wald_tests(beta, used, study.design.terms))
+
+
+def _hazard_tests(study: Study, fit: Fit, last: dict[str, Sums]) -> list[HazardTest]:
+    found: list[HazardTest] = []
+    for k, transform in enumerate(study.params.transforms):
+        if study.grid:
+            assert fit.cells is not None
+            g = np.tile(grid_transform(study, transform), study.model.strata_count(study.setting.dictionary))[fit.cells.place]
+            sums = slopes(fit.cells, study.x[fit.cells.place], (g - np.average(g, weights=fit.cells.d)) / (np.ptp(g) or 1.0))
+        else:
+            sums = {name: last["slopes"][f"{name}{k}"] for name in ("score", "cross", "square")}
+        found += hazard_tests(transform, sums, fit.point.information, study.design.terms)
+    return found
+
+
+def _baselines(study: Study, fit: Fit, room: int, whole: bool) -> tuple[tuple[Baseline, ...], bool]:
+    """The baseline of every stratum at the times that may be shown, and whether some were held back.
+
+    room : how many times may be shown in all, so that no more numbers are released than the rules allow for the cohort. whole : with
+    what intervals of curves need.
+    """
+    assert fit.cells is not None and study.events is not None
+    dictionary, cells, p = study.setting.dictionary, fit.cells, len(study.design)
+    times, strata = times_of(dictionary, study.params.time), study.model.strata_count(dictionary)
+    column = study.model.offset_column(dictionary)
+    # offsets were taken from the middle of their range
+    scale = math.exp(-(column.low[0] + column.high[0]) / 2) if column else 1.0
+    sums = np.zeros((strata * len(times), 2 + p))
+    sums[cells.place] = np.column_stack([cells.hazard * scale, cells.hazard_variance * scale**2, cells.drift * scale])
+    sums = np.cumsum(sums.reshape(strata, len(times), -1), axis=1)
+    half = np.array(study.design.half) * study.scale
+    found, held_back = [], False
+    room = max(room // strata, 0)
+    for s, label in enumerate(_stratum_labels(study.model, dictionary)):
+        ends = _shown_times(study, s)
+        if not ends or not room:
+            held_back = held_back or bool(study.events["events"][s].any())
+            continue
+        ends = ends[::-1][::-(-len(ends) // room)][::-1]        # every so many, the last one always
+        at = sums[s, list(ends)]
+        more = (tuple(at[:, 1].tolist()), tuple(tuple(row) for row in (at[:, 2:] * half).tolist())) if whole else ((), ())
+        found.append(Baseline(label, tuple(times[list(ends)].tolist()), tuple(at[:, 0].tolist()), *more))
+    return tuple(found), held_back
+
+
+def _horizon(study: Study, fit: Fit, time: float, pairs: Sums) -> Horizon:
+    """AUC and Brier score by one time of the grid."""
+    assert fit.cells is not None
+    times = times_of(study.setting.dictionary, study.params.time)
+    place = int(np.abs(times - time).argmin())
+    hazard = fit.cells.hazard[fit.cells.place <= place].sum()
+    survival = np.exp(-hazard * np.exp(risks(width(study, fit.at))))
+    return horizon(time, study.ends.index(place + 1), {name: counts[0] for name, counts in pairs.items()}, survival, study.setting.rules)
+
+
+def _stratum_labels(model: Model, dictionary: Dictionary) -> list[str]:
+    labels = [""]
+    for name in model.levels:
+        labels = [f"{one}, {name}={level}".removeprefix(", ") for one in labels for level in groups(dictionary, name)]
+    return labels if model.levels else ["baseline"]
+
+
+def _shown_times(study: Study, stratum: int) -> tuple[int, ...]:
+    """Places of the grid where the baseline of a stratum may be shown (DISCLOSURE, survival curves): each interval up to it holds
+    enough people with events, nobody or enough who leave without one, from enough registries, and enough are still at risk. Between
+    the shown times nothing is said."""
+    events, rules = study.events, study.setting.rules
+    assert events is not None
+    with_event, without = events["with_event"][stratum], events["without"][stratum]
+    if rules == NO_RULES:
+        return tuple(np.flatnonzero(with_event).tolist())
+    leaving = events["leaving"][stratum]
+    left = at_risk(leaving) - (at_risk(events["entering"][stratum]) if "entering" in events else 0)
+    there = np.maximum(events["with_event" + INDICATORS][stratum], 0)
+    return _ends(with_event, without, left, there, events["without" + INDICATORS][stratum], rules)
+
+
+def _ends(with_event: np.ndarray, without: np.ndarray, left: np.ndarray, there: np.ndarray, other: np.ndarray, rules: Rules
+          ) -> tuple[int, ...]:
+    found, start, most = [], 0, rules.min_cell
+    for end in range(len(with_event)):
+        here = slice(start, end + 1)
+        d, c = int(with_event[here].sum()), int(without[here].sum())
+        enough = there[here].max() >= rules.min_registries and (not c or other[here].max() >= rules.min_registries)
+        if left[end] >= most and d >= most and (c == 0 or c >= most) and enough:
+            found.append(end)
+            start = end + 1
+    return tuple(found)
+
+
+def _notes(study: Study, several: bool, held_back: bool, whole: bool, concordance: Concordance | None) -> tuple[str, ...]:
+    params, dictionary, rules = study.params, study.setting.dictionary, study.setting.rules
+    notes: list[str] = []
+    if study.grid:
+        notes += beyond_note(dictionary, params.time)
+        variable, times = dictionary[params.time], times_of(dictionary, params.time)
+        if not (variable.unit_step and np.diff(times).max() <= variable.unit_step):
+            notes.append("times are taken at the end of their interval of the registered grid: events within an interval count as tied; "
+                         "strata(registry) uses true times")
+        if int(study.totals["lost"]):
+            notes.append(f'rows that begin and end within one interval of the grid of "{params.time}" are left out, with their events')
+        if params.baseline and rules != NO_RULES:
+            notes.append(f"the baseline hazard is shown at ends of intervals with at least {rules.min_cell} patients with events, while at "
+                         f"least {rules.min_cell} are at risk (rule min_cell {rules.min_cell})")
+        if held_back:
+            notes.append(f"the baseline hazard of a stratum is not released: too few events, or more than one number per 10 patients "
+                         f"(rules min_cell {rules.min_cell}, models)")
+    elif params.baseline:
+        notes.append("registries are strata: their baseline hazards are not released, so there are no survival curves")
+    if not whole:
+        notes.append("the covariance of the coefficients, and with it intervals of curves, is not released: more than one number per 10 "
+                     "patients (rule models)")
+    if study.model.drop:
+        notes.append("left out, as nobody has these levels: " + ", ".join(study.model.drop))
+    if params.ridge:
+        notes.append(f"ridge penalty {params.ridge:g}: coefficients are drawn towards 0, and tests are approximate")
+    if several:
+        notes.append("robust standard errors add up the rows of each patient first")
+    if concordance is not None and concordance.risk_bins:
+        notes.append(f"concordance: risks counted in {concordance.risk_bins} intervals at {concordance.times} times; pairs in one interval "
+                     f"count half, so that of the risks themselves differs by at most {concordance.off:.2g}")
+    return tuple(notes)
+
+
+def _methods(study: Study, use_robust: bool, several: bool) -> str:
+    params, dictionary = study.params, study.setting.dictionary
+    strata = f", stratified by {', '.join(params.strata)}" if params.strata else ""
+    where = "on true times within registries"
+    if study.grid:
+        where = f"on the registered time grid to {value_text(dictionary[params.time], times_of(dictionary, params.time)[-1])}"
+    errors = ("robust (Lin-Wei)" + (", clustered by patient" if several else "")) if use_robust else "model-based"
+    return (f"Cox regression with {params.ties.capitalize()}'s method for ties{strata}, {where}; {errors} standard errors; proportional "
+            "hazards by the score test of Grambsch and Therneau.")

@@ -1,0 +1,300 @@
+"""Honest evaluation of a risk model: cross-validation by patient over all registries, from sealed score histograms.
+
+How this works. Patients are dealt into folds by a hash of seed and patient id. One model per fold is grown on all other patients, with the
+settings of the model that will be released; all grow side by side in the same rounds (`folds`). Then every registry scores its patients
+with the model that has not seen them and sends histograms. Folds are of patients, never of registries: leaving one registry out would
+open its share by subtraction. Nothing of the fold models is released.
+
+Asked together with `boost` (`fed.ask(c.question.boost(...), c.question.validation(...))`) both take the same rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from ..analysis import Failed, Joint, Params, Question, Result, Setting, Size, analysis, names_of, together
+from ..dictionary import Dictionary
+from ..disclosure import safe
+from ..errors import QuestionError, Refused
+from ..statistic import INDICATORS, Ask, Sums, plain
+from ..views import Curve, Picture, Table
+from . import scores_sums as ask
+from ._common import CONFIDENCE, check_confidence, groups
+from .boosting import _call as boost_params
+from .boosting import boost
+from .boosting_objectives import HAZARD, LOGISTIC
+from .boosting_params import BoostParams
+from .folds import MOST_FOLDS, fold_sizes, outside
+from .performance import Group, Metrics, Performance, SizeBand, classes_of, metrics_of, over_classes, size_bands, spread_of
+from .scores_classes import cut_classes, groups_shown, keep_classes
+from .survival import check_survival, life_table
+
+FOLDS = 5
+MOST_HORIZONS, MOST_VARIABLES, MOST_LEVELS = 5, 8, 16
+
+
+class ValidationParams(Params, frozen=True):
+    """boost : the model. by : variables whose levels are reported apart. time, event, horizons : weigh by follow-up up to these times."""
+
+    boost: BoostParams
+    folds: int = FOLDS
+    by: tuple[str, ...] = ()
+    time: str | None = None
+    event: str | None = None
+    horizons: tuple[float, ...] = ()
+    confidence: float = CONFIDENCE
+
+    def columns(self) -> tuple[str, ...]:
+        """The outcome, or follow-up and event, must be known."""
+        return (self.time, self.event) if self.time and self.event else self.boost.columns()
+
+    def check(self, dictionary: Dictionary) -> None:
+        self.boost.check(dictionary)
+        check_confidence(self.confidence)
+        if self.boost.objective not in (LOGISTIC, HAZARD):
+            raise QuestionError(f"validation is for risks: {self.boost.objective} gives none",
+                                hint=f'use objective="{LOGISTIC}" or "{HAZARD}"')
+        if not 2 <= self.folds <= MOST_FOLDS:
+            raise QuestionError(f"folds is {self.folds}: from 2 to {MOST_FOLDS}")
+        if len(self.by) > MOST_VARIABLES or len(set(self.by)) < len(self.by):
+            raise QuestionError(f"by names at most {MOST_VARIABLES} different variables")
+        for name in self.by:
+            if len(groups(dictionary, name)) > MOST_LEVELS:
+                raise QuestionError(f'"{name}" has {len(groups(dictionary, name))} groups: at most {MOST_LEVELS} here',
+                                    hint=f'use a variable with fewer, or coarser cut points for "{name}" in the dictionary')
+        if not self.horizons:
+            return
+        if not self.time or not self.event:
+            raise QuestionError("horizons need a follow-up time and an event", hint='add time="..." and event="..."')
+        check_survival(dictionary, self.time, self.event, ())
+        grid = self.boost.target(dictionary, 1).ends if self.boost.objective == HAZARD else dictionary.grid(self.time)
+        if not 1 <= len(self.horizons) <= MOST_HORIZONS or list(self.horizons) != sorted(set(self.horizons)):
+            raise QuestionError(f"horizons are 1 to {MOST_HORIZONS} increasing times")
+        for one in self.horizons:
+            if one not in grid:
+                raise QuestionError(f'{one:g} is not a time at which "{self.time}" is cut here',
+                                    hint="times are: " + ", ".join(f"{end:g}" for end in grid[:24]))
+        if self.boost.objective == LOGISTIC and len(self.horizons) > 1:
+            raise QuestionError(f"a model of {LOGISTIC} gives the risk at one horizon", hint=f'use objective="{HAZARD}" for several')
+
+
+class Validation(Result, frozen=True, kw_only=True):
+    """Frame: one row per horizon and group (index: horizon, variable, level), columns n, events, auc, auc_ci_low, ...
+
+    `performance` has everything, one entry per horizon (horizon None: a plain yes or no). folds : how many. sizes : of registries, in bands. parameters : of the model.
+    """
+
+    kind: ClassVar[str] = "validation"
+    verbatim: ClassVar[frozenset[str]] = frozenset({"parameters", "confidence", "horizon"})
+
+    outcome: str
+    objective: str
+    folds: int
+    performance: tuple[Performance, ...]
+    sizes: tuple[SizeBand, ...] = ()
+    confidence: float = CONFIDENCE
+    time: str | None = None
+    unit: str = ""
+    parameters: dict[str, Any] = {}
+
+    @property
+    def overall(self) -> Metrics:
+        """Everybody, at the last horizon."""
+        return self.performance[-1].overall
+
+    def tables(self) -> tuple[Table, ...]:
+        columns = ("horizon", "variable", "level", "n", "events", "auc", "auc_low", "auc_high", "pr_auc", "pr_auc_low", "pr_auc_high", "brier",
+                   "observed/expected", "ratio_low", "ratio_high", "slope", "slope_low", "slope_high")
+        rows = tuple((self._at(one), variable, level, m.n, m.events, m.auc, m.auc_low, m.auc_high, m.pr_auc, m.pr_auc_low, m.pr_auc_high,
+                      m.brier, m.ratio, m.ratio_low, m.ratio_high, m.slope, m.slope_low, m.slope_high)
+                     for one in self.performance
+                     for variable, level, m in (("", "everybody", one.overall), *((g.variable, g.level, g.metrics) for g in one.groups)))
+        found = [Table(columns, rows, index=3, title=f"{self.outcome}: {self.folds}-fold cross-validation")]
+        classes = tuple((self._at(one), c.risk_from, c.risk_to, c.n, c.events, c.predicted, c.observed, c.low, c.high, c.net_benefit,
+                         c.net_benefit_all) for one in self.performance for c in one.classes)
+        if classes:
+            found.append(Table(("horizon", "risk from", "risk to", "n", "events", "predicted", "observed", "observed_low", "observed_high",
+                                "net benefit", "net benefit of all"), classes, index=3, title="Risk classes"))
+        return tuple(found)
+
+    def picture(self) -> Picture | None:
+        """The calibration curve: observed share by mean predicted risk."""
+        curves = tuple(Curve(self._at(one) or "observed", tuple(c.predicted for c in one.classes), tuple(c.observed for c in one.classes),
+                             tuple(c.low for c in one.classes), tuple(c.high for c in one.classes)) for one in self.performance if one.classes)
+        if not curves:
+            return None
+        labels = tuple(f"{c.predicted:.0%}" for c in self.performance[-1].classes)
+        last = curves[-1]
+        return Picture("points", f"{self.outcome}: observed by predicted risk", x="mean predicted risk of the class", y="observed share",
+                       labels=labels, series=(("observed", last.y), ("low", last.low), ("high", last.high)), y_range=None)
+
+    def _at(self, one: Performance) -> str:
+        return "" if one.horizon is None else f"{one.horizon:g} {self.unit}".strip()
+
+
+def _call(outcome: str, covariates: Sequence[str] | str, *, folds: int = FOLDS, by: Sequence[str] | str = (), time: str | None = None,
+          event: str | None = None, horizons: Sequence[float] | float = (), confidence: float = CONFIDENCE, **training: Any) -> ValidationParams:
+    """validation("worse", ["age", "edss"], folds=5, by=["sex"], time=None, event=None, horizons=(), ...as boost)"""
+    if training.get("objective") == HAZARD:
+        training["time"], event = time, event or outcome
+    made = boost_params(outcome, covariates, **training)
+    wanted = (float(horizons),) if isinstance(horizons, (int, float)) else tuple(float(one) for one in horizons)
+    if made.objective == HAZARD and not wanted and made.intervals:
+        wanted = made.intervals[-1:]
+    return ValidationParams(made, folds, names_of(by) if by else (), time, event, wanted, confidence)
+
+
+@analysis("validation/1", params=ValidationParams, result=Validation, call=_call)
+def validation(params: ValidationParams, setting: Setting) -> Joint:
+    """How good the risks of a boosted model are for patients it has not seen: cross-validation by patient over all registries.
+
+    ROC-AUC and PR-AUC with intervals, Brier score, log-loss, calibration (observed/expected, intercept, slope, curve, ECE), net benefit,
+    overall and by the levels of `by`, and the spread of the AUC between registries. With `time`, `event` and `horizons` patients are
+    weighted by the inverse probability of being followed so far. Everything else as in `boost`.
+    """
+    if params.boost.objective == HAZARD and not params.horizons:
+        raise QuestionError("a hazard is validated at horizons", hint="add horizons=(...), ends of its intervals")
+    first = [fold_sizes(columns=list(params.boost.columns()), seed=params.boost.seed, folds=params.folds),
+             ask.registry_sizes(columns=list(params.columns()))]
+    if params.horizons:
+        first.append(life_table(time=params.time, event=params.event))
+    totals = yield first
+    _check_folds(totals[0], params, setting)
+    scorers = yield from _models(params, setting, totals)
+    found = yield [ask.scores(scorer=one, by=list(params.by)) for one in scorers]
+    notes: list[str] = []
+    shown = _shown(params, setting, scorers, found, notes)
+    ends = {k: cut_classes(found[k]["cells"][0, 0], found[k]["cells"][0, 1], setting.rules) for k in shown}
+    cut = [k for k in shown if ends[k]]
+    more = yield ([ask.score_classes(scorer=scorers[k], ends=list(ends[k])) for k in cut]
+                  + [ask.score_spread(scorer=scorers[k], fewest=setting.rules.min_cell) for k in shown])
+    classes = dict(zip(cut, more))
+    performance = tuple(_performance(params, setting, scorers[k], found[k], shown[k], ends[k], classes.get(k), spread, notes)
+                        for k, spread in zip(shown, more[len(cut):]))
+    return Validation(size=setting.size, outcome=params.boost.outcome, objective=params.boost.objective, folds=params.folds,
+                      performance=performance, sizes=size_bands(totals[1]), confidence=params.confidence, time=params.time,
+                      unit=setting.dictionary[params.time].unit if params.time else "", parameters=plain(msgspec.to_builtins(params.boost)),
+                      notes=tuple(notes), methods=_methods(params))
+
+
+# -- the models of the folds ---------------------------------------------------------------------------------------------------------
+
+
+def _check_folds(totals: Sums, params: ValidationParams, setting: Setting) -> None:
+    """Each fold must be a cohort of its own: the totals of two folds' models differ by its patients."""
+    rules, least = setting.rules, max(setting.rules.min_cohort, setting.rules.min_cell)
+    people, there = totals["people"], totals["people" + INDICATORS]
+    if int(people.min()) < (least if rules.min_cell > 1 else 1) or int(there.min()) < rules.min_registries:
+        raise Refused(f"a fold would hold fewer than {least} patients, or patients of fewer than {rules.min_registries} registries "
+                      "(rules min_cohort, min_registries)", hint="use fewer folds, or widen the cohort")
+
+
+def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums]) -> Generator[list[Ask], list[Sums], list[dict[str, Any]]]:
+    """The scorer of each horizon, with one model per fold, grown side by side."""
+    seed, people = params.boost.seed, totals[0]["people"]
+    halves = []
+    for k in range(params.folds):
+        others = Setting(setting.dictionary, setting.rules, setting.registries, Size(int(people.sum() - people[k])))
+        halves.append((Question("boost/1"), outside(boost(params.boost, others), seed, params.folds, k)))
+    found = yield from together(halves)
+    for one in found:
+        if isinstance(one, Failed):
+            raise one.error()
+    models = tuple(ask.plain_model(one) for one in found)
+    outcome = params.event or params.boost.outcome if params.horizons else params.boost.outcome
+    common = {"models": models, "seed": seed, "outcome": outcome, "needs": params.columns() if params.horizons else params.boost.columns()}
+    if not params.horizons:
+        return [{**common, "censoring": None}]
+    times = setting.dictionary.grid(str(params.time))
+    return [{**common, "censoring": msgspec.to_builtins(_censoring(params, times, totals[2], horizon))} for horizon in params.horizons]
+
+
+def _censoring(params: ValidationParams, grid: Sequence[float], totals: Sums, horizon: float) -> ask.Censoring:
+    """Weights 1 / G from the Kaplan-Meier curve of censoring on the registered grid: G just before an event, G at the horizon for those
+    still observed. As in life tables, events come before those censored in the same interval. Graf et al. (1999), Stat Med 18:2529."""
+    until = list(grid).index(horizon) + 1
+    events, censored = totals["events0"][0].tolist(), totals["censored0"][0].tolist()
+    left, G, weights = int(totals["people0"][0]), 1.0, []
+    for d, c in zip(events[:until + 1], censored[:until + 1]):
+        weights.append(G)
+        rest = left - d
+        G = G * ((rest - c) / rest) if rest else G
+        left = rest - c
+    if G * ask.LARGEST_WEIGHT < 1.0:
+        raise Refused(f"fewer than one in {ask.LARGEST_WEIGHT:g} patients could be followed up to {horizon:g}",
+                      hint="use an earlier horizon")
+    whole = tuple(int(2.0**ask.WEIGHT_BITS / one + 0.5) for one in [*weights, G])
+    return ask.Censoring(str(params.time), tuple(grid[:until]), whole)
+
+
+# -- what may be shown -----------------------------------------------------------------------------------------------------------------
+
+
+def _shown(params: ValidationParams, setting: Setting, scorers: Sequence[dict], found: Sequence[Sums], notes: list[str]
+           ) -> dict[int, np.ndarray]:
+    """Per horizon that may be shown, which groups may be. Decided on whole numbers only."""
+    rules, members = setting.rules, _members(setting.dictionary, params.by)
+    shown: dict[int, np.ndarray] = {}
+    for k, totals in enumerate(found):
+        people, there = totals["people"], totals["people" + INDICATORS]
+        allowed = np.array([all(safe(int(one), rules) for one in row) for row in people])
+        for earlier in shown:
+            before = found[earlier]["people"]
+            differ = np.array([all(safe(abs(int(a - b)), rules) for a, b in zip(*rows)) for rows in zip(people, before)])
+            allowed &= differ | ~shown[earlier]
+        own = groups_shown(people[:, :2], there[:, :2], totals["apart"], int(people[0].sum()), members, rules, allowed)
+        if own[0]:
+            shown[k] = own
+        else:
+            horizon = scorers[k]["censoring"]["ends"][-1] if scorers[k]["censoring"] else None
+            notes.append(f"{'the outcome' if horizon is None else f'the horizon {horizon:g}'} is not released: fewer than {rules.min_cell} "
+                         f"patients with or without it, or censored, there or between horizons, or fewer than {rules.min_registries} "
+                         "registries (rules min_cell, min_registries)")
+    if not shown:
+        raise Refused(notes[0], hint="take a more frequent outcome, or widen the cohort")
+    return shown
+
+
+def _members(dictionary: Dictionary, by: Sequence[str]) -> list[list[int]]:
+    """The places of each variable's groups; 0 is everybody."""
+    found, place = [], 1
+    for name in by:
+        count = len(groups(dictionary, name, True))
+        found.append(list(range(place, place + count)))
+        place += count
+    return found
+
+
+def _performance(params: ValidationParams, setting: Setting, scorer: dict[str, Any], totals: Sums, shown: np.ndarray, ends: Sequence[int],
+                 classes: Sums | None, spread: Sums, notes: list[str]) -> Performance:
+    rules, place, found = setting.rules, 1, []
+    for name in params.by:
+        labels = groups(setting.dictionary, name, True)
+        withheld = [label for k, label in enumerate(labels) if not shown[place + k] and totals["people"][place + k].any()]
+        found += [Group(name, label, metrics_of(totals, place + k, params.confidence, rules) if shown[place + k] else Metrics())
+                  for k, label in enumerate(labels) if shown[place + k] or label in withheld]
+        if withheld:
+            notes.append(f'"{name}": {", ".join(withheld)} not released: fewer than {rules.min_cell} with or without the outcome, too few '
+                         "registries, or another group would follow by subtraction (rules min_cell, min_registries)")
+        place += len(labels)
+    horizon = scorer["censoring"]["ends"][-1] if scorer["censoring"] else None
+    spans = keep_classes(ends, classes["people"], classes["people" + INDICATORS], rules) if classes is not None else ()
+    shown_classes = classes_of(ends, spans, classes, params.confidence) if classes is not None else ()
+    people, apart = totals["people"][0], spread_of(spread, rules)
+    if apart is None:
+        notes.append("no spread between registries: fewer than five of them have enough patients with and without the outcome")
+    return Performance(horizon, metrics_of(totals, 0, params.confidence, rules), tuple(found), shown_classes,
+                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart, **over_classes(shown_classes))
+
+
+def _methods(params: ValidationParams) -> str:
+    weighted = ("Patients were weighted by the inverse probability of being followed up to their event or the horizon (Kaplan-Meier curve of "
+                "censoring on the registered grid). ") if params.horizons else ""
+    return (f"{params.folds}-fold cross-validation by patient: each patient's risk comes from a model grown without the patient's fold, by "
+            f"the same method. Performance was computed from patients with and without the outcome in 512 bins of the logit of the risk, "
+            f"summed over registries; ROC-AUC with DeLong's and PR-AUC with Boyd's {params.confidence:.0%} intervals on the logit scale. "
+            f"{weighted}Calibration and net benefit are over merged risk classes.")

@@ -1,0 +1,269 @@
+"""Model cards: what a risk model is, what it was made from, how good it is and for whom, in one JSON file that travels with the model.
+
+After Mitchell et al. (2019), Model Cards for Model Reporting, FAT*; the questions are those of TRIPOD+AI (Collins et al. 2024, BMJ
+385:e078378). A card holds released numbers only. `card_page` writes it for readers.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from . import __version__
+from .analyses._coefficients import ModelResult
+from .analyses.boosting_model import RiskModel
+from .analyses.boosting_objectives import COX, HAZARD
+from .analyses.performance import Performance, SizeBand
+from .analyses.validation import Validation
+from .analysis import Result
+from .disclosure import Rules
+from .errors import InputError
+from .show import RESEARCH
+from .variable import Variable, level_text, value_text
+
+INTENDED = ("Research on the course of the disease: comparing groups, planning studies, and asking what a model of this kind can and "
+            "cannot tell. It is not validated for decisions about single patients.")
+NOT_SAID = (
+    "A risk is a share: of many patients with this risk, so many had the outcome. It does not say who.",
+    "A covariate that raises the risk need not cause the outcome; changing it need not change the risk.",
+    "Patients who differ from those of these registries (other country, treatment era, way of scoring) may have other risks.",
+    "The outcome is the one defined above; another definition has other risks.",
+)
+MOST_HASHED = ("trees", "columns", "base_score", "base_margin", "objective", "outcome", "covariates", "ends", "variables")
+
+
+class Covariate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A covariate as the dictionary has it. values : range or levels, in words. splits : how often trees cut there."""
+
+    name: str
+    type: str
+    values: str
+    unit: str = ""
+    description: str = ""
+    splits: int | None = None
+
+
+class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One coefficient with its interval, on the model's scale; exp_coef : hazard, odds or rate ratio."""
+
+    term: str
+    coef: float
+    exp_coef: float | None
+    low: float
+    high: float
+    p: float
+
+
+class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the model was made from. sizes : of registries, in bands; no registry's own number. cohort, outcome : sentences.
+
+    data_cut : date after which nothing is in the data, "" if it was not stated.
+    """
+
+    registries: int
+    sizes: tuple[SizeBand, ...]
+    patients: int
+    events: int | None
+    cohort: str
+    outcome: str
+    data_cut: str
+
+
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the patients are protected. how : sealed, simulated or pooled. rules : of release. settings : those that decide what the
+    registries see on the way and what a model can tell of single patients (bins, depth, trees, ...)."""
+
+    how: str
+    rules: str
+    settings: dict[str, str | int | float | bool | None]
+    notes: tuple[str, ...] = ()
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where it comes from. model : SHA-256 of the model's content. query : id, "" outside of a network. signatures : {registry: its signed
+    word that this query's result may be released, base 64}."""
+
+    software: str
+    date: str
+    model: str
+    query: str = ""
+    signatures: dict[str, str] = {}
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model card; `version` is that of this format. horizons : times up to which risks are given, in `time_unit`."""
+
+    format: Literal["fedstats model card"]
+    version: Literal[1]
+    title: str
+    kind: Literal["boosting", "cox", "glm"]
+    intended_use: str
+    research_use: str
+    not_said: tuple[str, ...]
+    training: Training
+    model: dict[str, str | int | float | bool | None]
+    covariates: tuple[Covariate, ...]
+    privacy: Privacy
+    provenance: Provenance
+    coefficients: tuple[Coefficient, ...] = ()
+    performance: tuple[Performance, ...] = ()
+    folds: int | None = None
+    horizons: tuple[float, ...] = ()
+    time_unit: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> Performance | None:
+        """The performance at the last horizon, None without any."""
+        return self.performance[-1] if self.performance else None
+
+
+def card_of(model: Result, validation: Validation | None = None, *, title: str = "", intended_use: str = INTENDED, cohort: str = "",
+            outcome: str = "", data_cut: str = "", date: str = "", rules: Rules | None = None, receipt: Any = None) -> Card:
+    """The card of a released model: a `RiskModel`, or the result of `glm` or `cox`.
+
+    validation : its cross-validation. cohort, outcome : sentences (`cohort.describe()`, and what counts as the outcome). date : today,
+    YYYY-MM-DD. rules : of release, for the privacy part. receipt : `fed.receipt(model)`, of a sealed result.
+    Raises InputError for results that are no models, and for a validation of another model.
+    """
+    if isinstance(model, RiskModel):
+        _check_same(model, validation)
+        return _boosted(model, validation, title, intended_use, _training(model, validation, model.outcome, model.events, cohort, outcome,
+                                                                            data_cut), date, rules, receipt)
+    if isinstance(model, ModelResult):
+        events = getattr(model, "events", None)
+        what = str(getattr(model, "event", getattr(model, "outcome", "")))
+        return _regression(model, title, intended_use, _training(model, None, what, events, cohort, outcome, data_cut), date, rules, receipt)
+    raise InputError(f"a {model.kind} is not a model: it has no card", hint="models are the results of boost, cox and glm")
+
+
+def model_hash(model: Result) -> str:
+    """SHA-256 of what predicts: trees, columns and score, or coefficients. Not of names, notes or dates."""
+    content = model.to_dict()
+    names = MOST_HASHED if isinstance(model, RiskModel) else ("coefficients", "terms", "codebook", "baseline", "means", "link", "family")
+    text = json.dumps({name: content[name] for name in names if name in content}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_card(path: str | Path, card: Card) -> Path:
+    """Write a card as JSON (schemas/model_card.json). Raises InputError if it cannot be written."""
+    path = Path(path)
+    try:
+        path.write_text(card_text(card), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def card_text(card: Card) -> str:
+    return json.dumps(json.loads(msgspec.json.encode(card)), indent=1, ensure_ascii=False) + "\n"
+
+
+def read_card(path: str | Path) -> Card:
+    """The card in a file. Raises InputError."""
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=Card)
+    except OSError as error:
+        raise InputError(f"card {path} cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a model card: {error}", hint="see schemas/model_card.json") from None
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------------------
+
+
+def _check_same(model: RiskModel, validation: Validation | None) -> None:
+    if validation is None:
+        return
+    own = {name: model.parameters.get(name) for name in ("covariates", "objective", "rounds", "max_depth", "learning_rate", "seed", "bins")}
+    other = {name: validation.parameters.get(name) for name in own}
+    differ = [name for name in own if _listed(own[name]) != _listed(other[name])]
+    if validation.outcome != model.outcome or differ:
+        raise InputError(f"the validation is of another model: {', '.join(differ) or 'outcome'} differ", hint="ask both with the same settings")
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def _training(model: Result, validation: Validation | None, what: str, events: int | None, cohort: str, outcome: str, data_cut: str
+              ) -> Training:
+    sizes = validation.sizes if validation is not None else ()
+    return Training(model.registries, sizes, model.n, events, cohort or "all patients of the registries' tables with the outcome known",
+                    outcome or f'the column "{what}"', data_cut)
+
+
+def _boosted(model: RiskModel, validation: Validation | None, title: str, intended: str, training: Training, date: str, rules: Rules | None,
+             receipt: Any) -> Card:
+    splits: dict[str, int] = {}
+    for column in model.columns:
+        splits[column.variable] = splits.get(column.variable, 0) + model.splits[column.name]
+    p = model.parameters
+    facts = {"method": "gradient boosted trees (xgboost)", "objective": model.objective, "trees": len(model.trees),
+             "depth": p.get("max_depth"), "learning rate": p.get("learning_rate"), "L2 penalty": p.get("reg_lambda"),
+             "smallest weight of a leaf": p.get("min_child_weight"), "seed": p.get("seed"),
+             "risk scale": "hazard ratio to the cohort's mean" if model.objective == COX else "probability"}
+    settings = {"bins per covariate, at most": p.get("bins"), "depth of trees": p.get("max_depth"), "trees": len(model.trees),
+                "bits of a gradient": p.get("bits"), **_floor_settings(rules)}
+    horizons = tuple(one.horizon for one in validation.performance if one.horizon is not None) if validation is not None else ()
+    if model.objective == HAZARD and not horizons:
+        horizons = model.ends
+    covariates = tuple(covariate(one, splits.get(one.name, 0)) for one in model.variables)
+    return Card("fedstats model card", 1, title or f"Risk of {model.outcome}", "boosting", intended, RESEARCH, NOT_SAID, training, facts,
+                covariates, _privacy(model, settings), _provenance(model, date, receipt),
+                performance=validation.performance if validation is not None else (),
+                folds=validation.folds if validation is not None else None, horizons=horizons,
+                time_unit=validation.unit if validation is not None else "",
+                notes=tuple(dict.fromkeys([*model.notes, *(validation.notes if validation is not None else ())])))
+
+
+def _regression(model: ModelResult, title: str, intended: str, training: Training, date: str, rules: Rules | None, receipt: Any) -> Card:
+    kind: Literal["cox", "glm"] = "cox" if model.kind == "cox" else "glm"
+    names = ("family", "link", "ties", "strata", "weights", "ridge", "loglik", "log_likelihood", "aic", "bic")
+    facts = {"method": "Cox proportional hazards" if kind == "cox" else "generalised linear model"}
+    for name in names:
+        value = getattr(model, name, None)
+        if value not in (None, ()):
+            facts[name] = ", ".join(value) if isinstance(value, tuple) else value
+    ratio = kind == "cox" or getattr(model, "link", "") in ("log", "logit")
+    coefficients = tuple(Coefficient(one.term, one.coef, one.exp_coef if ratio else None, one.lower, one.upper, one.p)
+                         for one in model.coefficients)
+    codebook: Sequence[Variable] = getattr(model, "codebook", ())
+    settings = {"released coefficients": len(coefficients), **_floor_settings(rules)}
+    return Card("fedstats model card", 1, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID, training, facts,
+                tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
+                coefficients=coefficients, notes=model.notes)
+
+
+def covariate(variable: Variable, splits: int | None = None) -> Covariate:
+    """A line of the dictionary in words."""
+    if variable.labels is not None:
+        values = ", ".join(variable.labels)
+    elif variable.levels is not None:
+        values = ", ".join(level_text(one) for one in variable.levels)
+    else:
+        step = f" in steps of {variable.step:g}" if variable.step is not None and variable.step != 1 else ""
+        values = f"{value_text(variable, variable.low)} to {value_text(variable, variable.high)}{step}"
+    return Covariate(variable.name, variable.type, values, variable.unit, variable.description, splits)
+
+
+def _floor_settings(rules: Rules | None) -> dict[str, Any]:
+    if rules is None:
+        return {}
+    return {"smallest cell": rules.min_cell, "smallest cohort": rules.min_cohort, "fewest registries": rules.min_registries,
+            "rounded": rules.rounding, "below the floors of the network": rules.relaxed}
+
+
+def _privacy(model: Result, settings: dict[str, Any]) -> Privacy:
+    return Privacy(model.released or "pooled", model.rules, settings)
+
+
+def _provenance(model: Result, date: str, receipt: Any) -> Provenance:
+    signatures = {name: base64.b64encode(signed).decode("ascii") for name, signed in sorted(receipt.verdicts.items())} if receipt else {}
+    return Provenance(f"fedstats {__version__}", date, model_hash(model), model.query, signatures)

@@ -1,0 +1,208 @@
+"""A model card for readers: one self-contained HTML page, in the style of the reports, without scripts and without network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from .analyses.performance import Metrics, Performance, Spread
+from .analyses.scores_classes import RiskClass
+from .card import Card, card_text
+from .errors import InputError
+from .report import POLICY
+from .show.words import HIDDEN, plain
+from .views import count_text
+
+SIDE, MARGIN = 300, 42      # of the calibration picture, in its own units
+HOW = {"sealed": "Under seal, over the network: no registry's rows or own numbers were seen by anybody else.",
+       "simulated": "A simulation: all parties in one process, with the real conversation and the real seal.",
+       "pooled": "In one process, without a seal."}
+
+
+def write_page(path: str | Path, card: Card) -> Path:
+    """Write the page. Returns its path. Raises InputError if it cannot be written."""
+    path = Path(path)
+    try:
+        path.write_text(page(card), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def page(card: Card) -> str:
+    """The whole HTML document."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    body = "".join((made_from(card), what_it_is(card), how_good(card), not_said(card), protection(card), origin(card), raw(card)))
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_safe(card.title)}</title>'
+            f"<style>{style}</style></head>\n<body><header><h1>{_safe(card.title)}</h1>{lead(card)}</header>"
+            f'<p class="banner" role="note">{_safe(card.research_use.capitalize())}.</p><main>{body}</main>'
+            f"<footer><p>Model card, format {card.version}. {_safe(card.provenance.software)}.</p></footer></body></html>\n")
+
+
+def lead(card: Card) -> str:
+    """The card in one paragraph."""
+    made = card.training
+    events = f", {count_text(made.events)} with the outcome" if made.events is not None else ""
+    last, how = card.last, ""
+    if last is not None and last.overall.auc is not None:
+        when = f" at {last.horizon:g} {card.time_unit}".rstrip() if last.horizon is not None else ""
+        how = (f" For patients it had not seen, its area under the ROC curve{when} was {interval(last.overall, 'auc')} "
+               f"({card.folds}-fold cross-validation by patient).")
+    return (f'<p class="lead">A model of {_safe(str(card.model.get("method", card.kind)))} from {count_text(made.patients)} patients of '
+            f"{made.registries} registries{events}.{_safe(how)}</p><p><strong>Intended use.</strong> {_safe(card.intended_use)}</p>")
+
+
+def made_from(card: Card) -> str:
+    made = card.training
+    sizes = "; ".join(f"{one.registries} with {one.patients} patients" for one in made.sizes)
+    facts = {"patients": made.patients, "with the outcome": made.events, "registries": f"{made.registries}{f' ({sizes})' if sizes else ''}",
+             "data cut": made.data_cut or "not stated"}
+    return (f'<section><h2 id="training">Patients and outcome</h2><p><strong>Cohort.</strong> {_safe(made.cohort)}</p>'
+            f"<p><strong>Outcome.</strong> {_safe(made.outcome)}</p>{_facts(facts)}</section>")
+
+
+def what_it_is(card: Card) -> str:
+    splits = any(one.splits is not None for one in card.covariates)
+    rows = [(one.name, f"{one.values} {one.unit}".strip(), one.description, *((one.splits,) if splits else ())) for one in card.covariates]
+    parts = [_facts(card.model), _table("Covariates", ("covariate", "values", "meaning", *(("cuts in the trees",) if splits else ())), rows)]
+    if card.coefficients:
+        shown = [(one.term, one.coef, one.low, one.high, "" if one.exp_coef is None else one.exp_coef, one.p) for one in card.coefficients]
+        parts.append(_table("Coefficients", ("term", "coefficient", "low", "high", "ratio", "p"), shown))
+    return f'<section><h2 id="model">The model</h2>{"".join(parts)}</section>'
+
+
+# -- performance -----------------------------------------------------------------------------------------------------------------------
+
+
+def how_good(card: Card) -> str:
+    """Metrics overall and by subgroup, calibration, net benefit; one part per horizon."""
+    if not card.performance:
+        return '<section><h2 id="performance">How good it is</h2><p>This card has no validation.</p></section>'
+    parts = "".join(_at(one, card.time_unit) for one in card.performance)
+    return (f'<section><h2 id="performance">How good it is</h2><p>{card.folds}-fold cross-validation by patient over all registries: every '
+            f"number is about patients whom the model used for them had not seen. {HIDDEN} marks groups that are too small to be "
+            f"released.</p>{parts}{_list(card.notes)}</section>")
+
+
+def _at(one: Performance, unit: str) -> str:
+    title = "" if one.horizon is None else f"<h3>At {_safe(f'{one.horizon:g} {unit}'.strip())}</h3>"
+    lines = [("everybody", one.overall), *((f"{g.variable}: {g.level}", g.metrics) for g in one.groups)]
+    rows = [(label, m.n, m.events, interval(m, "auc"), m.pr_auc, m.brier, interval(m, "ratio"), m.slope) for label, m in lines]
+    table = _table("Overall and by group", ("patients", "n", "events", "ROC-AUC", "PR-AUC", "Brier", "observed/expected", "slope"), rows,
+                   held=True)
+    words = []
+    if one.censored is not None:
+        words.append(f"{one.censored:.1%} of the patients were censored before this time; the others were weighted by the inverse probability "
+                     "of being followed so far.")
+    if one.calibration_error is not None:
+        words.append(f"The mean distance between predicted and observed share over the risk classes (ECE) is {one.calibration_error:.3f}.")
+    if one.brier_reference is not None:
+        words.append(f"Predicting the mean for everybody would give a Brier score of {one.brier_reference:.4f}.")
+    words += [_spread(one.spread)] if one.spread is not None else []
+    curve = f"<figure>{calibration(one.classes)}<figcaption>Observed share by mean predicted risk, with 95 % intervals. On the dashed line " \
+            f"predicted and observed agree.</figcaption></figure>" if one.classes else ""
+    classes = _table("Risk classes and net benefit", ("risk from", "to", "n", "with outcome", "predicted", "observed", "net benefit",
+                                                      "of treating all"),
+                     [(f"{c.risk_from:.1%}", f"{c.risk_to:.1%}", c.n, c.events, f"{c.predicted:.1%}", f"{c.observed:.1%}", c.net_benefit,
+                       c.net_benefit_all) for c in one.classes]) if one.classes else ""
+    return f"{title}{table}<p>{_safe(' '.join(words))}</p>{curve}{classes}"
+
+
+def _spread(one: Spread) -> str:
+    return (f"Between the {one.registries} registries with enough patients the ROC-AUC had a mean of {one.mean:.3f} and a standard deviation "
+            f"of {one.sd:.3f}, of which {one.beyond_chance:.3f} is more than chance.")
+
+
+def interval(metrics: Metrics, name: str) -> str:
+    """A metric with its interval: 0.72 (0.69 to 0.74)."""
+    value, low, high = (getattr(metrics, name + end) for end in ("", "_low", "_high"))
+    if value is None:
+        return HIDDEN if metrics.n is None else "–"
+    return f"{value:.3f}" if low is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def calibration(classes: Sequence[RiskClass]) -> str:
+    """The calibration curve as an SVG element."""
+    top = max(max(c.high for c in classes), max(c.predicted for c in classes))
+    full = min(1.0, next((k / 10 for k in range(1, 11) if k / 10 >= top), 1.0))
+    inner = SIDE - MARGIN
+
+    def x(share: float) -> float:
+        return round(MARGIN + inner * share / full, 1)
+
+    def y(share: float) -> float:
+        return round(inner - inner * share / full, 1)
+
+    ticks = "".join(f'<text x="{x(full * k / 5)}" y="{inner + 16}" text-anchor="middle">{full * k / 5:.0%}</text>'
+                    f'<text x="{MARGIN - 6}" y="{y(full * k / 5) + 4}" text-anchor="end">{full * k / 5:.0%}</text>' for k in range(6))
+    points = "".join(f'<line x1="{x(c.predicted)}" x2="{x(c.predicted)}" y1="{y(c.low)}" y2="{y(c.high)}"/>'
+                     f'<circle cx="{x(c.predicted)}" cy="{y(c.observed)}" r="3.2"/>' for c in classes)
+    words = "; ".join(f"predicted {c.predicted:.0%}, observed {c.observed:.0%}" for c in classes)
+    return (f'<svg role="img" class="picture" aria-label="Calibration: {escape(words)}" viewBox="-8 -12 {SIDE + 24} {SIDE + 12}" '
+            f'style="max-width:26rem" font-size="11" fill="currentColor" stroke="none">'
+            f'<g stroke="currentColor" fill="none"><path d="M{MARGIN} 0V{inner}H{SIDE}"/><path d="M{MARGIN} {inner}L{SIDE} 0" '
+            f'stroke-dasharray="4 4" opacity=".6"/></g>{ticks}<g stroke="#0072b2" fill="#0072b2" stroke-width="1.4">{points}</g>'
+            f'<text x="{(MARGIN + SIDE) / 2}" y="{SIDE - 6}" text-anchor="middle">predicted risk</text>'
+            f'<text transform="translate(4 {inner / 2}) rotate(-90)" text-anchor="middle">observed share</text></svg>')
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------------------------
+
+
+def not_said(card: Card) -> str:
+    return f'<section><h2 id="limits">What the number does not say</h2>{_list(card.not_said)}</section>'
+
+
+def protection(card: Card) -> str:
+    private = card.privacy
+    return (f'<section><h2 id="privacy">How patients are protected</h2><p>{_safe(HOW.get(private.how, private.how))} Release rules: '
+            f"{_safe(private.rules or 'none')}.</p>{_facts(private.settings)}{_list(private.notes)}</section>")
+
+
+def origin(card: Card) -> str:
+    one = card.provenance
+    facts = {"software": one.software, "date": one.date or "not stated", "query": one.query or "none: not asked over a network",
+             "SHA-256 of the model": one.model,
+             "signed by": ", ".join(one.signatures) or "nobody: only results over the network are signed"}
+    return f'<section><h2 id="origin">Where it comes from</h2>{_facts(facts)}</section>'
+
+
+def raw(card: Card) -> str:
+    text = "\n".join(plain(line) for line in card_text(card).split("\n"))
+    return f'<section class="raw"><h2 id="raw">The card as JSON</h2><details><summary>Show</summary><pre>{escape(text)}</pre></details></section>'
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, held: bool = False) -> str:
+    """held : whether a missing number means that it is not released."""
+    lines = []
+    for first, *rest in rows:
+        cells = "".join(f'<td class="number">{_safe(_cell(one, held))}</td>' if not isinstance(one, str) or held else f"<td>{_safe(one)}</td>"
+                        for one in rest)
+        lines.append(f'<tr><th scope="row">{_safe(first)}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{_safe(one)}</th>' for one in heads)
+    return (f'<div class="scroll" tabindex="0"><table><caption>{_safe(title)}</caption><thead><tr>{head}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table></div>")
+
+
+def _cell(value: Any, held: bool) -> str:
+    if value is None:
+        return HIDDEN if held else "–"
+    return count_text(value) if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    lines = "".join(f"<dt>{_safe(name)}</dt><dd>{_safe({True: 'yes', False: 'no'}[value] if isinstance(value, bool) else _cell(value, False))}"
+                    "</dd>" for name, value in facts.items() if value is not None)
+    return f'<dl class="facts">{lines}</dl>'
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f'<ul class="notes">{"".join(f"<li>{_safe(line)}</li>" for line in lines)}</ul>' if lines else ""
+
+
+def _safe(text: Any) -> str:
+    return escape(plain(str(text)))

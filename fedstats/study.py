@@ -1,0 +1,120 @@
+"""A study file: everything that decides how a risk model is trained and judged, in one TOML file.
+
+    title = "Confirmed worsening within two years"
+    purpose = "risk of worsening after a first treatment"
+    outcome = "24-week confirmed worsening"          # in words, for the card; not needed on tables of MS
+
+    [cohort]                                         # where registries hold tables of MS
+    index = {event = "dmt_start"}
+    covariates = ["age", "sex", "edss"]
+    outcomes = [{kind = "definition", definition = "cdw24", version = 1}]
+
+    [model]                                          # as in boost
+    outcome = "cdw24_event"
+    time = "cdw24_days"
+    objective = "hazard:logistic"
+    covariates = ["age", "sex", "edss"]
+    rounds = 100
+
+    [validation]                                     # as in validation
+    folds = 5
+    by = ["sex"]
+    horizons = [360, 720, 1080]
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .analyses.boosting import _call as boost_call
+from .analyses.validation import _call as validation_call
+from .client.federation import Cohort, CohortQuestion
+from .errors import InputError
+
+KEYS = ("title", "purpose", "intended_use", "outcome", "data_cut", "where", "cohort", "model", "validation")
+OWN = ("folds", "by", "event", "horizons", "confidence")        # of [validation]; the rest is that of [model]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it was written. cohort : tree of MS tables, or None. model, validation : arguments."""
+
+    title: str
+    purpose: str = ""
+    intended_use: str = ""
+    outcome: str = ""
+    data_cut: str = ""
+    where: Any = ()
+    cohort: dict[str, Any] | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    def questions(self, cohort: Cohort) -> tuple[CohortQuestion, CohortQuestion]:
+        """The model, and its validation with the same settings. Raises QuestionError."""
+        model, own = dict(self.model), dict(self.validation)
+        outcome, covariates = model.pop("outcome"), model.pop("covariates")
+        follow_up = own.pop("time", model.pop("time", None))
+        hazard = {"time": follow_up} if follow_up and model.get("objective", "").startswith(("hazard", "survival")) else {}
+        return (cohort.question.boost(outcome, covariates, **model, **hazard),
+                cohort.question.validation(outcome, covariates, **model, **own, **({"time": follow_up} if follow_up else {})))
+
+
+def read_study(path: str | Path) -> Study:
+    """The study in a file. Raises InputError naming the file, the part and what is known there."""
+    path = Path(path)
+    try:
+        source = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"study {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"study {path} is not TOML: {error}") from None
+    model, own = _part(source, "model", path), _part(source, "validation", path)
+    _known(source, KEYS, f"study {path}")
+    _known(model, tuple(inspect.signature(boost_call).parameters), f"study {path}: [model]")
+    _known(own, (*OWN, "time"), f"study {path}: [validation]")
+    for name in ("outcome", "covariates"):
+        if name not in model:
+            raise InputError(f'study {path}: [model] needs "{name}"', hint='such as outcome = "cdw24_event", covariates = ["age", "edss"]')
+    for name in ("title", "purpose", "intended_use", "outcome", "data_cut"):
+        if not isinstance(source.get(name, ""), str):
+            raise InputError(f'study {path}: "{name}" is a text', hint="write it in quotes")
+    if not isinstance(source.get("cohort", {}), dict):
+        raise InputError(f"study {path}: [cohort] is a tree", hint='such as index = {event = "dmt_start"}')
+    where = source.get("where", ())
+    return Study(source.get("title", path.stem), source.get("purpose", ""), source.get("intended_use", ""), source.get("outcome", ""),
+                 source.get("data_cut", ""), (where,) if isinstance(where, str) else where, source.get("cohort"), model, own)
+
+
+def outcome_sentence(cohort: Cohort, column: str) -> str:
+    """What the outcome column means: the cohort's own words, or the dictionary's."""
+    tree = getattr(getattr(cohort.recipe, "recipe", None), "tree", None)
+    for one in tree.outcomes if tree is not None else ():
+        if column == one.name or column.startswith(f"{one.name}_"):
+            from .ms import cohort_words
+
+            return cohort_words.sentence(one, tree)
+    description = cohort.dictionary[column].description
+    return f'The column "{column}"{f": {description}" if description else ""}.'
+
+
+def _part(source: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    found = source.get(name, {})
+    if not isinstance(found, dict):
+        raise InputError(f"study {path}: [{name}] is a table of settings", hint=f"write [{name}] on a line of its own")
+    return found
+
+
+def _known(found: dict[str, Any], names: tuple[str, ...], where: str) -> None:
+    import difflib
+
+    for name in found:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            raise InputError(f'{where}: "{name}" is not known here', hint=f'did you mean "{close[0]}"?' if close else
+                             "known are: " + ", ".join(names))
+
+

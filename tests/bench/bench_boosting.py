@@ -1,0 +1,91 @@
+"""What boosting costs: processor seconds (all parties in one thread), rounds and bytes per tree over five registries in one process, beside xgboost on the pooled table.
+
+python tests/bench/bench_boosting.py [patients] [trees]
+"""
+
+import sys
+import time
+
+import numpy as np
+
+import fedstats
+from fedstats import Rules, rounds, seal
+from fedstats.analyses import boosting_kernels
+from fedstats.analyses.boosting_trees import LARGEST
+from tests.boosting_data import boosted, names_of, native, synthetic, trees_of, xgboost
+
+REGISTRIES = 5
+
+
+class Watch:
+    """Counts rounds and sealed bytes of one registry, beside the run."""
+
+    def __init__(self):
+        self.rounds = self.bytes = 0
+        self.plain = rounds.plan
+
+    def __call__(self, *args):
+        made = self.plain(*args)
+        self.rounds, self.bytes = self.rounds + 1, self.bytes + seal.frame_size(made)
+        return made
+
+
+def timed(call):
+    """Seconds of the processor, which other work on the machine disturbs least, and what the call gave."""
+    start = time.process_time()
+    found = call()
+    return time.process_time() - start, found
+
+
+def kernel(n=100_000, p=30, bins=64):
+    rng = np.random.default_rng(0)
+    places = (rng.integers(0, bins, (n, p)) + bins * np.arange(p)).astype(np.int32)
+    slot, values = np.zeros(n, dtype=np.int32), rng.integers(-2**20, 2**20, (n, 2))
+    boosting_kernels.histograms(places, slot, values, 1, p * bins)
+    seconds = min(timed(lambda: boosting_kernels.histograms(places, slot, values, 1, p * bins))[0] for _ in range(7))
+    compiled = "numba" if boosting_kernels.njit is not None else "numpy"
+    print(f"local histogram of {n} x {p} x {bins}: {1000 * seconds:.1f} ms ({compiled})")
+
+
+def setting(name, n, trees, bins, depth, rules):
+    X, score = synthetic(n, 30, bins=bins)
+    y = (np.random.default_rng(1).random(n) < 1 / (1 + np.exp(-score))).astype(float)
+    options = {"registries": REGISTRIES, "rounds": trees, "bins": bins, "max_depth": depth, "rules": rules}
+    plain, model = timed(lambda: boosted(X, y, **options))
+    watch = Watch()
+    rounds.plan, before = watch, rounds.plan
+    try:
+        sealed, same = timed(lambda: boosted(X, y, world=fedstats.simulate, **options))
+    finally:
+        rounds.plan = before
+    assert same.trees == model.trees
+    central, _ = timed(lambda: native(X, y, model, rounds=trees, max_depth=depth))
+    up = watch.bytes / REGISTRIES / trees
+    print(f"{name}: sealed {sealed:.1f} s of processor ({sealed / trees:.3f} per tree), unsealed {plain:.1f} s, xgboost {central:.1f} s: "
+          f"{sealed / plain:.1f} x unsealed, {sealed / central:.0f} x xgboost; {watch.rounds / REGISTRIES / trees:.1f} rounds and "
+          f"{up / 2**20:.2f} MiB up per tree and registry; {model.metrics}")
+
+
+def identity(n=50_000, trees=30):
+    """Trees that are the same as xgboost's on the pooled table: structure, thresholds, directions; the largest difference of a leaf."""
+    for bins, depth in ((16, 6), (64, 6), (250, 8)):
+        X, score = synthetic(n, 30, bins=bins)
+        for objective, y in (("binary:logistic", (np.random.default_rng(1).random(n) < 1 / (1 + np.exp(-score))).astype(float)),
+                             ("reg:squarederror", score), ("count:poisson", np.random.default_rng(1).poisson(np.exp(score / 2)).astype(float))):
+            model = boosted(X, y, registries=REGISTRIES, rounds=trees, bins=bins, max_depth=depth, objective=objective)
+            booster = native(X, y, model, rounds=trees, max_depth=depth, **({"max_delta_step": 0.7} if objective == "count:poisson" else {}))
+            same = sum(list(a.left) == b["left_children"] and all(
+                (f, d) == (g, bool(e)) and t in (c, LARGEST) for f, d, t, g, e, c, left in
+                zip(a.feature, a.default_left, a.threshold, b["split_indices"], b["default_left"], b["split_conditions"], a.left) if left >= 0)
+                for a, b in zip(model.trees, trees_of(booster)))
+            far = np.abs(model.predict(dict(zip(names_of(X), X.T))) - booster.predict(xgboost.DMatrix(X))).max()
+            print(f"{n} x 30 with missing values, {bins} bins, depth {depth}, {objective}: {same} of {trees} trees the same; "
+                  f"predictions within {far:.1e}", flush=True)
+
+
+if __name__ == "__main__":
+    patients, trees = (int(one) for one in (sys.argv[1:] + ["100000", "100"][len(sys.argv) - 1:]))
+    kernel()
+    identity()
+    setting("default floors, 16 bins, depth 4", patients, trees, 16, 4, Rules())
+    setting("64 bins, depth 6, floors lifted", patients, trees, 64, 6, fedstats.disclosure.NO_RULES)

@@ -1,0 +1,205 @@
+"""Model cards: valid, complete, honest about what is withheld, readable offline, and bound to one model."""
+
+import base64
+import json
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+
+import fedstats
+from fedstats import Dictionary, Rules, card, card_page, risk
+from fedstats.errors import InputError
+from fedstats.wire.analyst import Receipt
+
+from .risk_data import COVARIATES, DICTIONARY, HAZARD, SMALL, registries
+
+BOOK = Dictionary.from_dict(DICTIONARY)
+SCHEMA = json.loads((Path(card.__file__).resolve().parents[1] / "schemas" / "model_card.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def fed():
+    return fedstats.pooled(registries((400, 250, 300, 200, 350), seed=1), dictionary=BOOK, rules=Rules())
+
+
+@pytest.fixture(scope="module")
+def found(fed):
+    """A hazard model and its validation, asked together."""
+    ask = fed.cohort().question
+    return fed.ask(ask.boost("event", COVARIATES, **HAZARD, **SMALL),
+                   ask.validation("event", COVARIATES, folds=3, by=["sex", "relapses"], horizons=[360, 720], **HAZARD, **SMALL))
+
+
+@pytest.fixture(scope="module")
+def made(fed, found):
+    return card.card_of(*found, title="Worsening <b>after</b> a year", cohort="Adults.", outcome="Confirmed worsening.", data_cut="2026-06-30",
+                        date="2026-11-23", rules=fed.rules)
+
+
+def test_the_card_validates_and_comes_back(made, tmp_path):
+    path = card.write_card(tmp_path / "card.json", made)
+
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(path.read_text(encoding="utf-8")))
+    assert card.read_card(path) == made
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"kind": "horoscope"}, {"training": {}}, {"performance": [{"horizon": 1}]}], ids=str)
+def test_wrong_cards_do_not_validate(made, tmp_path, change):
+    content = json.loads(card.card_text(made)) | change
+    (tmp_path / "card.json").write_text(json.dumps(content), encoding="utf-8")
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(SCHEMA).validate(content)
+    with pytest.raises(InputError, match="is not a model card"):
+        card.read_card(tmp_path / "card.json")
+
+
+def test_the_card_says_what_it_must(made, found):
+    """Registries by number and bands, data cut, outcome, covariates with ranges, n, events, performance, privacy, hash."""
+    model, _ = found
+
+    assert (made.training.registries, made.training.patients, made.training.events) == (5, 1500, model.events)
+    assert [(one.patients, one.registries) for one in made.training.sizes] == [("100 to 299", 2), ("300 to 999", 3)]
+    assert (made.training.data_cut, made.training.outcome) == ("2026-06-30", "Confirmed worsening.")
+    assert [(one.name, one.values, one.unit) for one in made.covariates][:2] == [("age", "18 to 80", "years"), ("edss", "0 to 10 in steps of 0.5", "")]
+    assert [one.horizon for one in made.performance] == [360, 720] == list(made.horizons)
+    assert made.privacy.settings["bins per covariate, at most"] == 16 and made.privacy.settings["smallest cell"] == 10
+    assert "not a medical device" in made.research_use and made.not_said
+    assert len(made.provenance.model) == 64 and made.provenance.model == card.model_hash(model)
+
+
+def test_no_registry_is_named_with_a_number(made):
+    """Names stand beside signatures only; a pooled model has none."""
+    assert not any(f'"r{k}"' in card.card_text(made) for k in range(5))
+
+
+def test_the_hash_changes_with_a_leaf_and_not_with_a_note(found):
+    model, _ = found
+    tree = msgspec.structs.replace(model.trees[0], value=tuple(one + 0.25 if one else one for one in model.trees[0].value))
+
+    assert card.model_hash(msgspec.structs.replace(model, trees=(tree, *model.trees[1:]))) != card.model_hash(model)
+    assert card.model_hash(msgspec.structs.replace(model, notes=("other",), query="x")) == card.model_hash(model)
+
+
+def test_signatures_of_all_registries_are_kept(found):
+    model, validation = found
+    receipt = Receipt(b"query", {}, {"lyon": b"signed by lyon", "basel": b"signed by basel"}, {})
+    made = card.card_of(model, validation, receipt=receipt)
+
+    assert list(made.provenance.signatures) == ["basel", "lyon"]
+    assert base64.b64decode(made.provenance.signatures["lyon"]) == b"signed by lyon"
+
+
+def test_a_validation_of_another_model_is_refused(fed, found):
+    model, _ = found
+    other = fed.cohort().validation("event", ["age"], folds=2, horizons=[360], **HAZARD, **SMALL)
+
+    with pytest.raises(InputError, match="another model: covariates differ"):
+        card.card_of(model, other)
+
+
+def test_regressions_have_cards_too(fed):
+    """The same form for a Cox model and a logistic regression, with coefficients instead of trees."""
+    cox = fed.cohort().cox(time="days", event="event", covariates=["age", "sex"])
+    glm = fed.cohort().glm("worse ~ age + sex", family="binomial")
+    for result, kind in ((cox, "cox"), (glm, "glm")):
+        made = card.card_of(result, title="Age and sex")
+
+        jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(card.card_text(made)))
+        assert made.kind == kind and [one.term for one in made.coefficients] == list(result.names)
+        assert [one.name for one in made.covariates] == ["age", "sex"]
+        assert card.model_hash(result) == made.provenance.model
+        assert "no validation" in card_page.page(made)
+
+
+def test_other_results_have_no_card(fed):
+    with pytest.raises(InputError, match="is not a model"):
+        card.card_of(fed.cohort().summary(["age"]))
+
+
+# -- the page ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_loads_nothing_and_runs_nothing(made):
+    text = card_page.page(made)
+
+    assert "<script" not in text and "http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'" in text
+    assert not any(f'{name}="http' in text for name in ("src", "href"))
+    assert "<b>after</b>" not in text and "&lt;b&gt;after&lt;/b&gt;" in text
+
+
+def test_the_page_shows_groups_calibration_and_limits(made):
+    text = card_page.page(made)
+
+    assert text.count("<circle") == sum(len(one.classes) for one in made.performance)
+    assert "What the number does not say" in text and "not a medical device" in text
+    assert "sex: F" in text and card_page.HIDDEN in text
+    assert made.provenance.model in text
+
+
+# -- what it says of a patient ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(found, made, tmp_path_factory):
+    return risk.write_folder(tmp_path_factory.mktemp("risk") / "model", found[0], made)
+
+
+def test_the_folder_comes_back(folder, found, made):
+    model, read = risk.read_folder(folder)
+
+    assert (model.trees, model.variables, model.ends) == (found[0].trees, found[0].variables, found[0].ends) and read == made
+    assert {one.name for one in folder.iterdir()} == {"model.json", "risk.json", "card.json", "card.html"}
+
+
+def test_the_file_for_xgboost_predicts_the_same_hazards(folder, found):
+    """The model file, loaded by xgboost itself, gives the same bits."""
+    import xgboost
+
+    booster = xgboost.Booster()
+    booster.load_model(folder / "model.json")
+    patients = {"age": [30, 50], "edss": [1.5, None], "sex": ["F", "M"], "relapses": [0, 3]}
+    matrix = xgboost.DMatrix(found[0].matrix(patients, at=360), feature_names=[one.name for one in found[0].columns])
+
+    assert (booster.predict(matrix, output_margin=True) == found[0].margins(patients, at=360)).all()
+
+
+def test_a_card_of_another_model_is_noticed(folder, tmp_path):
+    import shutil
+
+    other = shutil.copytree(folder, tmp_path / "other")
+    content = json.loads((other / "risk.json").read_text())
+    content["base_margin"] += 0.5
+    (other / "risk.json").write_text(json.dumps(content))
+
+    with pytest.raises(InputError, match="belongs to another model"):
+        risk.read_folder(other)
+
+
+def test_a_patients_risks_are_the_models(folder):
+    """Absolute risks at the card's horizons, rising with time; contributions add up to the log-odds of the last interval."""
+    model, made = risk.read_folder(folder)
+    patients = [{"patient_id": "ana", "age": 34, "edss": "2.5", "sex": "F", "relapses": 1}, {"age": 60, "relapses": 4}]
+    ana, other = risk.predict(patients, model, made)
+
+    assert [one.horizon for one in ana.risks] == [360, 720] and ana.risks[0].risk < ana.risks[1].risk
+    assert ana.risks[1].risk == pytest.approx(model.predict(patients[0] | {"patient_id": None}, horizon=720)[0])
+    margin = float(model.margins({name: [patients[0][name]] for name in COVARIATES}, at=720)[0])
+    assert ana.base + sum(one.log_odds for one in ana.contributions) == pytest.approx(margin, abs=1e-4)
+    assert (ana.patient, other.patient) == ("patient ana", "patient 2") and other.missing == ("edss", "sex")
+    assert 0 <= ana.risks[0].percentile <= other.risks[0].percentile <= 1
+
+
+@pytest.mark.parametrize(("patient", "what", "hint"), [
+    ({"agee": 34}, '"agee" is not a covariate', "age"), ({"age": 340}, '"age" is outside 18 to 80', "18 to 80 years"),
+    ({"edss": 2.3}, '"edss" is not a multiple of 0.5', "steps of 0.5"), ({"sex": "female"}, '"sex" is not a level', "F, M"),
+    ({"age": "old"}, '"age" is not a number', "integer"), ({"age": [1]}, '"age" is not a single value', "one number")])
+def test_wrong_values_are_named_with_what_is_allowed(folder, patient, what, hint):
+    """Field and range; never the value itself."""
+    model, made = risk.read_folder(folder)
+    with pytest.raises(InputError, match=f"patient 1: {what}") as caught:
+        risk.predict([patient], model, made)
+
+    assert hint in caught.value.hint and str(next(iter(patient.values()))) not in caught.value.what
