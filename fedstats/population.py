@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .ms.registry import Registry
 
 TABLES = ("patients", "visits", "relapses", "treatments", "mri")
+AT_RISK = ": at risk"    # ends the step of the flow that belongs to one outcome
 MOST_DERIVED = 4        # cohorts whose rows a registry keeps in memory
 
 
@@ -225,7 +226,7 @@ def _steps(recipe: MsRecipe, nobody: Registry) -> tuple[str, ...]:
     nothing else. How an outcome ended is asked of the analyses, under the rules for tables; episodes are not people."""
     steps = [step for step, _ in recipe.derive(nobody, recorded=TABLES).flow]
     last = max(k for k, step in enumerate(steps) if step.endswith("in the cohort"))
-    risk = [] if recipe.episodes else [f"{one.name}: at risk" for one in recipe.tree.outcomes]
+    risk = [] if recipe.episodes else [f"{one.name}{AT_RISK}" for one in recipe.tree.outcomes]
     return tuple(step for k, step in enumerate(steps) if (k <= last and not step.startswith("episode")) or step in risk)
 
 

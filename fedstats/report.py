@@ -18,6 +18,7 @@ import msgspec
 from . import __version__, analyses  # noqa: F401  (registers the analyses: results are read back by kind)
 from .analysis import Failed, Result, read_result
 from .errors import InputError
+from .population import AT_RISK
 from .show import RESEARCH, fragment, pictures
 from .show.words import HIDDEN, people, picture_of, plain, sheets
 from .views import Picture, count_text
@@ -161,16 +162,19 @@ def summary(content: ResultsFile, results: Named) -> str:
 
 
 def flow(steps: Sequence[Step]) -> str:
-    """The flow of patients as a list of boxes, with how many were left out between two released numbers."""
+    """The flow of patients as a list of boxes, with how many were left out between two released numbers; those at risk of an outcome
+    stand aside."""
     if not steps:
         return ""
     lines, before = [], None
     for step in steps:
+        beside = step.label.endswith(AT_RISK)       # of one outcome: part of the cohort, and nobody comes through it
         left = f'<span class="left">{count_text(before - step.n)} left out</span>' \
-            if before is not None and step.n is not None and before > step.n else ""
+            if before is not None and step.n is not None and before > step.n and not beside else ""
         n = "not released" if step.n is None else f"n = {count_text(step.n)}"
-        lines.append(f"<li>{left}<span>{_safe(step.label)}</span><b>{n}</b></li>")
-        before = step.n
+        kind = ' class="beside"' if beside else ""
+        lines.append(f"<li{kind}>{left}<span>{_safe(step.label)}</span><b>{n}</b></li>")
+        before = before if beside else step.n
     return f'<section><h2 id="flow">Patients</h2><ol class="flow">{"".join(lines)}</ol></section>'
 
 

@@ -45,9 +45,10 @@ def test_a_file_of_questions_with_its_cohort(folder, type_):
     code, out, err = type_("ask", "--file", "study.toml", "--pooled", "parts", "--report", "report.html")
 
     assert code == 0
-    assert (out + err).count("Time zero was the first start") == 1
+    assert (out + err).count("Time zero was the first start") == 1, "once, not under each result"
     page = (folder / "report.html").read_text()
-    assert "alive at time zero" in page and "Time zero was the first start" in page
+    assert "alive at time zero" in page and page.count("Time zero was the first start") == 2      # as words, and in the numbers for programs
+    assert 'class="beside"' in page
 
 
 def test_json_carries_the_flow(folder, type_):

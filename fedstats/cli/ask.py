@@ -136,7 +136,7 @@ def show(content: dict[str, Any], json: bool, report: Path | None, plot: Path | 
         for name, result in results:
             if len(results) > 1:
                 console().rule(name, align="left")
-            pictures.console(_briefly(result, content["described"]) if len(results) > 1 else result, console())
+            pictures.console(_briefly(result, content["described"] if len(results) > 1 else ""), console())
         if content["flow"] and results[0][1].size.flow:
             console().rule("Flow of patients", align="left")
             if len(results) > 1:
@@ -144,7 +144,7 @@ def show(content: dict[str, Any], json: bool, report: Path | None, plot: Path | 
             table(("step", "patients"), [(step, "too few to tell" if n is None else n) for step, n in content["flow"]])
     if report:
         with writing(report) as part:
-            write_report(part, **file)
+            write_report(part, **file | {"results": [(name, _briefly(one, content["described"])) for name, one in results]})
         note(f"report written to {report}")
     failures = [result.error() for _, result in results if isinstance(result, Failed)]
     if plot and not failures:
@@ -156,7 +156,7 @@ def show(content: dict[str, Any], json: bool, report: Path | None, plot: Path | 
 
 
 def _briefly(result: Result, described: str) -> Result:
-    """A result beside others about the same cohort: what the cohort is stands once, under all of them."""
+    """A result without the words about its cohort, where these stand once for all results."""
     import msgspec
 
     return msgspec.structs.replace(result, methods=result.methods.replace(f" {described}", "")) if described else result
