@@ -138,6 +138,17 @@ def test_explain_says_the_cohort_in_words(tables):
     assert "rounds: 2" in told
 
 
+def test_the_wait_for_confirmation_can_be_asked(tables):
+    """How long after worsening the confirming visit came: within the window that the definition states, for events only."""
+    fed = fedstats.pooled(tables, data_cut=CUT)
+    c = fed.cohort(TREE)
+    lag = c.quantiles(["cdw24_lag_days"], q=[0.5])["cdw24_lag_days", 0.5]
+    events = {cell.levels: cell.count for cell in c.crosstab("cdw24_event").cells}
+
+    assert 161 <= lag.value <= 252
+    assert c.summary(["cdw24_lag_days"]).n == events[("yes",)]
+
+
 # -- the flow ------------------------------------------------------------------------------------------------------------------
 
 

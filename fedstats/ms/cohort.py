@@ -61,6 +61,8 @@ from .registry import dictionary as shipped_dictionary
 
 VERSION = 1             # of this recipe: what a tree means never changes under one number
 COUNTED = "relapse_count"
+LONGEST_LAG = 1096      # days: three years
+LAG_CUTS = (84, 112, 140, 168, 196, 224, 252, 308, 336, 364, 392, 448, 504, 560, 730)     # weeks of usual definitions and between
 
 
 class Derived(NamedTuple):
@@ -168,6 +170,9 @@ class Recipe:
                  Variable(f"{one.name}_end", "category", levels=ENDS, description=f"what ended the time to {cohort_words.title(one)}")]
         if isinstance(one, Relapse):
             found.append(msgspec.structs.replace(self.codebook[COUNTED], description="relapses in follow_up_days after time zero"))
+        if isinstance(one, (Worsening, Milestone)):
+            found.append(Variable(f"{one.name}_lag_days", "integer", range=(0, LONGEST_LAG), unit="days", cut_points=LAG_CUTS,
+                                  description=f"days from {cohort_words.title(one)} to the visit that confirmed it"))
         return found
 
     # -- at a registry ---------------------------------------------------------------------------------------------------------
@@ -249,6 +254,8 @@ class Recipe:
             if isinstance(outcome, Relapse):
                 assert one.count is not None
                 found[COUNTED] = one.count
+            if one.lag is not None:
+                found[f"{outcome.name}_lag_days"] = one.lag
             flow += one.flow(outcome)
         return {name: hold(self.dictionary[name], values, outside) for name, values in found.items()}
 

@@ -8,6 +8,8 @@ counted, and stay in the cohort: whether somebody belongs to it never depends on
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,13 +43,17 @@ class Ends:
 
 @dataclass(frozen=True)
 class Found:
-    """An outcome. days, event, end : doubles, NaN for those not at risk; not_at_risk : {why: count}; count : relapses, if it is that."""
+    """An outcome. days, event, end : doubles, NaN for those not at risk; not_at_risk : {why: count}; count : relapses, if it is that.
+
+    lag : days from an event to the visit that confirmed it, NaN without one; for what is confirmed.
+    """
 
     days: np.ndarray
     event: np.ndarray
     end: np.ndarray
     not_at_risk: dict[str, int]
     count: np.ndarray | None = None
+    lag: np.ndarray | None = None
 
     def flow(self, outcome: Timed) -> list[tuple[str, int]]:
         """Its steps of the flow."""
@@ -162,6 +168,7 @@ def _scores(outcome: Worsening | Milestone, records: Records, zero: Episodes, en
     """Confirmed worsening or a milestone: the progression functions, once per episode number, as they know one time zero per patient."""
     n, reached_before, number = len(zero.day), 0, zero.number
     at_risk, event, until, scored = np.zeros(n, bool), np.full(n, np.inf), zero.day.astype(float), np.zeros(n, np.int64)
+    waited = np.full(n, np.nan)
     for k in range(int(number.max()) + 1 if n else 0):
         place = np.flatnonzero(number == k)
         who, day = zero.patient[place], zero.day[place]
@@ -182,12 +189,23 @@ def _scores(outcome: Worsening | Milestone, records: Records, zero: Episodes, en
         here = place[np.searchsorted(who, rows["patient_id"].astype(np.int64))]
         then = zero.day[here] + rows["time2event"]
         at_risk[here], event[here], until[here] = rows["at_risk"], np.where(happened, then, np.inf), np.where(happened, np.inf, then)
+        waited[here] = _lag(rows)
     out = ~at_risk
     single = 0 if isinstance(outcome, Milestone) else int((out & (scored == 1)).sum())
     nothing = int((scored == 0).sum())
     why = {NO_SCORE: nothing, SINGLE: single, THERE: reached_before, NO_REFERENCE: int(out.sum()) - nothing - single - reached_before}
     last = CONFIRMABLE if isinstance(outcome, Worsening) and outcome.censor == "last_confirmable" else LAST
-    return _decide(zero, ending, event, until, last, at_risk, why)       # without an event, death ends it or the last visit
+    found = _decide(zero, ending, event, until, last, at_risk, why)      # without an event, death ends it or the last visit
+    return dataclasses.replace(found, lag=np.where(found.event == 1, waited, np.nan))
+
+
+def _lag(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Days from the event to its first confirmation, NaN where there is none (an event at the last visit may stand without)."""
+    found = np.full(len(rows["date"]), np.nan)
+    for name in [name for name in rows if name.startswith("conf") and name.endswith("_date")]:
+        days = (rows[name] - rows["date"]).astype("timedelta64[D]")
+        found = np.where(np.isnan(found) & ~np.isnat(days), days.astype(float), found)
+    return found
 
 
 def _tables(records: Records, start: np.ndarray, stop: np.ndarray) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
