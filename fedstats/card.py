@@ -20,7 +20,7 @@ from .analyses._coefficients import ModelResult
 from .analyses.boosting_model import RiskModel
 from .analyses.boosting_objectives import COX, HAZARD
 from .analyses.performance import Performance, SizeBand
-from .analyses.validation import Validation
+from .analyses.validation_result import Validation
 from .analysis import Result
 from .disclosure import Rules
 from .errors import InputError
@@ -134,12 +134,13 @@ def card_of(model: Result, validation: Validation | None = None, *, title: str =
     """
     if isinstance(model, RiskModel):
         _check_same(model, validation)
-        return _boosted(model, validation, title, intended_use, _training(model, validation, model.outcome, model.events, cohort, outcome,
-                                                                            data_cut), date, rules, receipt)
+        training = _training(model, validation, model.outcome, model.events, cohort, outcome, data_cut)
+        return _boosted(model, validation, title, intended_use, training, date, rules, receipt)
     if isinstance(model, ModelResult):
         events = getattr(model, "events", None)
         what = str(getattr(model, "event", getattr(model, "outcome", "")))
-        return _regression(model, title, intended_use, _training(model, None, what, events, cohort, outcome, data_cut), date, rules, receipt)
+        training = _training(model, None, what, events, cohort, outcome, data_cut)
+        return _regression(model, title, intended_use, training, date, rules, receipt)
     raise InputError(f"a {model.kind} is not a model: it has no card", hint="models are the results of boost, cox and glm")
 
 
@@ -185,7 +186,8 @@ def _check_same(model: RiskModel, validation: Validation | None) -> None:
     other = {name: validation.parameters.get(name) for name in own}
     differ = [name for name in own if _listed(own[name]) != _listed(other[name])]
     if validation.outcome != model.outcome or differ:
-        raise InputError(f"the validation is of another model: {', '.join(differ) or 'outcome'} differ", hint="ask both with the same settings")
+        raise InputError(f"the validation is of another model: {', '.join(differ) or 'outcome'} differ",
+                         hint="ask both with the same settings")
 
 
 def _listed(value: Any) -> Any:
@@ -226,7 +228,7 @@ def _boosted(model: RiskModel, validation: Validation | None, title: str, intend
 def _regression(model: ModelResult, title: str, intended: str, training: Training, date: str, rules: Rules | None, receipt: Any) -> Card:
     kind: Literal["cox", "glm"] = "cox" if model.kind == "cox" else "glm"
     names = ("family", "link", "ties", "strata", "weights", "ridge", "loglik", "log_likelihood", "aic", "bic")
-    facts = {"method": "Cox proportional hazards" if kind == "cox" else "generalised linear model"}
+    facts: dict[str, Any] = {"method": "Cox proportional hazards" if kind == "cox" else "generalised linear model"}
     for name in names:
         value = getattr(model, name, None)
         if value not in (None, ()):
@@ -236,8 +238,8 @@ def _regression(model: ModelResult, title: str, intended: str, training: Trainin
                          for one in model.coefficients)
     codebook: Sequence[Variable] = getattr(model, "codebook", ())
     settings = {"released coefficients": len(coefficients), **_floor_settings(rules)}
-    return Card("fedstats model card", 1, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID, training, facts,
-                tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
+    return Card("fedstats model card", 1, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID, training,
+                facts, tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
                 coefficients=coefficients, notes=model.notes)
 
 

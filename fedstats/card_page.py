@@ -68,7 +68,8 @@ def made_from(card: Card) -> str:
 def what_it_is(card: Card) -> str:
     splits = any(one.splits is not None for one in card.covariates)
     rows = [(one.name, f"{one.values} {one.unit}".strip(), one.description, *((one.splits,) if splits else ())) for one in card.covariates]
-    parts = [_facts(card.model), _table("Covariates", ("covariate", "values", "meaning", *(("cuts in the trees",) if splits else ())), rows)]
+    heads = ("covariate", "values", "meaning", *(("cuts in the trees",) if splits else ()))
+    parts = [_facts(card.model), _table("Covariates", heads, rows)]
     if card.coefficients:
         shown = [(one.term, one.coef, one.low, one.high, "" if one.exp_coef is None else one.exp_coef, one.p) for one in card.coefficients]
         parts.append(_table("Coefficients", ("term", "coefficient", "low", "high", "ratio", "p"), shown))
@@ -96,15 +97,15 @@ def _at(one: Performance, unit: str) -> str:
                    held=True)
     words = []
     if one.censored is not None:
-        words.append(f"{one.censored:.1%} of the patients were censored before this time; the others were weighted by the inverse probability "
-                     "of being followed so far.")
+        words.append(f"{one.censored:.1%} of the patients were censored before this time; the others were weighted by the inverse "
+                     "probability of being followed so far.")
     if one.calibration_error is not None:
         words.append(f"The mean distance between predicted and observed share over the risk classes (ECE) is {one.calibration_error:.3f}.")
     if one.brier_reference is not None:
         words.append(f"Predicting the mean for everybody would give a Brier score of {one.brier_reference:.4f}.")
     words += [_spread(one.spread)] if one.spread is not None else []
-    curve = f"<figure>{calibration(one.classes)}<figcaption>Observed share by mean predicted risk, with 95 % intervals. On the dashed line " \
-            f"predicted and observed agree.</figcaption></figure>" if one.classes else ""
+    curve = (f"<figure>{calibration(one.classes)}<figcaption>Observed share by mean predicted risk, with intervals. On the dashed line "
+             "predicted and observed agree.</figcaption></figure>") if one.classes else ""
     classes = _table("Risk classes and net benefit", ("risk from", "to", "n", "with outcome", "predicted", "observed", "net benefit",
                                                       "of treating all"),
                      [(f"{c.risk_from:.1%}", f"{c.risk_to:.1%}", c.n, c.events, f"{c.predicted:.1%}", f"{c.observed:.1%}", c.net_benefit,
@@ -113,8 +114,8 @@ def _at(one: Performance, unit: str) -> str:
 
 
 def _spread(one: Spread) -> str:
-    return (f"Between the {one.registries} registries with enough patients the ROC-AUC had a mean of {one.mean:.3f} and a standard deviation "
-            f"of {one.sd:.3f}, of which {one.beyond_chance:.3f} is more than chance.")
+    return (f"Between the {one.registries} registries with enough patients the ROC-AUC had a mean of {one.mean:.3f} and a standard "
+            f"deviation of {one.sd:.3f}, of which {one.beyond_chance:.3f} is more than chance.")
 
 
 def interval(metrics: Metrics, name: str) -> str:
@@ -173,15 +174,16 @@ def origin(card: Card) -> str:
 
 def raw(card: Card) -> str:
     text = "\n".join(plain(line) for line in card_text(card).split("\n"))
-    return f'<section class="raw"><h2 id="raw">The card as JSON</h2><details><summary>Show</summary><pre>{escape(text)}</pre></details></section>'
+    inside = f"<details><summary>Show</summary><pre>{escape(text)}</pre></details>"
+    return f'<section class="raw"><h2 id="raw">The card as JSON</h2>{inside}</section>'
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, held: bool = False) -> str:
     """held : whether a missing number means that it is not released."""
     lines = []
     for first, *rest in rows:
-        cells = "".join(f'<td class="number">{_safe(_cell(one, held))}</td>' if not isinstance(one, str) or held else f"<td>{_safe(one)}</td>"
-                        for one in rest)
+        cells = "".join(f"<td>{_safe(one)}</td>" if isinstance(one, str) and not held else
+                        f'<td class="number">{_safe(_cell(one, held))}</td>' for one in rest)
         lines.append(f'<tr><th scope="row">{_safe(first)}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{_safe(one)}</th>' for one in heads)
     return (f'<div class="scroll" tabindex="0"><table><caption>{_safe(title)}</caption><thead><tr>{head}</tr></thead>'
@@ -191,12 +193,13 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], *, h
 def _cell(value: Any, held: bool) -> str:
     if value is None:
         return HIDDEN if held else "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return count_text(value) if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    lines = "".join(f"<dt>{_safe(name)}</dt><dd>{_safe({True: 'yes', False: 'no'}[value] if isinstance(value, bool) else _cell(value, False))}"
-                    "</dd>" for name, value in facts.items() if value is not None)
+    lines = "".join(f"<dt>{_safe(name)}</dt><dd>{_safe(_cell(value, False))}</dd>" for name, value in facts.items() if value is not None)
     return f'<dl class="facts">{lines}</dl>'
 
 

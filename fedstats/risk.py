@@ -195,7 +195,8 @@ def _contributions(model: RiskModel, shares: np.ndarray, given: Mapping[str, str
     for column, share in zip(model.columns, shares[:-1]):
         if column.variable in total:
             total[column.variable] += float(share)
-    return tuple(Contribution(name, given[name] or "not known", share) for name, share in sorted(total.items(), key=lambda one: -abs(one[1])))
+    order = sorted(total, key=lambda name: -abs(total[name]))
+    return tuple(Contribution(name, given[name] or "not known", total[name]) for name in order)
 
 
 def _of_time(model: RiskModel, shares: np.ndarray) -> float:

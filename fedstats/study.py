@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from .analyses.boosting import _call as boost_call
-from .analyses.validation import _call as validation_call
 from .client.federation import Cohort, CohortQuestion
 from .errors import InputError
 
@@ -92,11 +91,17 @@ def read_study(path: str | Path) -> Study:
 def outcome_sentence(cohort: Cohort, column: str) -> str:
     """What the outcome column means: the cohort's own words, or the dictionary's."""
     tree = getattr(getattr(cohort.recipe, "recipe", None), "tree", None)
-    for one in tree.outcomes if tree is not None else ():
+    if tree is None:
+        return _described(cohort, column)
+    for one in tree.outcomes:
         if column == one.name or column.startswith(f"{one.name}_"):
             from .ms import cohort_words
 
             return cohort_words.sentence(one, tree)
+    return _described(cohort, column)
+
+
+def _described(cohort: Cohort, column: str) -> str:
     description = cohort.dictionary[column].description
     return f'The column "{column}"{f": {description}" if description else ""}.'
 

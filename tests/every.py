@@ -9,10 +9,12 @@ from fedstats.analyses.boosting_bins import Feature
 from fedstats.analyses.boosting_cases import Model, Target
 from fedstats.analyses.boosting_model import Column, RiskModel, Tree
 from fedstats.analyses.correlation import pair, products
-from fedstats.analyses.cox_checks import cox_pairs, cox_registry_pairs, cox_registry_slopes
+from fedstats.analyses.cox_concordance import cox_pairs, cox_registry_pairs
+from fedstats.analyses.cox_hazards import cox_registry_slopes
 from fedstats.analyses.cox_residuals import cox_residuals
 from fedstats.analyses.cox_risk import cox_events, cox_risk, cox_totals
 from fedstats.analyses.cox_strata import cox_registry, cox_registry_residuals, cox_start
+from fedstats.analyses.cox_times import cox_runs
 from fedstats.analyses.crosstab import counts
 from fedstats.analyses.folds import fold_sizes, of_fold
 from fedstats.analyses.glm_sums import glm_leverage, glm_own, glm_reach, glm_start, glm_sums
@@ -93,6 +95,7 @@ EXAMPLES = [
     cox_risk(model=COX, **AT, efron=False),
     cox_residuals(model=COX, **AT, baseline=BASELINE, covariance=COVARIANCE),
     cox_pairs(model=COX, **AT, width=0.01, ends=[7, 60, 122]),
+    cox_runs(model=COX, ends=[[7, 60, 100], [50, 122]]),
     cox_registry(model=COX_REGISTRY, **AT),
     cox_registry_residuals(model=COX_REGISTRY, **AT, covariance=COVARIANCE),
     cox_registry_pairs(model=COX_REGISTRY, **AT),
@@ -124,6 +127,7 @@ EXAMPLES = [
     boosting.histograms(model=HAZARDS, **NEXT, tree=ONE_SPLIT, nodes=[1, 2], people=True),
     boosting.histograms(model=COXED, **NEXT, tree=ROOT_TREE, nodes=[0], people=False, hazard=[[0.1, 0.2, 0.4], [0.01, 0.02, 0.05], [0.5]]),
     boosting.risk(model=COXED, trees=[ONE_SPLIT], shift=0.5),
+    boosting.reach(model=BOOSTED, trees=[ONE_SPLIT], edges=[-0.3, 0.0, 0.3]),
     boosting.leaves(model=BOOSTED, trees=[ONE_SPLIT, ROOT_TREE]),
     boosting.leaves(model=HAZARDS, trees=[ONE_SPLIT]),
     boosting.scores(model=BOOSTED, trees=[ONE_SPLIT], unit=2.0**-24, held=False, edges=[-0.5, 0.0, 0.5]),

@@ -151,6 +151,18 @@ def test_a_discrete_time_hazard_is_xgboost_on_person_periods():
     assert (risk[:, 1] >= risk[:, 0]).all()
 
 
+@pytest.mark.parametrize("objective", ["count:poisson", "reg:squarederror"])
+def test_many_trees_do_not_coarsen_the_gradients(objective):
+    """After 300 trees with a large learning rate predictions are still those of xgboost; the bound of margins is measured on the way."""
+    X, score = synthetic(2_000, 5, bins=8)
+    y = np.random.default_rng(5).poisson(np.exp(score / 2)).astype(float) if objective == "count:poisson" else score
+    settings = {"rounds": 300, "learning_rate": 0.5, "max_depth": 3}
+    model = boosted(X, y, objective=objective, **settings)
+    booster = native(X, y, model, **settings, **({"max_delta_step": 0.7} if objective == "count:poisson" else {}))
+
+    assert model.predict(dict(zip(names_of(X), X.T))) == pytest.approx(booster.predict(xgboost.DMatrix(X)), rel=1e-3, abs=1e-3)
+
+
 # -- properties ---------------------------------------------------------------------------------------------------------------------
 
 

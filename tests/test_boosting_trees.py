@@ -143,7 +143,7 @@ def test_compiled_and_plain_loops_agree(monkeypatch):
     tree = [np.array(one, dtype=np.int32) for one in
             ([1, -1, 3, -1, -1], [2, -1, 4, -1, -1], [0, 0, 2, 0, 0], [6, 0, 3, 0, 0], [1, 0, 0, 0, 0])]
     found = boosting_kernels.histograms(places, slot, values, 2, 12), boosting_kernels.walk(places, *tree, 12)
-    monkeypatch.setattr(boosting_kernels, "njit", None)
+    monkeypatch.setattr(boosting_kernels, "compiled", lambda loop: None)
     plain = boosting_kernels.histograms(places, slot, values, 2, 12), boosting_kernels.walk(places, *tree, 12)
 
     assert all(np.array_equal(a, b) for a, b in zip(found, plain))

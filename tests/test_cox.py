@@ -53,14 +53,18 @@ def cgd_cohort(by=None, grid=None):
                            dictionary=Dictionary.from_dict({**CGD, "variables": variables})).cohort()
 
 
-def episodes(by=None):
+def episode_tables(by=None):
     """The counting process of cgd: several (start, stop] rows per patient."""
     frame = pd.read_csv(shared("data", "survival_multicentre", "cgd_counting_process.csv")).rename(columns={"id": "patient_id"})
     for name in ("treat", "inherit", "steroids", "status"):
         frame[name] = frame[name] == 1
     centre = frame["center"].to_numpy()
     where = centre if by == "center" else frame["patient_id"].to_numpy() % 3
-    return fedstats.pooled(split(frame.drop(columns="sex"), where), dictionary=Dictionary.from_dict({**CGD, "most_rows": 10})).cohort()
+    return split(frame.drop(columns="sex"), where)
+
+
+def episodes(by=None):
+    return fedstats.pooled(episode_tables(by), dictionary=Dictionary.from_dict({**CGD, "most_rows": 10})).cohort()
 
 
 # -- held against R --------------------------------------------------------------------------------------------------------------
@@ -106,7 +110,7 @@ def test_lung_on_true_days_equals_r(ties):
     check(result, "cox_lung", "cox_pooled", setting, LUNG_TERMS)
     check_curve(result, "cox_lung", "cox_pooled", setting, {"age": 60, "sex": 1, "ph.ecog": 1}, (90, 180, 365, 720))
     c = result.concordance
-    assert abs(c.c - reference("cox_lung", "cox_pooled", setting, "concordance")) <= c.off < 0.01
+    assert abs(c.c - reference("cox_lung", "cox_pooled", setting, "concordance")) <= c.off < 0.05
 
 
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
@@ -115,7 +119,9 @@ def test_lung_on_a_grid_of_thirty_days_equals_r_on_that_grid(ties):
     cohort = lung_cohort(time={"range": [0, 1110], "cut_points": {"from": 0, "to": 1110, "step": 30}})
     result = cohort.cox("Surv(time, event) ~ age + sex + ph.ecog", ties=ties, transforms=TRANSFORMS)
 
-    check(result, "cox_lung", "cox_pooled", f"ties={ties};scale=grid30;weights=none", LUNG_TERMS)
+    setting = f"ties={ties};scale=grid30;weights=none"
+    check(result, "cox_lung", "cox_pooled", setting, LUNG_TERMS)
+    assert abs(result.concordance.c - reference("cox_lung", "cox_pooled", setting, "concordance")) <= result.concordance.off < 0.01
     assert any("grid" in note for note in result.notes)
 
 

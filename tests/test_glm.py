@@ -351,6 +351,34 @@ def test_rows_of_one_patient_are_clustered():
     assert found.rows == 600 and found.n == frame["patient_id"].nunique()
 
 
+def test_inverse_probability_weights_equal_statsmodels():
+    """A treatment that follows age and EDSS: weights from the sealed propensity model, computed at the registries, sandwich errors."""
+    import statsmodels.api as sm
+    frame = synthetic(3000)
+    rng = np.random.default_rng(8)
+    frame["female"] = rng.random(len(frame)) < 1 / (1 + np.exp(-(-1 + 0.03 * (frame["age"] - 40) + 0.3 * frame["edss"])))
+    cohort = federation(frame).cohort()
+    propensity = cohort.glm("female ~ age + edss", family="binomial")
+    X = sm.add_constant(frame[["age", "edss"]].astype(float))
+    p = sm.GLM(frame["female"].astype(float), X, family=sm.families.Binomial()).fit(tol=1e-14).fittedvalues
+    treated, share = frame["female"].to_numpy(), frame["female"].mean()
+    weights = {"ate": np.where(treated, share / p, (1 - share) / (1 - p)), "att": np.where(treated, 1, p / (1 - p)),
+               "plain": np.where(treated, 1 / p, 1 / (1 - p))}
+    D = sm.add_constant(frame[["female"]].astype(float))
+    for name, w in weights.items():
+        made = propensity.inverse_probability(stabilised=name != "plain", estimand="att" if name == "att" else "ate", most=3)
+        w = np.minimum(w, 3)
+        expected = sm.GLM(frame["score"], D, var_weights=w).fit(tol=1e-14)
+        found = cohort.glm("score ~ female", weights=made, se="HC0")
+
+        assert found["female"].coef == pytest.approx(expected.params["female"], rel=1e-7)
+        assert found["female"].se_robust == pytest.approx(sandwich(frame, "score", "gaussian", expected, w)[1], rel=1e-6)
+    with pytest.raises(QuestionError, match="logistic model"):
+        cohort.glm("score ~ age").inverse_probability()
+    with pytest.raises(QuestionError, match="do not fit"):
+        cohort.glm("score ~ age", weights={"treatment": "female", "terms": [], "coefficients": [1.0, 2.0]})
+
+
 # -- properties -------------------------------------------------------------------------------------------------------------------
 
 
@@ -503,6 +531,34 @@ def test_one_patient_with_all_the_leverage_is_refused():
     frame["weight"] = np.where(np.arange(len(frame)) == 5, 4.0, 0.001)
     with pytest.raises(Refused, match=r"leverage|singles out"):
         federation(frame, rules=Rules()).cohort().glm("score ~ age + weight")
+
+
+def test_weights_and_offsets_select_nobody():
+    """Three patients of weight 1 among zeros, or a tenth of a thousandth: their mean would come out. An offset can do the same."""
+    frame = synthetic()
+    rare = np.isin(np.arange(len(frame)), [3, 4, 5])
+    extreme = {"a": np.where(rare, 1.0, 0.0), "b": np.where(rare, 1.0, 1e-3), "c": np.where(rare, 10.0, 0.11)}
+    dictionary = SYNTHETIC | {"variables": [*SYNTHETIC["variables"], {"name": "flag", "type": "boolean"}]}
+    for formula, values in (("score ~ age + weights(weight)", extreme["a"]), ("score ~ age + weights(weight)", extreme["b"])):
+        with pytest.raises(Refused, match=r"rule models|rule min_cell"):
+            federation(frame.assign(weight=values), rules=Rules()).cohort().glm(formula)
+    with pytest.raises(Refused, match=r"rule models|rule min_cell"):
+        federation(frame.assign(flag=rare), rules=Rules(), dictionary=dictionary).cohort().glm("score ~ age + weights(flag)")
+    with pytest.raises(Refused, match=r"rule models"):
+        federation(frame.assign(years=extreme["c"]), rules=Rules()).cohort().glm("relapses ~ 1 + offset(poly(years, 1))", family="poisson")
+
+
+def test_ranges_of_the_dictionary_far_beyond_the_data_cost_no_digits():
+    """A covariate that may reach a hundred times further than it does: the bounds of exponential sums follow the patients."""
+    frame = synthetic()
+    wide = {**SYNTHETIC, "variables": [{**one, "range": [0, 2000]} if one["name"] == "age" else
+                                       {**one, "range": [0, 300]} if one["name"] == "edss" else one for one in SYNTHETIC["variables"]]}
+    for outcome, family, link in (("relapses", "poisson", None), ("event", "binomial", "cloglog"), ("cost", "gamma", None)):
+        formula = f"{outcome} ~ {DESIGN} + strata(registry)" if family == "gamma" else f"{outcome} ~ {DESIGN}"
+        here, there = (federation(frame, dictionary=one).cohort().glm(formula, family=family, link=link) for one in (SYNTHETIC, wide))
+
+        assert [one.coef for one in there.coefficients] == pytest.approx([one.coef for one in here.coefficients], rel=1e-7)
+        assert [one.se for one in there.coefficients] == pytest.approx([one.se for one in here.coefficients], rel=1e-7)
 
 
 def test_rules_keep_the_covariance_of_small_cohorts():

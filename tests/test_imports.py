@@ -19,7 +19,7 @@ LAYERS = [
     {"rows"},
     {"filters", "statistic", "steady", "disclosure", "crypto"},
     {"splines"},
-    {"terms", "formula"},
+    {"terms", "formula", "weights"},
     {"suppression"},
     {"seal", "analysis"},
     {"rounds", "analyses", "ms", "booster"},

@@ -146,7 +146,7 @@ def test_the_wait_for_confirmation_can_be_asked(tables):
     events = {cell.levels: cell.count for cell in c.crosstab("cdw24_event").cells}
 
     assert 161 <= lag.value <= 252
-    assert c.summary(["cdw24_lag_days"]).n == events[("yes",)]
+    assert c.summary(["cdw24_lag_days"]).n == events[("true",)]
 
 
 # -- the flow ------------------------------------------------------------------------------------------------------------------

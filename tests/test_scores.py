@@ -6,8 +6,16 @@ import pytest
 from fedstats import Rules
 from fedstats.analyses import scores
 from fedstats.analyses.performance import _per_parameter
-from fedstats.analyses.scores_classes import calibration_error, cut_classes, decomposition, groups_shown, keep_classes, percentile, risk_classes, \
-    wilson
+from fedstats.analyses.scores_classes import (
+    calibration_error,
+    cut_classes,
+    decomposition,
+    groups_shown,
+    keep_classes,
+    percentile,
+    risk_classes,
+    wilson,
+)
 from fedstats.disclosure import NO_RULES
 
 CONFIDENCE = 0.95

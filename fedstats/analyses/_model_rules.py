@@ -42,7 +42,7 @@ def _outcome_levels(dictionary: Dictionary, outcome: str | None) -> int:
 
 
 def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str | None = None,
-            also: Sequence[str] = (), intercept: bool = True, absorbed: bool = True) -> dict[str, Block]:
+            also: Sequence[str] = (), intercept: bool = True, absorbed: bool = True, weights: str | None = None) -> dict[str, Block]:
     design = Design.of(terms, dictionary, intercept=intercept, absorbed=absorbed)
     factors, k = factor_names(read_terms(terms), dictionary, also), _outcome_levels(dictionary, outcome)
     sizes = [len(dictionary.bins(name, most=MOST_GROUPS)) for name in factors]
@@ -56,13 +56,16 @@ def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[A
 
 @statistic("model_cells/1", layout=_layout)
 def model_cells(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str | None = None, also: Sequence[str] = (),
-                intercept: bool = True, absorbed: bool = True) -> dict:
+                intercept: bool = True, absorbed: bool = True, weights: str | None = None) -> dict:
     """People behind a model, complete cases of `columns`: by outcome level; per design column those who are not 0 in it, by outcome;
     per level of each factor, by outcome; per pair of levels of two factors. With several rows per patient: who has such a row.
 
-    outcome : a variable with levels (an event, a 0/1 outcome, an ordinal outcome); None: everybody in one.
+    outcome : a variable with levels (an event, a 0/1 outcome, an ordinal outcome); None: everybody in one. weights : those of weight 0
+    are nobody.
     """
     cases, dictionary = rows.complete(columns), rows.dictionary
+    if weights is not None:
+        cases = cases.where(cases.values(weights) > 0)
     design = Design.of(terms, dictionary, intercept=intercept, absorbed=absorbed)
     factors, k = factor_names(read_terms(terms), dictionary, also), _outcome_levels(dictionary, outcome)
     place = np.zeros(cases.n, dtype=np.int64)
@@ -135,8 +138,7 @@ def check_model(totals: Sums, design: Design, dictionary: Dictionary, terms: Seq
     cells = cells_of(totals, design, dictionary, terms, also)
     if rules == NO_RULES:
         return cells
-    k = rules.min_cell
-    least = EVENTS_PER_PARAMETER if k >= EVENTS_PER_PARAMETER else FLOOR_EVENTS_PER_PARAMETER if k >= FLOOR_EVENTS_PER_PARAMETER else 1
+    k, least = rules.min_cell, per_parameter(rules)
     if cells.events < least * parameters:
         raise Refused(f"the model has {parameters} parameters and fewer than {least} {what} for each (rule models)",
                       hint="leave out terms, join levels, or widen the cohort")
@@ -174,6 +176,24 @@ def check_leverage(objections: int, rules: Rules) -> None:
     if rules != NO_RULES and objections:
         raise Refused(f"one patient has a leverage above {LARGEST_LEVERAGE:g}: a coefficient would tell that patient's outcome "
                       "(rule models)", hint="leave out terms, join rare levels, or use fewer spline knots")
+
+
+def check_effective(total: float, squares: float, parameters: int, rules: Rules) -> None:
+    """Whether enough patients carry the fit, and not a few to whom weights or an offset give nearly everything. Raises Refused.
+
+    total, squares : sums of the working weights and of their squares; total^2 / squares is Kish's effective number (1965, Survey
+    Sampling, section 11.7).
+    """
+    least = max(rules.min_cell, per_parameter(rules) * parameters)
+    if rules != NO_RULES and total * total < least * squares:
+        raise Refused(f"weights or an offset let fewer than {least} patients carry the model (rule models)",
+                      hint="use less extreme weights or a plainer offset, or leave out terms")
+
+
+def per_parameter(rules: Rules) -> int:
+    """The smallest number of events per parameter: 10, or 5 where the rules go down to the floor, 1 below it."""
+    k = rules.min_cell
+    return EVENTS_PER_PARAMETER if k >= EVENTS_PER_PARAMETER else FLOOR_EVENTS_PER_PARAMETER if k >= FLOOR_EVENTS_PER_PARAMETER else 1
 
 
 def check_columns(cells: Cells, design: Design) -> tuple[str, ...]:

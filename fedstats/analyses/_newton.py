@@ -53,6 +53,9 @@ class Watch:
         """Take note of the answers."""
 
 
+NOTHING = Watch()
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is to be maximised.
@@ -71,18 +74,20 @@ class Problem:
     feasible: Callable[[Sequence[float]], bool] = lambda point: True
     linear: bool = False        # the start is exact: ask at once for everything
     beside: Callable[[Sequence[float], np.ndarray], list[Ask]] | None = None
-    watch: Watch = Watch()
+    watch: Watch = NOTHING
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Where the iteration ended. point : final. at : where the last totals were taken. totals : of the last round. reading : of these. layout : of the last ask."""
+    """Where the iteration ended. point : final. at : where the last totals were taken. totals, reading, layout : of the last ask.
+    rounds : Newton steps. beside : totals of what was asked beside the last ask."""
 
     point: tuple[float, ...]
     at: tuple[float, ...]
     totals: Sums
     reading: Reading
     layout: Layout
+    rounds: int
     beside: tuple[Sums, ...] = ()
 
 
@@ -125,7 +130,7 @@ def settle(problem: Problem, start: Sequence[float], *, matrix: np.ndarray | Non
         step = _step(problem, reading, point, penalty, done)
         size = max((abs(one) for one in step), default=0.0)
         if last and size <= SETTLED:
-            return Fit(tuple(a + b for a, b in zip(point, step)), tuple(point), totals, reading, layout, tuple(beside))
+            return Fit(tuple(a + b for a, b in zip(point, step)), tuple(point), totals, reading, layout, done, tuple(beside))
         best = (point, value)
         factor = LONGEST_STEP / size if size > LONGEST_STEP else 1.0
         following = [a + factor * b for a, b in zip(point, step)]

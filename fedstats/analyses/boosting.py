@@ -36,6 +36,7 @@ Totals = Generator[list[Ask], list[Sums], Any]
 ROOT = 4                    # margins of the score histogram lie within the starting score +- this
 SCORE_EDGES = 129           # cuts of the score histogram, evenly spaced
 METRIC = {LOGISTIC: "log_loss", HAZARD: "log_loss", SQUARED: "mean_squared_error", POISSON: "poisson_loss"}
+LOOSE = 2.0                 # how much wider than the margins their bound may get where gradients grow with exp(margin): 3 of 24 bits
 SMALLEST_WEIGHT = 1.0       # min_child_weight where nobody names one: xgboost's default
 
 
@@ -177,6 +178,12 @@ class _Training:
     def _trees(self) -> Totals:
         settings, fit = self._settings(), _Fit([], [], [])
         self.known = {"model": Model(self.target, self.features).text}
+        start, own = self.target.start, 0.0
+        if self.target.intercepts:
+            own = INTERCEPT_LIMIT if self.params.objective != SQUARED else self.most_y[1] - self.most_y[0]
+        self.unmeasured = Spread(start - own, start + own)
+        self.measured = (0, self.unmeasured)
+        self.allowed = self.unmeasured.width + (self.most_y[1] - self.most_y[0] if self.params.objective == SQUARED else LOOSE)
         best, best_at, stopped = None, 0, False
         for t in range(self.params.rounds):
             unit, hazard = yield from self._unit(fit)
@@ -195,6 +202,7 @@ class _Training:
 
     def _unit(self, fit: _Fit) -> Totals:
         """The unit of this tree's gradients, a power of two; for Cox after one round that sums the risk sets."""
+        yield from self._narrow(fit)
         spread, hazard, last = self._spread(fit), None, 0.0
         if self.params.objective == COX:
             (totals,) = yield [ask.risk(**self.known, trees=fit.texts, shift=spread.high)]
@@ -206,11 +214,19 @@ class _Training:
         return most * 2.0**-self.target.bits, hazard
 
     def _spread(self, fit: _Fit) -> Spread:
-        spread = Spread.of(self.target.start, fit.leaves)
-        if not self.target.intercepts:
-            return spread
-        reach = INTERCEPT_LIMIT if self.params.objective != SQUARED else self.most_y[1] - self.most_y[0]
-        return Spread(spread.low - reach, spread.high + reach)
+        at, known = self.measured if self.measured[0] <= len(fit.leaves) else (0, self.unmeasured)
+        return Spread.of(known.low, known.high, fit.leaves[at:])
+
+    def _narrow(self, fit: _Fit) -> Totals:
+        """Where the extreme leaves of many trees add up to far more than any patient has, count in which cells of the margin patients
+        are: the unit of the gradients follows from the bound, and would get too coarse. The log-loss has bounded gradients anyway."""
+        spread = self._spread(fit)
+        if self.params.objective in (LOGISTIC, HAZARD) or spread.width <= self.allowed:
+            return
+        (totals,) = yield [ask.reach(**self.known, trees=fit.texts, edges=spread.edges)]
+        spread = spread.narrowed(totals["people"].tolist())
+        self.measured = (len(fit.leaves), spread)
+        self.allowed = 2 * spread.width if self.params.objective == SQUARED else spread.width + LOOSE
 
     def _grow(self, fit: _Fit, t: int, settings: TreeSettings, unit: float, hazard: Any, held: int) -> Totals:
         """One tree, level by level; beside its first level the loss of the model so far on those held out."""
@@ -280,6 +296,8 @@ class _Training:
         name = METRIC.get(self.params.objective)
         if name is None:
             return metrics, notes
+        self.measured = (0, self.unmeasured)        # trees may have been left out or merged since
+        yield from self._narrow(fit)
         width = 2.0 * ROOT / (SCORE_EDGES - 1)
         edges = [self.target.start - ROOT + width * k for k in range(SCORE_EDGES)] if self.params.objective == LOGISTIC else []
         totals = yield [self._loss_ask(fit, held=held, edges=edges) for held in ((False, True) if self.target.held else (False,))]

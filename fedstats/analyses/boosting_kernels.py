@@ -10,11 +10,6 @@ from typing import Any
 
 import numpy as np
 
-try:
-    from numba import njit
-except ImportError:
-    njit = None         # type: ignore[assignment]
-
 
 def _add_up(places: Any, slot: Any, values: Any, sums: Any) -> None:
     """sums[slot of the row, bin, channel] += value, for all features; slot -1: the row is in no asked node."""
@@ -41,8 +36,12 @@ def _walk(places: Any, left: Any, right: Any, feature: Any, below: Any, missing_
 
 
 @cache
-def _compiled(loop: Any) -> Any:
-    """A loop as machine code; compiled at the first call, cached beside the file where that can be written."""
+def compiled(loop: Any) -> Any:
+    """A loop as machine code, compiled at the first call and cached beside the file where that can be written; None without numba."""
+    try:
+        from numba import njit      # late: half a second that only training needs
+    except ImportError:
+        return None
     try:
         return njit(cache=True, nogil=True)(loop)
     except RuntimeError:
@@ -55,9 +54,10 @@ def histograms(places: np.ndarray, slot: np.ndarray, values: np.ndarray, nodes: 
     places : int32, shape (rows, features), the bin among all bins; `bins` itself where missing. slot : int32, -1 outside.
     values : int64, shape (rows, channels).
     """
-    if njit is not None:
+    fast = compiled(_add_up)
+    if fast is not None:
         sums = np.zeros((nodes, bins + 1, values.shape[1]), dtype=np.int64)
-        _compiled(_add_up)(places, slot, values, sums)
+        fast(places, slot, values, sums)
         return sums[:, :bins]
     inside = slot >= 0
     flat = (slot[inside, None].astype(np.int64) * (bins + 1) + places[inside]).T
@@ -74,9 +74,10 @@ def walk(places: np.ndarray, left: np.ndarray, right: np.ndarray, feature: np.nd
          size: int) -> np.ndarray:
     """The node of a tree in which each row ends, int64, shape (rows,). left, right, feature, below, missing_left : per node."""
     found = np.zeros(len(places), dtype=np.int64)
-    if njit is not None:
+    fast = compiled(_walk)
+    if fast is not None:
         columns = (np.ascontiguousarray(one) for one in (left, right, feature, below, missing_left))
-        _compiled(_walk)(places, *columns, size, found)
+        fast(places, *columns, size, found)
         return found
     moving = np.flatnonzero(left[found] >= 0)
     while len(moving):

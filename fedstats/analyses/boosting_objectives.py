@@ -23,23 +23,38 @@ POISSON_STEP = 0.7          # xgboost's default of max_delta_step for count:pois
 SMALLEST_HESSIAN = 1e-16    # kRtEps of xgboost's logistic loss
 FEWEST_BITS, USUAL_BITS = 20, 24        # of the bound of a gradient: as many as a sum over all rows leaves room for in one 40-bit prime
 PRIME_BITS = 38                         # of a sum with its sign; primes are a little below 2^40
+REACH_CELLS = 32        # in which people are counted to find between which values margins really lie
 SLACK = 1.0 + 2.0**-20      # a margin is a sum of float32: its rounding is far smaller than this
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Between which values every margin lies, whatever the patient: the starting score and the extreme leaves of each tree."""
+    """Between which values every margin lies: what was known before, and the extreme leaves of each tree since."""
 
     low: float
     high: float
 
     @classmethod
-    def of(cls, start: float, leaves: Sequence[Sequence[float]]) -> Spread:
-        low = high = start
+    def of(cls, low: float, high: float, leaves: Sequence[Sequence[float]]) -> Spread:
         for values in leaves:
             low, high = low + min(values), high + max(values)
         slack = (abs(low) + abs(high)) * (SLACK - 1.0)
         return cls(low - slack, high + slack)
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    @property
+    def edges(self) -> list[float]:
+        """Cuts of the spread into equal cells, its ends left out."""
+        return [self.low + self.width * k / REACH_CELLS for k in range(1, REACH_CELLS)]
+
+    def narrowed(self, people: Sequence[int]) -> Spread:
+        """Without the cells at both ends in which nobody is. people : per cell of `edges`."""
+        taken = [k for k, count in enumerate(people) if count] or [0]
+        ends = [self.low, *self.edges, self.high]
+        return Spread(ends[taken[0]], ends[taken[-1] + 1])
 
 
 def usual_bits(rows: int) -> int:

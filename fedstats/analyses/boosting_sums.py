@@ -159,6 +159,17 @@ def risk(rows: Rows, model: str, trees: Sequence[str], shift: float) -> dict:
     return {"risk": sums, "deaths": np.bincount(cases.interval[seen & (cases.y == 1)], minlength=J)}
 
 
+def _reach_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], edges: Sequence[float]) -> dict[str, Block]:
+    return {"people": Block((len(edges) + 1,), float(read_model(model).target.repeats), integer=True)}
+
+
+@statistic("boosting_reach/1", layout=_reach_layout)
+def reach(rows: Rows, model: str, trees: Sequence[str], edges: Sequence[float]) -> dict:
+    """Rows per cell of the margin."""
+    cases = cases_of(rows, model)
+    return {"people": np.bincount(np.searchsorted(np.array(edges), cases.margin(trees).astype(float), side="right"), minlength=len(edges) + 1)}
+
+
 def _leaves_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str]) -> dict[str, Block]:
     classes = 2 if two_classes(read_model(model).target) else 1
     return {"people": Block((sum(int((read_tree(one)["left"] == LEAF).sum()) for one in trees), classes), counts=True)}

@@ -19,7 +19,7 @@ from ..dictionary import Dictionary
 from ..disclosure import Rules, safe
 from ..errors import QuestionError
 from ..variable import ON_STEP
-from .cox_checks import RISK_BINS
+from .cox_concordance import RISK_BINS
 from .survival import times_of
 
 

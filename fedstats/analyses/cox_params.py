@@ -13,10 +13,10 @@ from ..formula import parse, parse_term, parse_terms
 from ..statistic import MOST_VALUES
 from ..terms import Term
 from ._common import CONFIDENCE, check_confidence, groups
-from .cox_checks import Transform
+from .cox_hazards import Transform
 from .cox_horizons import check_horizons
 from .cox_likelihood import moments_size
-from .cox_risk import Model
+from .cox_model import Model
 from .survival import check_event, check_survival, times_of
 
 Ties = Literal["efron", "breslow"]

@@ -8,19 +8,21 @@ import numpy as np
 
 from .. import steady
 from ..dictionary import Dictionary
-from ..disclosure import NO_RULES, Rules
-from ..statistic import INDICATORS, Sums
+from ..disclosure import NO_RULES
+from ..statistic import Sums
 from ..variable import value_text
 from ._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
 from ._common import groups, p_chi2
 from ._model_rules import SCALARS_PER_PATIENT
-from .cox_checks import Concordance, HazardTest, concordance_of, hazard_tests, registry_concordance, slopes
+from .cox_concordance import Concordance, concordance_of, registry_concordance
 from .cox_fit import Fit, penalised
+from .cox_hazards import HazardTest, hazard_tests, slopes
 from .cox_horizons import Horizon, horizon, risks
+from .cox_model import Model
 from .cox_result import Baseline, Cox
-from .cox_risk import Model
 from .cox_rounds import Study, grid_transform, small, width
-from .survival import at_risk, beyond_note, times_of
+from .cox_times import shown_times
+from .survival import beyond_note, times_of
 
 
 def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
@@ -39,12 +41,12 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
     pairs = last.get("pairs")
     concordance: Concordance | None = None
     if pairs is not None:
-        concordance = concordance_of(pairs) if study.grid else registry_concordance(pairs)
+        concordance = concordance_of(pairs, study.joined) if study.grid else registry_concordance(pairs)
     spent, most = small(params, p), SCALARS_PER_PATIENT * setting.size.n
     free = setting.rules.min_cell <= 1
     whole = free or spent + p * (p + 1) <= most
     room = setting.size.n if free else int(most - spent - (p * (p + 1) if whole else 0)) // (2 + p if whole else 1)
-    baselines, held_back = _baselines(study, fit, room, whole) if params.baseline and study.grid else ((), False)
+    baselines, held_back = _baselines(study, fit, last.get("runs"), room, whole) if params.baseline and study.grid else ((), False)
     horizons = tuple(_horizon(study, fit, one, last["pairs"]) for one in params.horizons)
     needed = {*design.variables, *(study.model.columns if params.offset else ())}
     return Cox(
@@ -86,11 +88,11 @@ def _hazard_tests(study: Study, fit: Fit, last: dict[str, Sums]) -> list[HazardT
     return found
 
 
-def _baselines(study: Study, fit: Fit, room: int, whole: bool) -> tuple[tuple[Baseline, ...], bool]:
+def _baselines(study: Study, fit: Fit, counted: Sums | None, room: int, whole: bool) -> tuple[tuple[Baseline, ...], bool]:
     """The baseline of every stratum at the times that may be shown, and whether some were held back.
 
-    room : how many times may be shown in all, so that no more numbers are released than the rules allow for the cohort. whole : with
-    what intervals of curves need.
+    counted : totals of `cox_runs`. room : how many times may be shown in all, so that no more numbers are released than the rules allow
+    for the cohort. whole : with what intervals of curves need.
     """
     assert fit.cells is not None and study.events is not None
     dictionary, cells, p = study.setting.dictionary, fit.cells, len(study.design)
@@ -105,14 +107,14 @@ def _baselines(study: Study, fit: Fit, room: int, whole: bool) -> tuple[tuple[Ba
     found, held_back = [], False
     room = max(room // strata, 0)
     for s, label in enumerate(_stratum_labels(study.model, dictionary)):
-        ends = _shown_times(study, s)
+        ends = shown_times(study.events, study.runs, counted, s, study.setting.rules)
         if not ends or not room:
             held_back = held_back or bool(study.events["events"][s].any())
             continue
         ends = ends[::-1][::-(-len(ends) // room)][::-1]        # every so many, the last one always
-        at = sums[s, list(ends)]
+        at = sums[s, np.array(ends) - 1]
         more = (tuple(at[:, 1].tolist()), tuple(tuple(row) for row in (at[:, 2:] * half).tolist())) if whole else ((), ())
-        found.append(Baseline(label, tuple(times[list(ends)].tolist()), tuple(at[:, 0].tolist()), *more))
+        found.append(Baseline(label, tuple(times[np.array(ends) - 1].tolist()), tuple(at[:, 0].tolist()), *more))
     return tuple(found), held_back
 
 
@@ -131,34 +133,6 @@ def _stratum_labels(model: Model, dictionary: Dictionary) -> list[str]:
     for name in model.levels:
         labels = [f"{one}, {name}={level}".removeprefix(", ") for one in labels for level in groups(dictionary, name)]
     return labels if model.levels else ["baseline"]
-
-
-def _shown_times(study: Study, stratum: int) -> tuple[int, ...]:
-    """Places of the grid where the baseline of a stratum may be shown (DISCLOSURE, survival curves): each interval up to it holds
-    enough people with events, nobody or enough who leave without one, from enough registries, and enough are still at risk. Between
-    the shown times nothing is said."""
-    events, rules = study.events, study.setting.rules
-    assert events is not None
-    with_event, without = events["with_event"][stratum], events["without"][stratum]
-    if rules == NO_RULES:
-        return tuple(np.flatnonzero(with_event).tolist())
-    leaving = events["leaving"][stratum]
-    left = at_risk(leaving) - (at_risk(events["entering"][stratum]) if "entering" in events else 0)
-    there = np.maximum(events["with_event" + INDICATORS][stratum], 0)
-    return _ends(with_event, without, left, there, events["without" + INDICATORS][stratum], rules)
-
-
-def _ends(with_event: np.ndarray, without: np.ndarray, left: np.ndarray, there: np.ndarray, other: np.ndarray, rules: Rules
-          ) -> tuple[int, ...]:
-    found, start, most = [], 0, rules.min_cell
-    for end in range(len(with_event)):
-        here = slice(start, end + 1)
-        d, c = int(with_event[here].sum()), int(without[here].sum())
-        enough = there[here].max() >= rules.min_registries and (not c or other[here].max() >= rules.min_registries)
-        if left[end] >= most and d >= most and (c == 0 or c >= most) and enough:
-            found.append(end)
-            start = end + 1
-    return tuple(found)
 
 
 def _notes(study: Study, several: bool, held_back: bool, whole: bool, concordance: Concordance | None) -> tuple[str, ...]:
@@ -190,8 +164,8 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, concordanc
     if several:
         notes.append("robust standard errors add up the rows of each patient first")
     if concordance is not None and concordance.risk_bins:
-        notes.append(f"concordance: risks counted in {concordance.risk_bins} intervals at {concordance.times} times; pairs in one interval "
-                     f"count half, so that of the risks themselves differs by at most {concordance.off:.2g}")
+        notes.append(f"concordance: risks counted in {concordance.risk_bins} intervals at {concordance.times} times; that of the risks "
+                     f"themselves, at all times of the grid, differs by at most {concordance.off:.2g}")
     return tuple(notes)
 
 

@@ -23,7 +23,8 @@ from ..rows import Rows
 from ..statistic import Block, statistic
 from ._model_rules import LARGEST_LEVERAGE
 from .cox_likelihood import Cells
-from .cox_risk import Sorted, as_frame, kept, model_of
+from .cox_model import as_frame, model_of
+from .cox_rows import Sorted, kept
 
 LARGEST_RESIDUAL = 256.0        # events' weights that a row is expected to add: a root mean square beyond it is refused as out of range
 

@@ -17,7 +17,8 @@ from ..variable import Variable
 from ..views import Picture, Table
 from ._coefficients import ModelResult
 from ._common import z_of
-from .cox_checks import Concordance, HazardTest
+from .cox_concordance import Concordance
+from .cox_hazards import HazardTest
 from .cox_horizons import Horizon
 
 MOST_CURVES = 20            # people in a printed list of predictions

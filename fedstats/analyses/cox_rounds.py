@@ -12,18 +12,22 @@ import numpy as np
 
 from .. import steady
 from ..analysis import Setting
+from ..disclosure import NO_RULES
 from ..errors import QuestionError
 from ..statistic import Ask, Sums
 from ..terms import Design
 from ._model_rules import check_columns as empty_columns
 from ._model_rules import check_leverage, check_model, model_cells
-from .cox_checks import RISK_BINS, SPREAD, cox_pairs, cox_registry_pairs, cox_registry_slopes, pair_ends, transformed
+from .cox_concordance import RISK_BINS, SPREAD, cox_pairs, cox_registry_pairs, pair_ends
 from .cox_fit import Fit, Reader, check_columns, frame_of, newton, penalised, reaches, start_of
+from .cox_hazards import cox_registry_slopes, transformed
 from .cox_likelihood import Cells, Point, cells_of, point
+from .cox_model import Model
 from .cox_params import CoxParams
 from .cox_residuals import baseline_of, cox_residuals
-from .cox_risk import Model, cox_events, cox_risk, cox_totals
+from .cox_risk import cox_events, cox_risk, cox_totals
 from .cox_strata import cox_registry, cox_registry_residuals, cox_start
+from .cox_times import Ends, cox_runs, first_runs
 from .survival import at_risk, times_of
 
 USUAL_EVALUATIONS = 4       # of the likelihood, from a first guess that is not far off
@@ -57,6 +61,18 @@ class Study:
         times = times_of(self.setting.dictionary, self.params.time)
         horizons = [int(np.searchsorted(times, one * (1 - 1e-9))) for one in self.params.horizons]
         return pair_ends(self.model.strata_count(self.setting.dictionary), len(times), 3 if self.model.entry else 2, horizons)
+
+    @property
+    def joined(self) -> bool:
+        """Whether pairs are counted at fewer times than the grid has."""
+        return len(self.ends) < len(times_of(self.setting.dictionary, self.params.time))
+
+    @property
+    def runs(self) -> list[Ends]:
+        """Runs of times, per stratum, at whose ends the baseline may be shown if enough registries stand behind them."""
+        if not (self.grid and self.params.baseline and self.events is not None) or self.setting.rules == NO_RULES:
+            return []
+        return first_runs(self.events, self.setting.rules)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,6 +196,8 @@ def _last_round(study: Study, fit: Fit) -> Generator[list[Ask], list[Sums], dict
         asks["residuals"] = cox_residuals(**asked, baseline=msgspec.to_builtins(baseline_of(fit.cells)), covariance=covariance)
         if params.concordance:
             asks["pairs"] = cox_pairs(**asked, width=width(study, fit.at), ends=study.ends)
+        if any(study.runs):
+            asks["runs"] = cox_runs(model=study.plain, ends=study.runs)
     else:
         asks["residuals"] = cox_registry_residuals(**asked, covariance=covariance, efron=params.efron)
         if params.concordance:

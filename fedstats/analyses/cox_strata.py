@@ -21,8 +21,9 @@ from ..dictionary import Dictionary
 from ..rows import Rows
 from ..statistic import Block, statistic
 from .cox_likelihood import Cells, Point, cells_of, point
+from .cox_model import as_frame, model_of
 from .cox_residuals import baseline_of, residuals, squares, squares_bound
-from .cox_risk import Sorted, as_frame, kept, model_of
+from .cox_rows import Sorted, kept
 
 LOG_SPAN = 1024.0           # |log S0| of a registry beyond |eta|: log of patients and of weights, generously
 LOCAL_ROUNDS, LOCAL_STEP = 20, 1e-4     # a local fit is a first guess only: steps in standard errors

@@ -22,6 +22,7 @@ from ..rows import load
 from ..terms import Design, Term, single, variables_of
 from ..variable import Variable
 from ..views import Picture, Table
+from ..weights import InverseProbability, Weighting
 from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, vif_of, wald_tests
 from ._common import CONFIDENCE, check_confidence, p_chi2, t_of, z_of
 from ._model_rules import SCALARS_PER_PATIENT
@@ -40,7 +41,7 @@ RATIOS = {"logit": "odds ratio", "log": "rate ratio", "cloglog": "hazard ratio"}
 class GlmParams(Params, frozen=True):
     """outcome, terms, family, link : the model. intercept : False for "- 1". strata : ("registry",) for an intercept per registry.
 
-    offset : a term. weights : a variable. ridge : 0.5 * ridge * coef^2 is taken from the log likelihood, on columns as they are, the
+    offset : a term. weights : a variable, or inverse probabilities of treatment. ridge : 0.5 * ridge * coef^2 is taken from the log likelihood, on columns as they are, the
     intercept aside. lr : likelihood-ratio tests of every term. se : behind intervals and p values: "model", "HC0", "HC1".
     """
 
@@ -53,15 +54,21 @@ class GlmParams(Params, frozen=True):
     intercept: bool = True
     strata: tuple[str, ...] = ()
     offset: Term | None = None
-    weights: str | None = None
+    weights: str | InverseProbability | None = None
     ridge: float = 0.0
     lr: bool = False
     se: str = "model"
     confidence: float = CONFIDENCE
 
     def columns(self) -> tuple[str, ...]:
-        extra = (*((self.weights,) if self.weights else ()), *(variables_of([self.offset]) if self.offset is not None else ()))
-        return tuple(dict.fromkeys([self.outcome, *variables_of(self.terms), *extra]))
+        weights = self.weights.variables if isinstance(self.weights, InverseProbability) else ()
+        return tuple(dict.fromkeys([self.outcome, *variables_of(self.terms), *self.selectors, *weights]))
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """The variables that select or weigh on their own: a column of weights, and those of the offset."""
+        weights = (self.weights,) if isinstance(self.weights, str) else ()
+        return (*weights, *(variables_of([self.offset]) if self.offset is not None else ()))
 
     @property
     def own(self) -> bool:
@@ -71,7 +78,7 @@ class GlmParams(Params, frozen=True):
         """What every ask of this model carries."""
         return {"columns": list(self.columns()), "terms": plain_terms(self.terms), "response": self.outcome, "family": self.family,
                 "link": self.link, "intercept": self.intercept and not self.own, "own": self.own,
-                "offset": None if self.offset is None else msgspec.to_builtins(self.offset), "weights": self.weights}
+                "offset": msgspec.to_builtins(self.offset), "weights": msgspec.to_builtins(self.weights)}
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)
@@ -85,9 +92,7 @@ class GlmParams(Params, frozen=True):
         check_outcome(dictionary, self.outcome, Family(self.family, self.link))
         if self.outcome in variables_of(self.terms):
             raise QuestionError(f'the outcome "{self.outcome}" is a term of its own model')
-        if self.weights is not None and not (dictionary.numeric(self.weights).low >= 0):
-            raise QuestionError(f'"{self.weights}" may be negative: weights are 0 or more',
-                                hint="let its range start at 0 in the dictionary")
+        Weighting.of(self.weights, dictionary)
         if self.offset is not None:
             single(self.offset, dictionary)
         if not len(Spec.of(dictionary, **self.model()).design) and not self.own:
@@ -123,7 +128,7 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     dispersion : Pearson chi-squared / (n - k), 1 where it is known. theta : of the negative binomial, var = mu + mu^2 / theta; its
     coefficients' standard errors hold theta fixed, as MASS::glm.nb. rows : that were used (those of weight 0 aside). parameters :
     coefficients, registry intercepts included. aic : -2 log_likelihood + 2 (parameters + sigma, shape or theta, if there is one), R's
-    convention; bic : log(rows) instead of 2. `predict(new)` gives means with intervals for new patients.
+    convention; mean : share with the event in an unweighted binomial model; bic : log(rows) instead of 2. `predict(new)` gives means with intervals for new patients.
     """
 
     kind: ClassVar[str] = "glm"
@@ -148,6 +153,7 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     log_likelihood: float | None
     aic: float | None
     bic: float | None
+    mean: float | None = None
     theta: float | None = None
     theta_se: float | None = None
     codebook: tuple[Variable, ...] = ()
@@ -180,6 +186,21 @@ class Glm(ModelResult, frozen=True, kw_only=True):
 
     def picture(self) -> Picture:
         return self.forest(RATIOS.get(self.link, ""), f"{NAMES[self.family]}: {self.outcome}")
+
+    def inverse_probability(self, *, stabilised: bool = True, estimand: str = "ate", most: float = 20.0) -> InverseProbability:
+        """Weights for another model, from this propensity model of a treatment: `c.glm(..., weights=propensity.inverse_probability(),
+        se="HC0")`.
+
+        stabilised : multiplied by the share of treated or untreated patients, here the mean of the outcome of this model. estimand :
+        "ate" or "att". most : weights are truncated there. Raises QuestionError unless this is a logistic model with an intercept.
+        """
+        if self.link != "logit" or self.own or not self.intercept or self.offset is not None:
+            raise QuestionError("inverse probabilities come from a logistic model with an intercept and without offset")
+        if stabilised and self.mean is None:
+            raise QuestionError("the propensity model is weighted itself: its share of treated is not known", hint="use stabilised=False")
+        check_choice("estimand", estimand, ("ate", "att"))
+        return InverseProbability(self.outcome, self.terms, tuple(one.coef for one in self.coefficients), self.dropped,
+                                  self.mean if stabilised else None, "att" if estimand == "att" else "ate", float(most))
 
     def predict(self, new: Any, *, kind: str = "response", interval: bool = False) -> Any:
         """Predictions for new patients.
@@ -217,8 +238,8 @@ class Glm(ModelResult, frozen=True, kw_only=True):
 
 
 def _call(formula: str | None = None, *, outcome: str | None = None, covariates: Sequence[str | Term] | str = (), family: str = "gaussian",
-          link: str | None = None, strata: str | Sequence[str] = (), offset: str | Term | None = None, weights: str | None = None,
-          ridge: float = 0.0, lr: bool = False, se: str = "model", confidence: float = CONFIDENCE) -> GlmParams:
+          link: str | None = None, strata: str | Sequence[str] = (), offset: str | Term | None = None,
+          weights: str | InverseProbability | None = None, ridge: float = 0.0, lr: bool = False, se: str = "model", confidence: float = CONFIDENCE) -> GlmParams:
     """glm("outcome ~ age + sex", family="binomial") or glm(outcome="outcome", covariates=["age", "sex"], family="binomial")"""
     check_choice("family", family, tuple(LINKS))
     many = (strata,) if isinstance(strata, str) else tuple(strata)
@@ -251,7 +272,7 @@ def glm(params: GlmParams, setting: Setting) -> Joint:
     Equal to R's glm (MASS::glm.nb) on the pooled table, robust and clustered standard errors included; with strata="registry" every
     registry has an intercept of its own, which never leaves it.
     """
-    plan = Plan(params.model(), params.terms, Family(params.family, params.link), setting, params.ridge)
+    plan = Plan(params.model(), params.terms, Family(params.family, params.link), setting, params.ridge, params.selectors)
     p = len(plan.spec().design)
     small = 4 * p + 12 + 3 * len(params.terms)
     found, cost = yield from metered(fitted(plan, lr=params.lr, null=True, released=small), setting)
@@ -285,7 +306,8 @@ def _result(params: GlmParams, setting: Setting, plan: Plan, found: Fitted, whol
         size=setting.size,
         coefficients=coefficients_of(design.names, coef, cov, robust=robust, use_robust=use_robust, t_df=t_df, vif=vif,
                                      confidence=params.confidence),
-        covariance=rows_of(cov) if whole else None, covariance_robust=rows_of(robust) if whole and robust is not None else None, confidence=params.confidence,
+        covariance=rows_of(cov) if whole else None,
+        covariance_robust=rows_of(robust) if whole and robust is not None else None, confidence=params.confidence,
         se_used="robust" if use_robust else "model", t_df=t_df, tests=tuple(tests), outcome=params.outcome, family=params.family,
         link=params.link, intercept=params.intercept, own=params.own, terms=params.terms, offset=params.offset, ridge=params.ridge,
         dropped=found.dropped, rows=n, parameters=k, df_residual=n - k, dispersion=dispersion,
@@ -294,6 +316,7 @@ def _result(params: GlmParams, setting: Setting, plan: Plan, found: Fitted, whol
         pearson=full.total("pearson") * half * half if "pearson" in full.fit.totals else None,
         log_likelihood=likelihood, aic=-2 * likelihood + 2 * df if likelihood is not None else None,
         bic=-2 * likelihood + math.log(n) * df if likelihood is not None else None, theta=full.theta, theta_se=theta_se,
+        mean=int(found.cells.outcome[-1]) / found.cells.n if family.binary and params.weights is None else None,
         codebook=codebook_of(setting.dictionary, params.terms, params.offset),
         notes=tuple(_notes(params, found, setting, whole)), methods=_methods(params, setting))
 
@@ -348,6 +371,8 @@ def _notes(params: GlmParams, found: Fitted, setting: Setting, whole: bool) -> l
         notes.append("each registry has an intercept of its own; it stays there, and only the common coefficients are released")
     if params.family == "negativebinomial":
         notes.append("standard errors of the coefficients hold theta fixed (expected information), as MASS::glm.nb")
+    if isinstance(params.weights, InverseProbability) and params.se == "model":
+        notes.append("weights by inverse probability of treatment: model-based standard errors do not hold, use se=\"HC0\"")
     if params.ridge:
         notes.append(f"coefficients are shrunk by a ridge penalty of {params.ridge:g}: standard errors and tests are those of the "
                      "penalised fit")

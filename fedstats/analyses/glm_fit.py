@@ -17,10 +17,11 @@ from ..disclosure import NO_RULES
 from ..errors import NotConverged, QuestionError
 from ..statistic import Ask, Sums
 from ..terms import INTERCEPT, Design, Term, factors_of
-from ._model_rules import Cells, check_columns, check_leverage, check_model, model_cells
+from ._model_rules import Cells, check_columns, check_effective, check_leverage, check_model, model_cells
 from ._newton import Fit, Problem, Reading, Watch, abreast, collinear, settle
 from .glm_family import Family
 from .glm_sums import Spec, glm_leverage, glm_own, glm_reach, glm_start, glm_sums, reach_edges
+from .moments import few_levels
 
 # of the moment estimate that a negative binomial starts from: from below Newton's steps are safe
 LEAST_THETA, MOST_THETA = 0.05, 5.0
@@ -32,13 +33,14 @@ Steps = Generator[list[Ask], list[Sums], Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """A model before it is fitted: what every ask carries, and the design that goes with it."""
+    """A model before it is fitted: what every ask carries. selectors : variables of weights and offset."""
 
     model: dict[str, Any]
     terms: tuple[Term, ...]
     family: Family
     setting: Setting
     ridge: float
+    selectors: tuple[str, ...] = ()
 
     def spec(self, drop: Sequence[str] = ()) -> Spec:
         return Spec.of(self.setting.dictionary, **(self.model | {"drop": list(drop)}))
@@ -132,13 +134,18 @@ class Fitted:
 def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     """All rounds of a model. Raises Refused, QuestionError or NotConverged naming the term."""
     setting, spec = plan.setting, plan.spec()
-    outcome = spec.response if spec.family.binary else None
-    keys = {"columns": list(spec.columns), "terms": plan.model["terms"], "intercept": spec.design.intercept, "absorbed": spec.own}
+    dictionary, binary = setting.dictionary, spec.family.binary
+    # a mean of few-level values is the table of these levels in disguise; so is what weights or an offset of few levels select
+    outcome = spec.response if binary or few_levels(dictionary[spec.response]) else None
+    also = [name for name in plan.selectors if few_levels(dictionary[name])]
+    keys = {"also": also, "weights": weights if isinstance(weights := plan.model["weights"], str) else None, "columns": list(spec.columns), "terms": plan.model["terms"],
+            "intercept": spec.design.intercept, "absorbed": spec.own}
     cell_totals, start = yield [model_cells(outcome=outcome, **keys), glm_start(**plan.model)]
-    cells = check_model(cell_totals, spec.design, setting.dictionary, plan.terms, setting.rules, released=released,
-                        parameters=max(len(spec.design) - int(spec.design.intercept), 1), what="events" if outcome else "patients")
+    parameters = max(len(spec.design) - int(spec.design.intercept), 1)
+    cells = check_model(cell_totals, spec.design, dictionary, plan.terms, setting.rules, released=released, also=also,
+                        parameters=parameters, what="events" if outcome else "patients")
     dropped = check_columns(cells, spec.design)
-    if outcome and not plan.ridge:
+    if binary and not plan.ridge:
         _check_separation(cells, plan, dropped)
     wanted = {"": dropped}
     if null and spec.family.kind != "negativebinomial":
@@ -150,6 +157,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     fits = dict(zip(wanted, ends))
     full = fits.pop("")
     check_precision(full, setting)
+    check_effective(full.total("working"), full.total("working_squares"), parameters, setting.rules)
     for found in full.fit.beside:
         check_leverage(int(found["objections"]), setting.rules)
     if lr and full.theta is not None:

@@ -20,6 +20,7 @@ from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import Block, statistic
 from ..terms import Design, single
+from ..weights import Weighting
 from ._model_rules import LARGEST_LEVERAGE
 from .glm_family import MOST_ETA, MOST_SCORE, SCALED, Family, Span
 
@@ -42,14 +43,14 @@ class Spec:
     response: str
     own: bool
     offset: Any
-    weights: str | None
+    weights: Weighting | None
 
     @staticmethod
     def of(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], response: str, family: str, link: str,
-           intercept: bool = True, own: bool = False, drop: Sequence[str] = (), offset: Any = None, weights: str | None = None) -> Spec:
+           intercept: bool = True, own: bool = False, drop: Sequence[str] = (), offset: Any = None, weights: Any = None) -> Spec:
         design = Design.of(terms, dictionary, intercept=intercept and not own, absorbed=own, drop=drop)
         return Spec(dictionary, tuple(columns), design, Family(family, link), response, own,
-                    single(offset, dictionary) if offset is not None else None, weights)
+                    single(offset, dictionary) if offset is not None else None, Weighting.of(weights, dictionary))
 
     @property
     def y_scale(self) -> tuple[float, float]:
@@ -75,11 +76,12 @@ class Spec:
         low, high = self.eta_range(beta)
         if reach is not None:
             low, high = max(low, reach[0]), min(high, reach[1])
-        weight = 1.0 if self.weights is None else max(self.dictionary[self.weights].high, 2.0**-30)
+        weight = 1.0 if self.weights is None else self.weights.high
         found = self.family.span(low, high, (entry.low - center) / half, (entry.high - center) / half, weight, self.own)
         if self.family.link != "identity" and (
                 max(-low, high) > MOST_ETA or self.family.bounds(found)["score"] > MOST_SCORE * max(found.weight, 1.0)):
-            raise QuestionError(f"the linear predictor may reach {max(-low, high):.0f}: sums of its exponential cannot be carried to enough digits",
+            raise QuestionError(f"the linear predictor may reach {max(-low, high):.0f}: sums of its exponential cannot be carried to "
+                                "enough digits",
                                 hint="a coefficient grows without limit (a level without events?), or a range in the dictionary is far "
                                      "too wide; ridge=1 holds coefficients back")
         return found
@@ -98,11 +100,11 @@ class Data:
     @staticmethod
     def of(rows: Rows, spec: Spec) -> Data:
         cases = rows.complete(spec.columns)
+        w = spec.weights.values(cases) if spec.weights is not None else np.ones(cases.n)
         if spec.weights is not None:
-            cases = cases.where(cases.values(spec.weights) > 0)
+            cases, w = cases.where(w > 0), w[w > 0]
         center, half = spec.y_scale
         offset = spec.offset.values(cases)[0] / half if spec.offset is not None else np.zeros(cases.n)
-        w = cases.values(spec.weights) if spec.weights is not None else np.ones(cases.n)
         return Data(spec.design.matrix(cases), (cases.values(spec.response) - center) / half, w, offset, cases.person)
 
 
@@ -113,7 +115,7 @@ def _start_layout(dictionary: Dictionary, **model: Any) -> dict[str, Block]:
     spec = Spec.of(dictionary, **model)
     p, entry = len(spec.design), dictionary[spec.response]
     y = max(abs(entry.low), abs(entry.high), 1.0)
-    weight = 1.0 if spec.weights is None else max(dictionary[spec.weights].high, 2.0**-30)
+    weight = 1.0 if spec.weights is None else spec.weights.high
     A = steady.power_of_two((y + 1 if spec.family.kind in ("poisson", "negativebinomial") else 1.0) * weight)
     far = LARGEST_START if spec.offset is None else LARGEST_START + max(abs(spec.offset.low[0]), abs(spec.offset.high[0]))
     return {"matrix": Block((p * (p + 1) // 2,), A), "vector": Block((p,), steady.power_of_two(A * (far + steady.log(y + 1) + 4)))}
@@ -206,7 +208,8 @@ def _layout(dictionary: Dictionary, *, beta: Sequence[float], theta: float | Non
         blocks["pearson"] = Block((), bound["pearson"])
     if last:
         weight = steady.power_of_two(span.weight)
-        blocks |= {"deviance": Block((), bound["deviance"]), "constant": Block((), bound["constant"]), "rows": Block((), 1.0, integer=True),
+        blocks |= {"working": Block((), bound["W"]), "working_squares": Block((), bound["W"] * bound["W"]),
+                   "deviance": Block((), bound["deviance"]), "constant": Block((), bound["constant"]), "rows": Block((), 1.0, integer=True),
                    "weight": Block((), weight)}
         if p:
             far = 4.0 if spec.own else 1.0      # columns are centred by the registry's own mean
@@ -285,8 +288,8 @@ def _sums(data: Data, spec: Spec, beta: np.ndarray, theta: float | None, last: b
             patients = np.zeros((int(data.person.max()) + 1, p))
             np.add.at(patients, data.person, residual)
             residual = patients
-        found |= {"deviance": w @ deviance, "constant": w @ constant, "rows": n, "weight": w.sum(),
-                  "meat": gram(residual)[np.triu_indices(p)]}
+        found |= {"working": W.sum(), "working_squares": W @ W, "deviance": w @ deviance, "constant": w @ constant, "rows": n,
+                  "weight": w.sum(), "meat": gram(residual)[np.triu_indices(p)]}
     if not p:
         for name in ("score", "information", "observed", "cross", "meat"):
             found.pop(name, None)

@@ -23,7 +23,6 @@ from .scores_classes import RiskClass, calibration_error, decomposition, risk_cl
 from .scores_sums import SIZE_BANDS, UNIT_BITS, WEIGHT_BITS
 
 FEWEST_REGISTRIES = 5       # behind a spread between registries (fewer would tell one of them about the others)
-MOST_SLACK = 0.01           # of an AUC by ties within bins, above which a note says so
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,20 +109,23 @@ def metrics_of(totals: Sums, g: int, confidence: float, rules: Rules) -> Metrics
     n0, n1 = int(people[0]), int(people[1])
     total = float(counts.sum())
     everybody = float(people.sum()) if weighted else float(n0 + n1)
-    area, precision = auc_interval(*counts, confidence, squares=squares), precision_interval(*counts, confidence, cases=cells[1])
-    expected, observed = float(totals["expected"][g]) * 2.0**-UNIT_BITS, float(counts[1].sum())
+    without, with_ = counts
+    area = auc_interval(without, with_, confidence, squares=squares)
+    precision = precision_interval(without, with_, confidence, cases=cells[1])
+    expected, observed = float(totals["expected"][g]) * 2.0**-UNIT_BITS, float(with_.sum())
     z = z_of(confidence)
     half = z / math.sqrt(n1)
     ratio = observed / expected
-    again = recalibrate(*(counts * effective(counts, squares)), confidence) if min(n0, n1) >= 2 * _per_parameter(rules) else None
+    worth = effective(counts, squares)
+    again = recalibrate(without * worth, with_ * worth, confidence) if min(n0, n1) >= 2 * _per_parameter(rules) else None
     intercept, slope = again or (None, None)
-    return Metrics(n0 + n1, n1, *_three(area), auc_slack(*counts), *_three(precision),
+    return Metrics(n0 + n1, n1, *_three(area), auc_slack(without, with_), *_three(precision),
                    float(totals["brier"][g]) * 2.0**-UNIT_BITS / everybody, float(totals["loss"][g]) * 2.0**-UNIT_BITS / total,
                    ratio, ratio * math.exp(-half), ratio * math.exp(half), *_three(intercept), *_three(slope))
 
 
 def effective(counts: np.ndarray, squares: np.ndarray | None) -> float:
-    """By how much weighted counts are shrunk so that they stand for as many patients as they are worth: (sum w) / (sum w^2). Kish (1965)."""
+    """By how much weighted counts are shrunk so that they stand for as many patients as they are worth: sum w / sum w^2. Kish (1965)."""
     return 1.0 if squares is None else float(counts.sum() / squares.sum())
 
 
@@ -144,7 +146,8 @@ def classes_of(ends: Sequence[int], spans: Sequence[tuple[int, int]], totals: Su
                                   for name in ("weights", "squares", "expected"))
     people = np.stack([totals["people"][:, a:b].sum(axis=1) for a, b in spans], axis=1)
     starts = [0 if a == 0 else ends[a - 1] for a, _ in spans]
-    return risk_classes(starts, people, weights / 2.0**WEIGHT_BITS, squares / 2.0**WEIGHT_BITS, expected * 2.0**-UNIT_BITS, BINS, confidence)
+    unit = 2.0**-WEIGHT_BITS
+    return risk_classes(starts, people, weights * unit, squares * unit, expected * 2.0**-UNIT_BITS, BINS, confidence)
 
 
 def over_classes(classes: Sequence[RiskClass]) -> dict[str, float]:

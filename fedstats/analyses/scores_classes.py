@@ -25,8 +25,9 @@ MOST_CLASSES = 10       # as in the usual plot of deciles
 class RiskClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Patients whose predicted risk lies in [risk_from, risk_to).
 
-    n, events : patients whose outcome is known. share : of all patients, those censored counted through others. predicted : mean predicted risk. observed : share with the outcome, low and high its Wilson interval. net_benefit : of acting on every
-    risk from `risk_from` on, per patient, in units of true positives; net_benefit_all : of acting on everybody at that threshold.
+    n, events : patients whose outcome is known. share : of all patients, those censored counted through others. predicted : mean predicted
+    risk. observed : share with the outcome, low and high its Wilson interval. net_benefit : of acting on every risk from `risk_from` on,
+    per patient, in units of true positives; net_benefit_all : of acting on everybody at that threshold.
     """
 
     risk_from: float
@@ -71,8 +72,8 @@ def keep_classes(ends: Sequence[int], people: np.ndarray, contributors: np.ndarr
 
 def risk_classes(starts: Sequence[int], people: np.ndarray, weights: np.ndarray, squares: np.ndarray, expected: np.ndarray, bins: int,
                  confidence: float) -> tuple[RiskClass, ...]:
-    """The shown classes. starts : first bin of each. people, weights : without and with the outcome, shape (2, classes). squares, expected :
-    sums of squared weights and of weighted risks."""
+    """The shown classes. starts : first bin of each. people, weights : without and with the outcome, shape (2, classes). squares,
+    expected : sums of squared weights and of weighted risks. Net benefit: Vickers & Elkin (2006), Med Decis Making 26:565-574."""
     having, total = float(weights[1].sum()), float(weights.sum())
     above0, above1 = (np.cumsum(one[::-1])[::-1] for one in weights)
     edges = [*(edge_risk(start) for start in starts), edge_risk(bins)]
@@ -81,8 +82,8 @@ def risk_classes(starts: Sequence[int], people: np.ndarray, weights: np.ndarray,
         w, odds = float(weights[:, k].sum()), edges[k] / (1 - edges[k])
         observed = float(weights[1, k]) / w
         low, high = wilson(observed, w * w / float(squares[k]), confidence)
-        found.append(RiskClass(edges[k], edges[k + 1], int(people[:, k].sum()), int(people[1, k]), w / total, float(expected[k]) / w, observed, low, high,
-                               float(above1[k] - odds * above0[k]) / total, (having - odds * (total - having)) / total))
+        found.append(RiskClass(edges[k], edges[k + 1], int(people[:, k].sum()), int(people[1, k]), w / total, float(expected[k]) / w,
+                               observed, low, high, float(above1[k] - odds * above0[k]) / total, (having - odds * (total - having)) / total))
     return tuple(found)
 
 
@@ -124,8 +125,8 @@ def groups_shown(cells: np.ndarray, contributors: np.ndarray, apart: np.ndarray,
     """Which groups may be shown, boolean, shape (groups,). Group 0 is everybody.
 
     cells, contributors : people without and with the outcome, and registries that have such, shape (groups, 2). apart : how many
-    patients are in one of two groups but not in the other, shape (groups, groups), of n in all. variables : the groups that each variable divides
-    everybody into. allowed : groups that nothing else speaks against. The decision rests on whole numbers only.
+    patients are in one of two groups but not in the other, shape (groups, groups), of n in all. variables : the groups that each
+    variable divides everybody into. allowed : groups that nothing else speaks against. The decision rests on whole numbers only.
     """
     shown = np.array([_enough(cells[g], contributors[g], rules) for g in range(len(cells))])
     if allowed is not None:

@@ -160,8 +160,9 @@ def _scores_layout(dictionary: Dictionary, *, scorer: Mapping[str, Any], by: Seq
     if scorer["censoring"]:
         blocks |= {"weights": Block((G, 2, BINS), most * 2.0**WEIGHT_BITS, integer=True),
                    "squares": Block((G, 2, BINS), most * most * 2.0**WEIGHT_BITS, integer=True)}
-    return blocks | {"expected": Block((G,), most * 2.0**UNIT_BITS, integer=True), "brier": Block((G,), most * 2.0**UNIT_BITS, integer=True),
-                     "loss": Block((G,), most * LARGEST_LOSS * 2.0**UNIT_BITS, integer=True)}
+    mean = most * 2.0**UNIT_BITS
+    return blocks | {"expected": Block((G,), mean, integer=True), "brier": Block((G,), mean, integer=True),
+                     "loss": Block((G,), LARGEST_LOSS * mean, integer=True)}
 
 
 @statistic("scores/1", layout=_scores_layout)
@@ -176,7 +177,8 @@ def scores(rows: Rows, scorer: Mapping[str, Any], by: Sequence[str]) -> dict:
     means = {"expected": _whole(weight * p), "brier": _whole(weight * (p - happened) ** 2), "loss": _whole(weight * loss)}
     both = inside.astype(np.int64) @ inside.T.astype(np.int64)
     n = np.diag(both)
-    sums: dict[str, Any] = {"people": [np.bincount(found.y[own], minlength=3) for own in inside], "apart": n[:, None] + n[None, :] - 2 * both,
+    sums: dict[str, Any] = {"people": [np.bincount(found.y[own], minlength=3) for own in inside],
+                            "apart": n[:, None] + n[None, :] - 2 * both,
                             "cells": np.stack([found.histograms(where, BINS, own) for own in inside])}
     if scorer["censoring"]:
         sums["weights"] = np.stack([found.histograms(where, BINS, found.weight * own) for own in inside])
@@ -187,7 +189,8 @@ def scores(rows: Rows, scorer: Mapping[str, Any], by: Sequence[str]) -> dict:
 def _classes_layout(dictionary: Dictionary, *, scorer: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Block]:
     most, C = _weight_bound(scorer), len(ends)
     return {"people": Block((2, C), counts=True), "weights": Block((2, C), most * 2.0**WEIGHT_BITS, integer=True),
-            "squares": Block((C,), most * most * 2.0**WEIGHT_BITS, integer=True), "expected": Block((C,), most * 2.0**UNIT_BITS, integer=True)}
+            "squares": Block((C,), most * most * 2.0**WEIGHT_BITS, integer=True),
+            "expected": Block((C,), most * 2.0**UNIT_BITS, integer=True)}
 
 
 @statistic("score_classes/1", layout=_classes_layout)

@@ -11,144 +11,30 @@ Asked together with `boost` (`fed.ask(c.question.boost(...), c.question.validati
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from ..analysis import Failed, Joint, Params, Question, Result, Setting, Size, analysis, names_of, together
+from ..analysis import Failed, Joint, Question, Setting, Size, analysis, together
 from ..dictionary import Dictionary
 from ..disclosure import safe
 from ..errors import QuestionError, Refused
 from ..statistic import INDICATORS, Ask, Sums, plain
-from ..views import Curve, Picture, Table
 from . import scores_sums as ask
-from ._common import CONFIDENCE, check_confidence, groups
-from .boosting import _call as boost_params
+from ._common import groups
 from .boosting import boost
-from .boosting_objectives import HAZARD, LOGISTIC
-from .boosting_params import BoostParams
-from .folds import MOST_FOLDS, fold_sizes, outside
-from .performance import Group, Metrics, Performance, SizeBand, classes_of, metrics_of, over_classes, size_bands, spread_of
+from .boosting_model import RiskModel
+from .boosting_objectives import HAZARD
+from .folds import fold_sizes, outside
+from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, size_bands, spread_of
 from .scores_classes import cut_classes, groups_shown, keep_classes
-from .survival import check_survival, life_table
-
-FOLDS = 5
-MOST_HORIZONS, MOST_VARIABLES, MOST_LEVELS = 5, 8, 16
-
-
-class ValidationParams(Params, frozen=True):
-    """boost : the model. by : variables whose levels are reported apart. time, event, horizons : weigh by follow-up up to these times."""
-
-    boost: BoostParams
-    folds: int = FOLDS
-    by: tuple[str, ...] = ()
-    time: str | None = None
-    event: str | None = None
-    horizons: tuple[float, ...] = ()
-    confidence: float = CONFIDENCE
-
-    def columns(self) -> tuple[str, ...]:
-        """The outcome, or follow-up and event, must be known."""
-        return (self.time, self.event) if self.time and self.event else self.boost.columns()
-
-    def check(self, dictionary: Dictionary) -> None:
-        self.boost.check(dictionary)
-        check_confidence(self.confidence)
-        if self.boost.objective not in (LOGISTIC, HAZARD):
-            raise QuestionError(f"validation is for risks: {self.boost.objective} gives none",
-                                hint=f'use objective="{LOGISTIC}" or "{HAZARD}"')
-        if not 2 <= self.folds <= MOST_FOLDS:
-            raise QuestionError(f"folds is {self.folds}: from 2 to {MOST_FOLDS}")
-        if len(self.by) > MOST_VARIABLES or len(set(self.by)) < len(self.by):
-            raise QuestionError(f"by names at most {MOST_VARIABLES} different variables")
-        for name in self.by:
-            if len(groups(dictionary, name)) > MOST_LEVELS:
-                raise QuestionError(f'"{name}" has {len(groups(dictionary, name))} groups: at most {MOST_LEVELS} here',
-                                    hint=f'use a variable with fewer, or coarser cut points for "{name}" in the dictionary')
-        if not self.horizons:
-            return
-        if not self.time or not self.event:
-            raise QuestionError("horizons need a follow-up time and an event", hint='add time="..." and event="..."')
-        check_survival(dictionary, self.time, self.event, ())
-        grid = self.boost.target(dictionary, 1).ends if self.boost.objective == HAZARD else dictionary.grid(self.time)
-        if not 1 <= len(self.horizons) <= MOST_HORIZONS or list(self.horizons) != sorted(set(self.horizons)):
-            raise QuestionError(f"horizons are 1 to {MOST_HORIZONS} increasing times")
-        for one in self.horizons:
-            if one not in grid:
-                raise QuestionError(f'{one:g} is not a time at which "{self.time}" is cut here',
-                                    hint="times are: " + ", ".join(f"{end:g}" for end in grid[:24]))
-        if self.boost.objective == LOGISTIC and len(self.horizons) > 1:
-            raise QuestionError(f"a model of {LOGISTIC} gives the risk at one horizon", hint=f'use objective="{HAZARD}" for several')
+from .survival import life_table
+from .validation_params import ValidationParams, call
+from .validation_result import Validation
 
 
-class Validation(Result, frozen=True, kw_only=True):
-    """Frame: one row per horizon and group (index: horizon, variable, level), columns n, events, auc, auc_ci_low, ...
-
-    `performance` has everything, one entry per horizon (horizon None: a plain yes or no). folds : how many. sizes : of registries, in bands. parameters : of the model.
-    """
-
-    kind: ClassVar[str] = "validation"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"parameters", "confidence", "horizon"})
-
-    outcome: str
-    objective: str
-    folds: int
-    performance: tuple[Performance, ...]
-    sizes: tuple[SizeBand, ...] = ()
-    confidence: float = CONFIDENCE
-    time: str | None = None
-    unit: str = ""
-    parameters: dict[str, Any] = {}
-
-    @property
-    def overall(self) -> Metrics:
-        """Everybody, at the last horizon."""
-        return self.performance[-1].overall
-
-    def tables(self) -> tuple[Table, ...]:
-        columns = ("horizon", "variable", "level", "n", "events", "auc", "auc_low", "auc_high", "pr_auc", "pr_auc_low", "pr_auc_high", "brier",
-                   "observed/expected", "ratio_low", "ratio_high", "slope", "slope_low", "slope_high")
-        rows = tuple((self._at(one), variable, level, m.n, m.events, m.auc, m.auc_low, m.auc_high, m.pr_auc, m.pr_auc_low, m.pr_auc_high,
-                      m.brier, m.ratio, m.ratio_low, m.ratio_high, m.slope, m.slope_low, m.slope_high)
-                     for one in self.performance
-                     for variable, level, m in (("", "everybody", one.overall), *((g.variable, g.level, g.metrics) for g in one.groups)))
-        found = [Table(columns, rows, index=3, title=f"{self.outcome}: {self.folds}-fold cross-validation")]
-        classes = tuple((self._at(one), c.risk_from, c.risk_to, c.n, c.events, c.predicted, c.observed, c.low, c.high, c.net_benefit,
-                         c.net_benefit_all) for one in self.performance for c in one.classes)
-        if classes:
-            found.append(Table(("horizon", "risk from", "risk to", "n", "events", "predicted", "observed", "observed_low", "observed_high",
-                                "net benefit", "net benefit of all"), classes, index=3, title="Risk classes"))
-        return tuple(found)
-
-    def picture(self) -> Picture | None:
-        """The calibration curve: observed share by mean predicted risk."""
-        curves = tuple(Curve(self._at(one) or "observed", tuple(c.predicted for c in one.classes), tuple(c.observed for c in one.classes),
-                             tuple(c.low for c in one.classes), tuple(c.high for c in one.classes)) for one in self.performance if one.classes)
-        if not curves:
-            return None
-        labels = tuple(f"{c.predicted:.0%}" for c in self.performance[-1].classes)
-        last = curves[-1]
-        return Picture("points", f"{self.outcome}: observed by predicted risk", x="mean predicted risk of the class", y="observed share",
-                       labels=labels, series=(("observed", last.y), ("low", last.low), ("high", last.high)), y_range=None)
-
-    def _at(self, one: Performance) -> str:
-        return "" if one.horizon is None else f"{one.horizon:g} {self.unit}".strip()
-
-
-def _call(outcome: str, covariates: Sequence[str] | str, *, folds: int = FOLDS, by: Sequence[str] | str = (), time: str | None = None,
-          event: str | None = None, horizons: Sequence[float] | float = (), confidence: float = CONFIDENCE, **training: Any) -> ValidationParams:
-    """validation("worse", ["age", "edss"], folds=5, by=["sex"], time=None, event=None, horizons=(), ...as boost)"""
-    if training.get("objective") == HAZARD:
-        training["time"], event = time, event or outcome
-    made = boost_params(outcome, covariates, **training)
-    wanted = (float(horizons),) if isinstance(horizons, (int, float)) else tuple(float(one) for one in horizons)
-    if made.objective == HAZARD and not wanted and made.intervals:
-        wanted = made.intervals[-1:]
-    return ValidationParams(made, folds, names_of(by) if by else (), time, event, wanted, confidence)
-
-
-@analysis("validation/1", params=ValidationParams, result=Validation, call=_call)
+@analysis("validation/1", params=ValidationParams, result=Validation, call=call)
 def validation(params: ValidationParams, setting: Setting) -> Joint:
     """How good the risks of a boosted model are for patients it has not seen: cross-validation by patient over all registries.
 
@@ -204,7 +90,7 @@ def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums]) 
     for one in found:
         if isinstance(one, Failed):
             raise one.error()
-    models = tuple(ask.plain_model(one) for one in found)
+    models = tuple(ask.plain_model(one) for one in found if isinstance(one, RiskModel))
     outcome = params.event or params.boost.outcome if params.horizons else params.boost.outcome
     common = {"models": models, "seed": seed, "outcome": outcome, "needs": params.columns() if params.horizons else params.boost.columns()}
     if not params.horizons:
@@ -292,8 +178,8 @@ def _performance(params: ValidationParams, setting: Setting, scorer: dict[str, A
 
 
 def _methods(params: ValidationParams) -> str:
-    weighted = ("Patients were weighted by the inverse probability of being followed up to their event or the horizon (Kaplan-Meier curve of "
-                "censoring on the registered grid). ") if params.horizons else ""
+    weighted = ("Patients were weighted by the inverse probability of being followed up to their event or the horizon (Kaplan-Meier curve "
+                "of censoring on the registered grid). ") if params.horizons else ""
     return (f"{params.folds}-fold cross-validation by patient: each patient's risk comes from a model grown without the patient's fold, by "
             f"the same method. Performance was computed from patients with and without the outcome in 512 bins of the logit of the risk, "
             f"summed over registries; ROC-AUC with DeLong's and PR-AUC with Boyd's {params.confidence:.0%} intervals on the logit scale. "

@@ -35,8 +35,8 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
           timeout: Annotated[float, typer.Option(help="Seconds to wait for the registries.", min=1)] = 3600.0,
           pooled: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="On this machine, without a seal: name=file.csv, or a "
                                                            "folder of tables. No release rules unless --rules.")] = None,
-          simulate: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="All parties in this process, with the real seal. The "
-                                                             "default release rules unless --no-rules.")] = None,
+          simulate: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="All parties in this process, with the real seal. "
+                                                             "The default release rules unless --no-rules.")] = None,
           dictionary: Annotated[Path | None, typer.Option(help="The dictionary, for --pooled and --simulate.")] = None,
           rules: Annotated[bool | None, typer.Option("--rules/--no-rules", help="Apply the default release rules, or none (on this machine "
                                                      "only).")] = None,
@@ -66,6 +66,8 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
       by = ["sex"]
       horizons = [360, 720]
     """
+    from ..analyses.boosting_model import RiskModel
+    from ..analyses.validation_result import Validation
     from ..analysis import Failed
     from ..card import INTENDED, card_of
     from ..risk import write_folder
@@ -78,6 +80,7 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
         for one in (model, validation):
             if isinstance(one, Failed):
                 raise one.error()
+        assert isinstance(model, RiskModel) and isinstance(validation, Validation)
         words = " ".join(filter(None, (cohort.describe(), filters.words(cohort.where) if cohort.where != {"all": []} else "")))
         card = card_of(model, validation, title=read.title, intended_use=read.intended_use or INTENDED, cohort=words,
                        outcome=read.outcome or outcome_sentence(cohort, read.model["outcome"]), data_cut=read.data_cut,

@@ -1,4 +1,5 @@
-"""What boosting costs: processor seconds (all parties in one thread), rounds and bytes per tree over five registries in one process, beside xgboost on the pooled table.
+"""What boosting costs: processor seconds (all parties in one thread), rounds and bytes per tree over five registries in one process, beside
+xgboost on the pooled table; and how many trees are the same as xgboost's.
 
 python tests/bench/bench_boosting.py [patients] [trees]
 """
@@ -43,7 +44,7 @@ def kernel(n=100_000, p=30, bins=64):
     slot, values = np.zeros(n, dtype=np.int32), rng.integers(-2**20, 2**20, (n, 2))
     boosting_kernels.histograms(places, slot, values, 1, p * bins)
     seconds = min(timed(lambda: boosting_kernels.histograms(places, slot, values, 1, p * bins))[0] for _ in range(7))
-    compiled = "numba" if boosting_kernels.njit is not None else "numpy"
+    compiled = "numba" if boosting_kernels.compiled(boosting_kernels._walk) is not None else "numpy"
     print(f"local histogram of {n} x {p} x {bins}: {1000 * seconds:.1f} ms ({compiled})")
 
 
@@ -66,18 +67,24 @@ def setting(name, n, trees, bins, depth, rules):
           f"{up / 2**20:.2f} MiB up per tree and registry; {model.metrics}")
 
 
+def same_tree(a, b):
+    theirs = zip(b["split_indices"], b["default_left"], b["split_conditions"])
+    return list(a.left) == b["left_children"] and all(
+        left < 0 or ((feature, to_left) == (f, bool(d)) and threshold in (c, LARGEST))
+        for left, feature, to_left, threshold, (f, d, c) in zip(a.left, a.feature, a.default_left, a.threshold, theirs))
+
+
 def identity(n=50_000, trees=30):
     """Trees that are the same as xgboost's on the pooled table: structure, thresholds, directions; the largest difference of a leaf."""
     for bins, depth in ((16, 6), (64, 6), (250, 8)):
         X, score = synthetic(n, 30, bins=bins)
-        for objective, y in (("binary:logistic", (np.random.default_rng(1).random(n) < 1 / (1 + np.exp(-score))).astype(float)),
-                             ("reg:squarederror", score), ("count:poisson", np.random.default_rng(1).poisson(np.exp(score / 2)).astype(float))):
+        rng = np.random.default_rng(1)
+        for objective, y, more in (("binary:logistic", (rng.random(n) < 1 / (1 + np.exp(-score))).astype(float), {}),
+                                   ("reg:squarederror", score, {}),
+                                   ("count:poisson", rng.poisson(np.exp(score / 2)).astype(float), {"max_delta_step": 0.7})):
             model = boosted(X, y, registries=REGISTRIES, rounds=trees, bins=bins, max_depth=depth, objective=objective)
-            booster = native(X, y, model, rounds=trees, max_depth=depth, **({"max_delta_step": 0.7} if objective == "count:poisson" else {}))
-            same = sum(list(a.left) == b["left_children"] and all(
-                (f, d) == (g, bool(e)) and t in (c, LARGEST) for f, d, t, g, e, c, left in
-                zip(a.feature, a.default_left, a.threshold, b["split_indices"], b["default_left"], b["split_conditions"], a.left) if left >= 0)
-                for a, b in zip(model.trees, trees_of(booster)))
+            booster = native(X, y, model, rounds=trees, max_depth=depth, **more)
+            same = sum(same_tree(a, b) for a, b in zip(model.trees, trees_of(booster)))
             far = np.abs(model.predict(dict(zip(names_of(X), X.T))) - booster.predict(xgboost.DMatrix(X))).max()
             print(f"{n} x 30 with missing values, {bins} bins, depth {depth}, {objective}: {same} of {trees} trees the same; "
                   f"predictions within {far:.1e}", flush=True)
