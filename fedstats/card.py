@@ -1,7 +1,6 @@
 """Model cards: what a risk model is, what it was made from, how good it is and for whom, in one JSON file that travels with the model.
 
-After Mitchell et al. (2019), Model Cards for Model Reporting, FAT*; the questions are those of TRIPOD+AI (Collins et al. 2024, BMJ
-385:e078378). A card holds released numbers only. `card_page` writes it for readers.
+A card holds released numbers only. Its form is in `card_form`; `card_page` writes it for readers.
 """
 
 from __future__ import annotations
@@ -19,13 +18,15 @@ from . import __version__
 from .analyses._coefficients import ModelResult
 from .analyses.boosting_model import RiskModel
 from .analyses.boosting_objectives import COX, HAZARD
-from .analyses.performance import Performance, SizeBand
 from .analyses.validation_result import Validation
 from .analysis import Result
+from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
 from .disclosure import Rules
-from .errors import InputError
+from .errors import InputError, MessageError, Tampered
 from .show import RESEARCH
 from .variable import Variable, level_text, value_text
+from .wire import messages
+from .wire.roster import Consortium
 
 INTENDED = ("Research on the course of the disease: comparing groups, planning studies, and asking what a model of this kind can and "
             "cannot tell. It is not validated for decisions about single patients.")
@@ -36,92 +37,6 @@ NOT_SAID = (
     "The outcome is the one defined above; another definition has other risks.",
 )
 MOST_HASHED = ("trees", "columns", "base_score", "base_margin", "objective", "outcome", "covariates", "ends", "variables")
-
-
-class Covariate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A covariate as the dictionary has it. values : range or levels, in words. splits : how often trees cut there."""
-
-    name: str
-    type: str
-    values: str
-    unit: str = ""
-    description: str = ""
-    splits: int | None = None
-
-
-class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One coefficient with its interval, on the model's scale; exp_coef : hazard, odds or rate ratio."""
-
-    term: str
-    coef: float
-    exp_coef: float | None
-    low: float
-    high: float
-    p: float
-
-
-class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model was made from. sizes : of registries, in bands; no registry's own number. cohort, outcome : sentences.
-
-    data_cut : date after which nothing is in the data, "" if it was not stated.
-    """
-
-    registries: int
-    sizes: tuple[SizeBand, ...]
-    patients: int
-    events: int | None
-    cohort: str
-    outcome: str
-    data_cut: str
-
-
-class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the patients are protected. how : sealed, simulated or pooled. rules : of release. settings : those that decide what the
-    registries see on the way and what a model can tell of single patients (bins, depth, trees, ...)."""
-
-    how: str
-    rules: str
-    settings: dict[str, str | int | float | bool | None]
-    notes: tuple[str, ...] = ()
-
-
-class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where it comes from. model : SHA-256 of the model's content. query : id, "" outside of a network. signatures : {registry: its signed
-    word that this query's result may be released, base 64}."""
-
-    software: str
-    date: str
-    model: str
-    query: str = ""
-    signatures: dict[str, str] = {}
-
-
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model card; `version` is that of this format. horizons : times up to which risks are given, in `time_unit`."""
-
-    format: Literal["fedstats model card"]
-    version: Literal[1]
-    title: str
-    kind: Literal["boosting", "cox", "glm"]
-    intended_use: str
-    research_use: str
-    not_said: tuple[str, ...]
-    training: Training
-    model: dict[str, str | int | float | bool | None]
-    covariates: tuple[Covariate, ...]
-    privacy: Privacy
-    provenance: Provenance
-    coefficients: tuple[Coefficient, ...] = ()
-    performance: tuple[Performance, ...] = ()
-    folds: int | None = None
-    horizons: tuple[float, ...] = ()
-    time_unit: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def last(self) -> Performance | None:
-        """The performance at the last horizon, None without any."""
-        return self.performance[-1] if self.performance else None
 
 
 def card_of(model: Result, validation: Validation | None = None, *, title: str = "", intended_use: str = INTENDED, cohort: str = "",
@@ -176,6 +91,28 @@ def read_card(path: str | Path) -> Card:
         raise InputError(f"{path} is not a model card: {error}", hint="see schemas/model_card.json") from None
 
 
+def check_signatures(card: Card, roster: Consortium) -> tuple[str, ...]:
+    """The registries whose signatures hold: each said "release" about one and the same transcript of one query.
+
+    A signature is about the query's totals, from which every registry derived the result for itself; the analyst's software compared the
+    results. Raises InputError for a card without signatures, Tampered for one that does not hold.
+    """
+    if not card.provenance.signatures:
+        raise InputError("this card has no signatures", hint="only results over the network are signed")
+    words = set()
+    for name, text in card.provenance.signatures.items():
+        try:
+            message, _ = messages.open_signed(base64.b64decode(text, validate=True), roster.public)
+        except (ValueError, MessageError):
+            raise Tampered(f"the signature of {name} cannot be read") from None
+        if not isinstance(message, messages.Verdict) or message.registry != name or not message.release:
+            raise Tampered(f"the signature of {name} says something else")
+        words.add((message.T, message.S, message.H, message.decisions))
+    if len(words) > 1:
+        raise Tampered("the signatures are about different results")
+    return tuple(card.provenance.signatures)
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +134,8 @@ def _listed(value: Any) -> Any:
 def _training(model: Result, validation: Validation | None, what: str, events: int | None, cohort: str, outcome: str, data_cut: str
               ) -> Training:
     sizes = validation.sizes if validation is not None else ()
+    if outcome:
+        cohort = cohort.replace(f" {outcome}", "")      # a cohort's own words tell its outcomes too: once is enough
     return Training(model.registries, sizes, model.n, events, cohort or "all patients of the registries' tables with the outcome known",
                     outcome or f'the column "{what}"', data_cut)
 

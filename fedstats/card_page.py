@@ -9,7 +9,8 @@ from typing import Any
 
 from .analyses.performance import Metrics, Performance, Spread
 from .analyses.scores_classes import RiskClass
-from .card import Card, card_text
+from .card import card_text
+from .card_form import Card
 from .errors import InputError
 from .report import POLICY
 from .show.words import HIDDEN, plain

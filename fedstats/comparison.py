@@ -17,7 +17,7 @@ from .analyses.boosting_model import RiskModel
 from .analyses.boosting_objectives import LOGISTIC
 from .analyses.folds import fold_of
 from .analyses.scores import BINS, auc, bin_of_margin, risk_of
-from .analyses.scores_sums import margins_of
+from .analyses.scores_sums import logits_of
 from .client.federation import Cohort, Federation
 from .client.worlds import Pooled
 from .disclosure import NO_RULES
@@ -86,7 +86,7 @@ def _trained(rows: Mapping[str, Rows], outcome: str, covariates: Sequence[str], 
 
 
 def _risk(model: RiskModel, rows: Rows) -> np.ndarray:
-    return risk_of(margins_of(model, rows, None))
+    return risk_of(logits_of(model, rows, None))
 
 
 def _way(how: str, risks: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray]) -> Way:

@@ -26,7 +26,8 @@ from .analyses.boosting_objectives import COX, HAZARD, LOGISTIC
 from .analyses.performance import Performance
 from .analyses.scores_classes import percentile
 from .analysis import read_result
-from .card import Card, covariate, model_hash, read_card, write_card
+from .card import covariate, model_hash, read_card, write_card
+from .card_form import Card
 from .card_page import write_page
 from .dictionary import Dictionary
 from .errors import InputError

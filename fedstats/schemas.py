@@ -16,7 +16,7 @@ import msgspec
 
 from . import analyses  # noqa: F401  (registers the analyses)
 from .analysis import ANALYSES, Failed, Question, Result
-from .card import Card
+from .card_form import Card
 from .dictionary import Dictionary
 from .ms import tables as ms
 from .ms.cohort_tree import Tree

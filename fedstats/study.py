@@ -14,12 +14,12 @@
     time = "cdw24_days"
     objective = "hazard:logistic"
     covariates = ["age", "sex", "edss"]
-    rounds = 100
+    intervals = [182, 364, 546, 728]
 
     [validation]                                     # as in validation
     folds = 5
     by = ["sex"]
-    horizons = [360, 720, 1080]
+    horizons = [364, 728]
 """
 
 from __future__ import annotations
@@ -30,9 +30,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .analyses._common import CONFIDENCE
 from .analyses.boosting import _call as boost_call
+from .analyses.boosting_model import RiskModel
+from .analyses.performance import Performance
+from .analyses.validation import performance_here
 from .client.federation import Cohort, CohortQuestion
 from .errors import InputError
+from .rows import Rows
 
 KEYS = ("title", "purpose", "intended_use", "outcome", "data_cut", "where", "cohort", "model", "validation")
 OWN = ("folds", "by", "event", "horizons", "confidence")        # of [validation]; the rest is that of [model]
@@ -60,6 +65,16 @@ class Study:
         hazard = {"time": follow_up} if follow_up and model.get("objective", "").startswith(("hazard", "survival")) else {}
         return (cohort.question.boost(outcome, covariates, **model, **hazard),
                 cohort.question.validation(outcome, covariates, **model, **own, **({"time": follow_up} if follow_up else {})))
+
+
+    def performance_here(self, rows: Rows, model: RiskModel) -> tuple[Performance, ...]:
+        """How good a released model is for the rows of one registry; see `analyses.validation.performance_here`."""
+        own, time = self.validation, self.validation.get("time", self.model.get("time"))
+        wanted = own.get("horizons", ())
+        horizons = [float(wanted)] if isinstance(wanted, (int, float)) else [float(one) for one in wanted]
+        by = [own["by"]] if isinstance(own.get("by"), str) else list(own.get("by", ()))
+        return performance_here(model, rows, time=time, event=own.get("event", self.model["outcome"]), horizons=horizons, by=by,
+                                confidence=own.get("confidence", CONFIDENCE))
 
 
 def read_study(path: str | Path) -> Study:
@@ -93,12 +108,15 @@ def outcome_sentence(cohort: Cohort, column: str) -> str:
     tree = getattr(getattr(cohort.recipe, "recipe", None), "tree", None)
     if tree is None:
         return _described(cohort, column)
-    for one in tree.outcomes:
-        if column == one.name or column.startswith(f"{one.name}_"):
-            from .ms import cohort_words
+    named = {one.name: one for one in tree.outcomes}
+    fits = [name for name in named if column == name or column.startswith(f"{name}_")]
+    if not fits:
+        return _described(cohort, column)
+    from .ms import cohort_words
 
-            return cohort_words.sentence(one, tree)
-    return _described(cohort, column)
+    one = named[max(fits, key=len)]
+    base = getattr(one, "outcome", "")          # a label such as "within two years" rests on another outcome
+    return " ".join(cohort_words.sentence(each, tree) for each in (named.get(base), one) if each is not None)
 
 
 def _described(cohort: Cohort, column: str) -> str:

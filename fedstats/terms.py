@@ -462,13 +462,6 @@ class Design:
         T = self.back
         return T @ np.asarray(beta, dtype=float), None if cov is None else T @ np.asarray(cov) @ T.T
 
-    def scaled(self, beta: Sequence[float]) -> tuple[float, ...]:
-        """Coefficients of the scaled columns from those of the columns as they are; steady."""
-        found = [b * half for b, half in zip(beta, self.half)]
-        if self.intercept:
-            found[0] = steady.dot(beta, (1.0, *self.center[1:]))
-        return tuple(found)
-
     def eta_range(self, beta: Sequence[float]) -> tuple[float, float]:
         """The least and the largest linear predictor of any possible patient at scaled coefficients; steady."""
         low = high = beta[0] if self.intercept else 0.0

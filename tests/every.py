@@ -17,7 +17,9 @@ from fedstats.analyses.cox_strata import cox_registry, cox_registry_residuals, c
 from fedstats.analyses.cox_times import cox_runs
 from fedstats.analyses.crosstab import counts
 from fedstats.analyses.folds import fold_sizes, of_fold
-from fedstats.analyses.glm_sums import glm_leverage, glm_own, glm_reach, glm_start, glm_sums
+from fedstats.analyses.glm_start import glm_start
+from fedstats.analyses.glm_sums import glm_own, glm_sums
+from fedstats.analyses.glm_watch import glm_leverage, glm_reach
 from fedstats.analyses.histogram import binned
 from fedstats.analyses.logrank import logrank_scores
 from fedstats.analyses.moments import moments
@@ -67,6 +69,7 @@ MODEL = RiskModel(size=Size(0), outcome="event", objective="binary:logistic", co
 SCORER = {"models": [plain_model(MODEL)] * 2, "seed": 1, "outcome": "event", "needs": ["event"], "censoring": None}
 CENSORED = {**SCORER, "needs": ["days", "event"],
             "censoring": {"time": "days", "ends": [30.0, 60.0, 90.0], "weights": [2**20, 2**20 + 5, 2**20 + 77, 2**21, 3 * 2**20 + 1]}}
+PROPENSITY = {"treatment": "female", "terms": TERMS[:1], "coefficients": [-1.0, 0.02], "most": 4.0}
 LEVELS = {"columns": ["ecog", "age", "sex"], "terms": TERMS[:2], "outcome": "ecog", "codes": [0, 1, 2, 3, 4]}
 
 EXAMPLES = [
@@ -117,6 +120,7 @@ EXAMPLES = [
     ordinal_sums(**LEVELS, link="logit", point=[0.2, -0.3, -1.0, -0.2, 0.7, 1.5], last=True),
     ordinal_sums(**LEVELS, link="probit", point=[0.2, -0.3, -1.0, -0.2, 0.7, 1.5], last=True),
     multinomial_sums(**LEVELS, point=[0.1 * k for k in range(-6, 6)], last=True),
+    glm_sums(**(LOGIT | {"columns": ["event", "age", "female"], "terms": TERMS[:1], "weights": PROPENSITY}), beta=[0.1, 0.2], last=True),
     glm_reach(**COUNTS, beta=[0.1, 0.2]),
     glm_leverage(**LOGIT, beta=[0.1, 0.2, -0.3, 0.4, 0.5, -0.2], inverse=[0.1] * 21),
     boosting.start(model=BOOSTED, covariates=["age", "sex", "female", "years"]),

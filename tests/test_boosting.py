@@ -180,7 +180,20 @@ def test_the_spread_of_patients_over_registries_does_not_change_a_byte(cancer, o
     rng = np.random.default_rng(0)
     orders = [np.arange(len(y)), np.argsort(y, kind="stable"), rng.permutation(len(y))]
     found = {model_bytes(boosted(X, y, registries=k, order=order, rounds=ROUNDS, **options))
-             for k, order in [(1, orders[0]), (2, orders[1]), (5, orders[0]), (5, orders[1]), (5, orders[2])]}
+             for k, order in [(1, orders[0]), (2, orders[1]), (5, orders[0]), (5, orders[1]), (5, orders[2]), (64, orders[2])]}
+
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("objective", ["survival:cox", "hazard:logistic", "count:poisson", "reg:squarederror"])
+def test_the_spread_does_not_matter_for_any_objective(objective):
+    """Risk sets, person-periods, counts and numbers: one registry or seven, in another order, the same bytes."""
+    X, event, days = lung_bins()
+    timed = objective in ("survival:cox", "hazard:logistic")
+    more = {"days": ({"type": "integer", "range": [0, 1100], "cut_points": {"from": 0, "to": 1100, "step": 20}}, days)} if timed else {}
+    y = event if timed else np.floor(days / 100) if objective == "count:poisson" else days / 365.25
+    found = {model_bytes(boosted(X, y, registries=k, order=order, objective=objective, rounds=8, more=more, time="days" if timed else None))
+             for k, order in [(1, np.arange(len(y))), (7, np.random.default_rng(1).permutation(len(y)))]}
 
     assert len(found) == 1
 

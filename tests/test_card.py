@@ -9,9 +9,12 @@ import msgspec
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, card, card_page, risk
-from fedstats.errors import InputError
+from fedstats import Dictionary, Rules, card, card_page, patient_page, risk
+from fedstats.crypto.identity import Identity
+from fedstats.errors import InputError, Tampered
+from fedstats.wire import messages
 from fedstats.wire.analyst import Receipt
+from fedstats.wire.roster import Consortium, member_of
 
 from .risk_data import COVARIATES, DICTIONARY, HAZARD, SMALL, registries
 
@@ -34,8 +37,8 @@ def found(fed):
 
 @pytest.fixture(scope="module")
 def made(fed, found):
-    return card.card_of(*found, title="Worsening <b>after</b> a year", cohort="Adults.", outcome="Confirmed worsening.", data_cut="2026-06-30",
-                        date="2026-11-23", rules=fed.rules)
+    return card.card_of(*found, title="Worsening <b>after</b> a year", cohort="Adults.", outcome="Confirmed worsening.",
+                        data_cut="2026-06-30", date="2026-11-23", rules=fed.rules)
 
 
 def test_the_card_validates_and_comes_back(made, tmp_path):
@@ -63,7 +66,8 @@ def test_the_card_says_what_it_must(made, found):
     assert (made.training.registries, made.training.patients, made.training.events) == (5, 1500, model.events)
     assert [(one.patients, one.registries) for one in made.training.sizes] == [("100 to 299", 2), ("300 to 999", 3)]
     assert (made.training.data_cut, made.training.outcome) == ("2026-06-30", "Confirmed worsening.")
-    assert [(one.name, one.values, one.unit) for one in made.covariates][:2] == [("age", "18 to 80", "years"), ("edss", "0 to 10 in steps of 0.5", "")]
+    assert [(one.name, one.values, one.unit) for one in made.covariates][:2] == [("age", "18 to 80", "years"),
+                                                                                 ("edss", "0 to 10 in steps of 0.5", "")]
     assert [one.horizon for one in made.performance] == [360, 720] == list(made.horizons)
     assert made.privacy.settings["bins per covariate, at most"] == 16 and made.privacy.settings["smallest cell"] == 10
     assert "not a medical device" in made.research_use and made.not_said
@@ -90,6 +94,34 @@ def test_signatures_of_all_registries_are_kept(found):
 
     assert list(made.provenance.signatures) == ["basel", "lyon"]
     assert base64.b64decode(made.provenance.signatures["lyon"]) == b"signed by lyon"
+
+
+def signed(name, who, **changes):
+    fields = {"T": bytes(32), "S": bytes(32), "registry": name, "H": bytes(32), "decisions": bytes(32), "release": True, "problem": None}
+    return messages.sign(messages.Verdict(**fields | changes), who).signed
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({}, ""), ({"H": b"x" * 32}, "different results"), ({"release": False}, "something else")], ids=["true", "another result", "refused"])
+def test_signatures_are_checked_against_the_roster(found, change, says):
+    """Every registry must have said "release" about one and the same result."""
+    people = {name: Identity.generate(name) for name in ("lyon", "basel", "turin")}
+    roster = Consortium(name="c", epoch=1, dictionary="d.json", dictionary_sha256=BOOK.digest, rules=Rules(),
+                        members=tuple(member_of(one, "registry") for one in people.values()))
+    verdicts = {name: signed(name, who, **(change if name == "basel" else {})) for name, who in people.items()}
+    made = card.card_of(*found, receipt=Receipt(b"query", {}, verdicts, {}))
+    if not says:
+        assert card.check_signatures(made, roster) == ("basel", "lyon", "turin")
+        flipped = msgspec.structs.replace(made.provenance, signatures=made.provenance.signatures | {
+            "lyon": base64.b64encode(verdicts["lyon"][:-1] + bytes([verdicts["lyon"][-1] ^ 1])).decode()})
+        made, says = msgspec.structs.replace(made, provenance=flipped), "."
+    with pytest.raises(Tampered, match=says):
+        card.check_signatures(made, roster)
+
+
+def test_a_card_without_signatures_says_so(made):
+    with pytest.raises(InputError, match="no signatures"):
+        card.check_signatures(made, None)
 
 
 def test_a_validation_of_another_model_is_refused(fed, found):
@@ -190,6 +222,19 @@ def test_a_patients_risks_are_the_models(folder):
     assert ana.base + sum(one.log_odds for one in ana.contributions) == pytest.approx(margin, abs=1e-4)
     assert (ana.patient, other.patient) == ("patient ana", "patient 2") and other.missing == ("edss", "sex")
     assert 0 <= ana.risks[0].percentile <= other.risks[0].percentile <= 1
+
+
+def test_the_page_of_a_patient_says_risks_reasons_and_limits(folder):
+    """Escaped, without scripts, with one bar per covariate."""
+    model, made = risk.read_folder(folder)
+    said = risk.predict([{"patient_id": "<b>ana</b>", "age": 34, "edss": 2.5, "sex": "F"}], model, made)
+    text = patient_page.page(said, made)
+
+    assert "<b>ana</b>" not in text and "<script" not in text and "default-src 'none'" in text
+    assert text.count("<rect") == len(COVARIATES) and "taken as missing: relapses" in text
+    assert "Risk within 720 days" in text and "It does not say who" in text and "not a medical device" in text
+    many = tuple(risk.Contribution(f"c{k}", "1", 0.1 * k) for k in range(15))
+    assert patient_page.bars(many).count("<rect") == patient_page.MOST_BARS + 1 and "5 others" in patient_page.bars(many)
 
 
 @pytest.mark.parametrize(("patient", "what", "hint"), [

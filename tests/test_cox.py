@@ -295,6 +295,39 @@ def test_names_and_tables_are_those_of_lifelines():
     assert result.predict_partial_hazard(new) == pytest.approx(theirs.predict_partial_hazard(new).to_list(), rel=1e-3)
 
 
+def efron_by_definition(frame, beta):
+    """The log partial likelihood, event by event: strata, weights, late entry, offset; Efron's ties."""
+    found = 0.0
+    eta = frame["age"] * beta[0] + frame["edss"] * beta[1] + frame["off"]
+    for (_, days), tied in frame[frame["event"]].groupby(["sex", "days"]):
+        at_risk = frame[(frame["sex"] == tied["sex"].iloc[0]) & (frame["days"] >= days) & (frame["start"] < days)]
+        whole = (at_risk["w"] * np.exp(eta[at_risk.index])).sum()
+        own = (tied["w"] * np.exp(eta[tied.index])).sum()
+        found += (tied["w"] * eta[tied.index]).sum()
+        found -= tied["w"].mean() * sum(np.log(whole - k / len(tied) * own) for k in range(len(tied)))
+    return found
+
+
+def test_everything_at_once_is_the_likelihood_of_the_textbook():
+    """Strata, weights, late entry, offset and ties together: the likelihood by its definition, at its maximum."""
+    frame = random_frame(250, 5)
+    frame["days"] = np.ceil(frame["days"] / 100).astype(int) * 100
+    frame["start"] = np.where(np.arange(250) % 3 == 0, 100, 0)
+    frame = frame[frame["start"] < frame["days"]].reset_index(drop=True)
+    source = {**RANDOM, "variables": [*RANDOM["variables"], {"name": "start", "type": "integer", "range": [0, 3650]}]}
+    cohort = fedstats.pooled(split(frame, np.arange(len(frame)) % 3), dictionary=Dictionary.from_dict(source)).cohort()
+    result = cohort.cox("Surv(start, days, event) ~ age + edss + strata(sex) + offset(off)", weights="w")
+    beta = np.array([result["age"].coef, result["edss"].coef])
+    top = efron_by_definition(frame, beta)
+
+    # the offset is taken from the middle of its range, which changes nothing but adds up to rounding
+    assert result.loglik == pytest.approx(top, rel=1e-9)
+    for step in np.vstack([np.eye(2), -np.eye(2)]) * [1e-3, 1e-2]:
+        assert efron_by_definition(frame, beta + step) < top
+    slope = [(efron_by_definition(frame, beta + d) - efron_by_definition(frame, beta - d)) / 2e-4 for d in np.eye(2) * 1e-4]
+    assert np.abs(slope) == pytest.approx([0, 0], abs=1e-3)
+
+
 def test_a_ridge_penalty_draws_coefficients_to_the_penalised_maximum():
     """The penalised score is 0: lifelines' penalty per patient is ours divided by the number of patients, on its own scale."""
     frame = random_frame()

@@ -111,7 +111,8 @@ def test_formula_and_plain_arguments_ask_the_same():
 @pytest.mark.parametrize(("formula", "keywords", "says"), [
     ("days ~ age", {}, "Surv"), ("Surv(days, event) ~ 1", {}, "covariate"), ("Surv(days, event) ~ age + days", {}, "different columns"),
     (FORMULA, {"ties": "exact"}, "ties"), (FORMULA, {"transforms": "sqrt"}, "transforms"), (FORMULA, {"ridge": -1}, "ridge"),
-    (FORMULA, {"weights": "sex"}, "weights"), ("Surv(age, event) ~ registry", {}, "registry"), ("Surv(days, sex) ~ age", {}, "event"),
+    (FORMULA, {"weights": "sex"}, "weights"), (FORMULA + " + cluster(sex)", {}, "clustered"),
+    (FORMULA, {"horizons": 4000}, "horizon"), ("Surv(age, event) ~ registry", {}, "registry"), ("Surv(days, sex) ~ age", {}, "event"),
     (FORMULA, {"time": "days"}, "not both"), (None, {"covariates": ["age"]}, "time and event"), (None, {}, "formula")])
 def test_a_wrong_question_says_what_is_wanted(formula, keywords, says):
     """Mistakes end before anything is asked, with a sentence."""

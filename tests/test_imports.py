@@ -28,7 +28,7 @@ LAYERS = [
     {"wire"},
     {"coordinator", "transport"},
     {"nodes"},
-    {"client", "show", "report", "schemas", "draft", "models", "card", "card_page", "study", "risk", "comparison"},
+    {"client", "show", "report", "schemas", "draft", "models", "card", "card_form", "card_page", "patient_page", "study", "risk", "comparison"},
     {"fedstats"},           # the package itself: its public names
     {"demo", "demo_study", "laptop", "tap", "web", "cli"},
 ]

@@ -103,6 +103,13 @@ def test_the_sealed_fit_has_the_digits_of_the_pooled_one(name):
     assert found[0].plot() is not None and "odds ratio" in str(found[0])
 
 
+def test_explain_tells_the_usual_course():
+    fed = federation(levelled(), dictionary=DICTIONARY)
+    told = [fed.explain(getattr(fed.cohort().question, name)("level ~ age + dmt")) for name in ("ordinal", "multinomial")]
+
+    assert all(5 <= one.rounds <= 7 for one in told)
+
+
 def test_what_cannot_be_fitted_says_why():
     """Two levels; an outcome explained without error; few patients in a level; strata."""
     frame = levelled(400)

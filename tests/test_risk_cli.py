@@ -22,10 +22,10 @@ time = "days"
 objective = "hazard:logistic"
 covariates = ["age", "edss", "sex", "relapses"]
 intervals = [180, 360, 540, 720]
-rounds = 6
+rounds = 4
 max_depth = 2
 [validation]
-folds = 3
+folds = 2
 by = ["sex"]
 horizons = [360, 720]
 """
@@ -92,8 +92,9 @@ def test_a_card_is_shown_and_becomes_a_page(model, folder, type_):
 
 
 def test_a_patient_is_told_risks_and_reasons(model, type_):
-    code, out, err = type_("risk", "predict", "model", "--patient", "patient.json")
+    code, out, err = type_("risk", "predict", "model", "--patient", "patient.json", "--html", "patient.html")
 
+    assert "<rect" in Path("patient.html").read_text() and "page written" in err
     assert code == 0 and "within 720 days" in out and "What drives it" in out and "2.5" in out
     assert "research use only; not a medical device" in err
 
@@ -106,6 +107,26 @@ def test_patients_from_a_csv_file_as_json(model, folder, type_):
 
     assert code == 0 and ana["patient"] == "patient ana" and ben["missing"] == ["edss"]
     assert 0 < ana["risks"][0]["risk"] < ana["risks"][1]["risk"] < 1
+
+
+def test_a_registry_checks_the_model_on_its_own_patients(model, folder, type_):
+    """Only there, nothing is sent: the absolute risks of its own patients against what became of them."""
+    from sklearn.metrics import roc_auc_score
+
+    from fedstats.risk import read_folder
+
+    code, out, err = type_("risk", "check", "model", "study.toml", "--data", "parts/r1.csv", "--dictionary", "dict.json", "--json")
+    own = json.loads(out)
+    table = {name: column for name, column in registries((300, 250, 200, 300, 250), seed=3)["r1"].items() if name != "patient_id"}
+    keep = (table["age"] >= 20) & ((table["days"] > 360) | table["event"])
+    risks = read_folder(model)[0].predict({name: table[name][keep] for name in ("age", "edss", "sex", "relapses")}, horizon=360)
+    y = table["event"][keep] & (table["days"][keep] <= 360)
+
+    assert code == 0, err
+    assert (own[0]["overall"]["n"], own[0]["overall"]["events"]) == (keep.sum(), y.sum())
+    assert own[0]["overall"]["auc"] == pytest.approx(roc_auc_score(y, risks), abs=0.01)      # unweighted: early ones count a little less
+    code, out, err = type_("risk", "check", "model", "study.toml", "--data", "parts/r1.csv", "--dictionary", "dict.json")
+    assert code == 0 and "at 720 days" in out and "cross-validated" in err
 
 
 @pytest.mark.parametrize(("patient", "says", "remedy"), [
@@ -131,13 +152,14 @@ def test_a_wrong_study_is_told_what_is_wrong(folder, type_, change, says):
 
 
 def test_the_example_trains_on_tables_of_ms(tmp_path, monkeypatch, type_):
-    """examples/risk.toml as it stands, on synthetic registries with visits, relapses and treatments; the outcome in the cohort's words."""
+    """examples/risk.toml, with fewer trees, on synthetic registries with visits and treatments; the outcome in the cohort's words."""
     monkeypatch.chdir(tmp_path)
-    for name, one in synthetic.registries(5, sites=3, sizes=[500, 400, 400]).items():
+    for name, one in synthetic.registries(5, sites=3, sizes=[400, 300, 300]).items():
         (tmp_path / "parts" / name).mkdir(parents=True)
         for table, columns in one.tables.items():
             write_csv(tmp_path / "parts" / name / f"{table}.csv", columns)
-    code, out, err = type_("risk", "train", str(EXAMPLE), "--pooled", "parts", "--out", "model")
+    Path("risk.toml").write_text(EXAMPLE.read_text().replace("rounds = 50", "rounds = 8").replace("folds = 5", "folds = 2"))
+    code, out, err = type_("risk", "train", "risk.toml", "--pooled", "parts", "--out", "model")
 
     assert code == 0, err
     card = json.loads((tmp_path / "model" / "card.json").read_text())

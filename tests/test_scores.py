@@ -1,4 +1,4 @@
-"""Numbers from score histograms against scikit-learn and statsmodels on the single patients, within stated bounds; and what may be shown."""
+"""Score histograms against scikit-learn and statsmodels on the single patients, within stated bounds; and what may be shown."""
 
 import numpy as np
 import pytest

@@ -231,7 +231,8 @@ def ruled(tables):
 
 def test_every_shown_group_and_class_holds_the_smallest_cell_of_both(ruled):
     one: Performance = ruled.performance[0]
-    for n, events in [(g.metrics.n, g.metrics.events) for g in one.groups if g.metrics.n is not None] + [(c.n, c.events) for c in one.classes]:
+    groups = [(g.metrics.n, g.metrics.events) for g in one.groups if g.metrics.n is not None]
+    for n, events in [*groups, *((c.n, c.events) for c in one.classes)]:
         assert events >= 10 and n - events >= 10
     assert any(g.metrics.n is None for g in one.groups) and any("not released" in note for note in ruled.notes)
 
@@ -264,6 +265,6 @@ def test_no_spread_from_fewer_than_five_registries():
     ({"outcome": "event", "horizons": [361], **HAZARD}, "361 is not a time"),
     ({"outcome": "worse", "time": "days", "event": "event", "horizons": [360, 720]}, "one horizon")])
 def test_questions_that_cannot_be_asked_say_why(tables, arguments, text):
+    covariates = [name for name in COVARIATES if name != arguments["outcome"]]
     with pytest.raises(QuestionError, match=text):
-        covariates = [name for name in COVARIATES if name != arguments["outcome"]]
         pooled(tables).validation(covariates=covariates, **arguments)

@@ -191,7 +191,7 @@ class ModelResult(Result, frozen=True, kw_only=True):
     def forest(self, ratio: str = "", title: str = "Coefficients") -> Picture:
         """Coefficients with intervals; exponentiated, with a reference line at 1, if `ratio` says what they are then. Intercepts and
         cut points of levels are left out."""
-        shown = [one for one in self.coefficients if INTERCEPT not in one.term and "|" not in one.term]
+        shown = [one for one in self.coefficients if INTERCEPT not in one.term and "|" not in one.term] or list(self.coefficients)
 
         def change(value: float) -> float | None:
             found = exp_or_inf(value) if ratio else value

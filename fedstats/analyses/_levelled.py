@@ -26,7 +26,7 @@ from ..views import Picture, Table
 from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, wald_tests
 from ._common import CONFIDENCE, check_confidence
 from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, model_cells
-from ._newton import Fit, Problem, Reading, settle
+from ._newton import Fit, Problem, Reading, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
 
@@ -172,7 +172,12 @@ def fitted(params: LevelledParams, setting: Setting, *, intercept: bool, make: C
     dictionary, terms = setting.dictionary, msgspec.to_builtins(params.terms)
     whole = Design.of(params.terms, dictionary, intercept=intercept)
     labels, codes = levels_of(params.outcome, dictionary)
-    (totals,) = yield [model_cells(columns=list(params.columns()), terms=terms, outcome=params.outcome, intercept=intercept)]
+    first = [model_cells(columns=list(params.columns()), terms=terms, outcome=params.outcome, intercept=intercept)]
+    if not setting.size.n:
+        everyone = {"columns": list(params.columns()), "terms": terms, "outcome": params.outcome, "codes": list(codes)}
+        point = start(whole, np.ones(len(codes), dtype=np.int64))
+        yield from usual_course(first, lambda last: [make(everyone, point, last)])
+    (totals,) = yield first
     used = [k for k, count in enumerate(totals["outcome"].tolist()) if count]
     size = len(names(whole, [labels[k] for k in used]))
     cells = check_model(totals, whole, dictionary, params.terms, setting.rules, parameters=size, released=4 * size + 12,

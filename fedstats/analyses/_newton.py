@@ -25,6 +25,7 @@ NEAR, SETTLED = 1e-4, 2e-8      # largest change of a scaled coefficient: before
 LONGEST_STEP = 4.0              # of a scaled coefficient in one round
 NOISE = 1e-9                    # of the log likelihood: a drop below it is rounding
 MOST_ROUNDS = 25
+USUAL_STEPS = 4                 # of a fit that starts from the registries' own fits
 RUNS_AWAY = 8.0                 # a scaled coefficient beyond it that still moves is taken to grow without limit
 
 T = TypeVar("T")
@@ -195,6 +196,17 @@ def metered(joint: Generator[list[Ask], list[Sums], T], setting: Setting) -> Gen
             asks = joint.send((yield asks))
     except StopIteration as done:
         return done.value, Cost(*spent)
+
+
+def usual_course(first: list[Ask], step: Callable[[bool], list[Ask]]) -> Generator[list[Ask], list[Sums], None]:
+    """What `explain` is told, which drives a joint half with nobody in it: the first round, then the usual number of steps.
+
+    No query comes here: one about nobody does not pass the gate.
+    """
+    yield first
+    for k in range(USUAL_STEPS):
+        yield step(k == USUAL_STEPS - 1)
+    raise QuestionError("nobody is in this model", hint="widen the filter")
 
 
 def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:

@@ -39,7 +39,7 @@ def _walk(places: Any, left: Any, right: Any, feature: Any, below: Any, missing_
 def compiled(loop: Any) -> Any:
     """A loop as machine code, compiled at the first call and cached beside the file where that can be written; None without numba."""
     try:
-        from numba import njit      # late: half a second that only training needs
+        from numba import njit  # late: half a second that only training needs
     except ImportError:
         return None
     try:

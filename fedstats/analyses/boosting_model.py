@@ -95,18 +95,15 @@ class RiskModel(Result, frozen=True, kw_only=True):
         data : a frame, a dict of columns, or a dict of single values. at : for hazards, the end of the interval.
         Raises InputError naming column and rule for values that the dictionary does not allow.
         """
-        rows = self._rows(data)
-        found = np.empty((rows.n, len(self.columns)), dtype=np.float32)
-        for k, column in enumerate(self.columns):
-            if column.variable == self.time:
-                found[:, k] = self.ends[-1] if at is None else at
-            else:
-                found[:, k] = Feature(column.name, column.variable, column.level).values(rows)
-        return found
+        return self._matrix(self._rows(data), at)
 
     def margins(self, data: Any, *, at: float | None = None) -> np.ndarray:
         """The sum of the base margin and the leaves, float32: the same bits as the Booster's `output_margin`."""
         return self._margins(self.matrix(data, at=at))
+
+    def margins_of(self, rows: Rows, *, at: float | None = None) -> np.ndarray:
+        """The same for rows that a registry has loaded already."""
+        return self._margins(self._matrix(rows, at))
 
     def predict(self, data: Any, *, horizon: float | Sequence[float] | None = None) -> np.ndarray:
         """What the model says of new patients, one number each.
@@ -181,6 +178,15 @@ class RiskModel(Result, frozen=True, kw_only=True):
         for (name, rule), count in report.violations.items():
             raise InputError(f'column "{name}": {count} of {rows.n} values are {rule}', hint="see `model.variables` for ranges and levels")
         return rows
+
+    def _matrix(self, rows: Rows, at: float | None) -> np.ndarray:
+        found = np.empty((rows.n, len(self.columns)), dtype=np.float32)
+        for k, column in enumerate(self.columns):
+            if column.variable == self.time:
+                found[:, k] = self.ends[-1] if at is None else at
+            else:
+                found[:, k] = Feature(column.name, column.variable, column.level).values(rows)
+        return found
 
     def _margins(self, matrix: np.ndarray) -> np.ndarray:
         margin = np.full(len(matrix), self.base_margin, dtype=np.float32)

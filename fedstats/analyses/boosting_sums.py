@@ -165,9 +165,10 @@ def _reach_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], e
 
 @statistic("boosting_reach/1", layout=_reach_layout)
 def reach(rows: Rows, model: str, trees: Sequence[str], edges: Sequence[float]) -> dict:
-    """Rows per cell of the margin."""
+    """Rows per cell of the margin of the model so far: between which values margins really lie. edges : between the cells."""
     cases = cases_of(rows, model)
-    return {"people": np.bincount(np.searchsorted(np.array(edges), cases.margin(trees).astype(float), side="right"), minlength=len(edges) + 1)}
+    cell = np.searchsorted(np.array(edges), cases.margin(trees).astype(float), side="right")
+    return {"people": np.bincount(cell, minlength=len(edges) + 1)}
 
 
 def _leaves_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str]) -> dict[str, Block]:

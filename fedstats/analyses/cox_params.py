@@ -28,6 +28,7 @@ class CoxParams(Params, frozen=True):
     (start, stop] rows). terms : covariates. strata : variables with a baseline of their own per level, "registry" among them or not.
     weights : a variable. offset : a term with coefficient 1. ridge : times half the squared coefficients is taken off the log likelihood.
     robust : whether robust errors stand behind intervals and p values; by default where there are weights or several rows per patient.
+    cluster : None or the column of patients: residuals are always summed over the rows of a patient first.
     concordance, baseline : whether to work them out. transforms : of time, for the test of proportional hazards. horizons : times of the
     grid at which AUC and Brier score are wanted.
     """
@@ -44,6 +45,7 @@ class CoxParams(Params, frozen=True):
     ties: Ties = "efron"
     ridge: float = 0.0
     robust: bool | None = None
+    cluster: str | None = None
     confidence: float = CONFIDENCE
     concordance: bool = True
     baseline: bool = True
@@ -85,6 +87,9 @@ class CoxParams(Params, frozen=True):
             self._check_size(dictionary, len(design))
         if self.entry:
             _check_time(dictionary, self.entry)
+        if self.cluster not in (None, dictionary.patient_id):
+            raise QuestionError(f'errors cannot be clustered by "{self.cluster}": only rows of one patient are, "{dictionary.patient_id}"',
+                                hint="use strata for groups of patients")
         if self.horizons:
             if self.strata or self.entry or dictionary.most_rows > 1:
                 raise QuestionError("AUC and Brier score at horizons are for one baseline, one row per patient and no late entry",
@@ -147,6 +152,6 @@ def call(formula: str | None = None, *, time: str | None = None, event: str | No
     if not time or not event:
         raise QuestionError("time and event are wanted", hint='cox(time="time", event="event", covariates=["age", "sex"])')
     if cluster is not None and robust is None:
-        robust = True       # residuals are always summed over the rows of a patient first
+        robust = True
     return CoxParams(time, event, tuple(terms), entry, named, weights, None if offset is None else parse_term(offset), ties, float(ridge),
-                     robust, confidence, concordance or bool(at), baseline, wanted, at, max_rounds)      # type: ignore[arg-type]
+                     robust, cluster, confidence, concordance or bool(at), baseline, wanted, at, max_rounds)      # type: ignore[arg-type]

@@ -9,263 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Setting, analysis
-from ..dictionary import RESERVED, Dictionary
+from ..analysis import Joint, Setting, analysis
+from ..dictionary import Dictionary
 from ..errors import QuestionError
-from ..formula import parse, parse_term, parse_terms
-from ..rows import load
-from ..terms import Design, Term, single, variables_of
+from ..terms import Term, variables_of
 from ..variable import Variable
-from ..views import Picture, Table
-from ..weights import InverseProbability, Weighting
-from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, vif_of, wald_tests
-from ._common import CONFIDENCE, check_confidence, p_chi2, t_of, z_of
+from ..weights import InverseProbability
+from ._coefficients import Test, coefficients_of, lr_test, rows_of, vif_of, wald_tests
+from ._common import p_chi2
 from ._model_rules import SCALARS_PER_PATIENT
 from ._newton import metered
-from .glm_family import LINKS, Family
-from .glm_fit import NEEDED_ROBUST, Ended, Fitted, Plan, fitted, penalties, plain_terms, precision
-from .glm_sums import Spec
-
-STANDARD_ERRORS = ("model", "HC0", "HC1")
-NAMES = {"gaussian": "Linear regression", "binomial": "Binomial regression", "poisson": "Poisson regression", "gamma": "Gamma regression",
-         "negativebinomial": "Negative binomial regression", "quasibinomial": "Quasi-binomial regression",
-         "quasipoisson": "Quasi-Poisson regression"}
-RATIOS = {"logit": "odds ratio", "log": "rate ratio", "cloglog": "hazard ratio"}
+from .glm_family import Family
+from .glm_fit import NEEDED_ROBUST, Ended, Fitted, Plan, fitted, penalties, precision
+from .glm_params import GlmParams, call
+from .glm_result import NAMES, Glm
 
 
-class GlmParams(Params, frozen=True):
-    """outcome, terms, family, link : the model. intercept : False for "- 1". strata : ("registry",) for an intercept per registry.
-
-    offset : a term. weights : a variable, or inverse probabilities of treatment. ridge : 0.5 * ridge * coef^2 is taken from the log likelihood, on columns as they are, the
-    intercept aside. lr : likelihood-ratio tests of every term. se : behind intervals and p values: "model", "HC0", "HC1".
-    """
-
-    episodes: ClassVar[bool] = True
-
-    outcome: str
-    terms: tuple[Term, ...] = ()
-    family: str = "gaussian"
-    link: str = "identity"
-    intercept: bool = True
-    strata: tuple[str, ...] = ()
-    offset: Term | None = None
-    weights: str | InverseProbability | None = None
-    ridge: float = 0.0
-    lr: bool = False
-    se: str = "model"
-    confidence: float = CONFIDENCE
-
-    def columns(self) -> tuple[str, ...]:
-        weights = self.weights.variables if isinstance(self.weights, InverseProbability) else ()
-        return tuple(dict.fromkeys([self.outcome, *variables_of(self.terms), *self.selectors, *weights]))
-
-    @property
-    def selectors(self) -> tuple[str, ...]:
-        """The variables that select or weigh on their own: a column of weights, and those of the offset."""
-        weights = (self.weights,) if isinstance(self.weights, str) else ()
-        return (*weights, *(variables_of([self.offset]) if self.offset is not None else ()))
-
-    @property
-    def own(self) -> bool:
-        return RESERVED in self.strata
-
-    def model(self) -> dict[str, Any]:
-        """What every ask of this model carries."""
-        return {"columns": list(self.columns()), "terms": plain_terms(self.terms), "response": self.outcome, "family": self.family,
-                "link": self.link, "intercept": self.intercept and not self.own, "own": self.own,
-                "offset": msgspec.to_builtins(self.offset), "weights": msgspec.to_builtins(self.weights)}
-
-    def check(self, dictionary: Dictionary) -> None:
-        check_confidence(self.confidence)
-        check_choice("family", self.family, tuple(LINKS))
-        check_choice("link", self.link, LINKS[self.family])
-        check_choice("se", self.se, STANDARD_ERRORS)
-        if not 0 <= self.ridge <= 1e9:
-            raise QuestionError("ridge must be 0 or more")
-        if set(self.strata) - {RESERVED}:
-            raise QuestionError("a regression has strata of registries only", hint="write the variable as a term, strata(registry) aside")
-        check_outcome(dictionary, self.outcome, Family(self.family, self.link))
-        if self.outcome in variables_of(self.terms):
-            raise QuestionError(f'the outcome "{self.outcome}" is a term of its own model')
-        Weighting.of(self.weights, dictionary)
-        if self.offset is not None:
-            single(self.offset, dictionary)
-        if not len(Spec.of(dictionary, **self.model()).design) and not self.own:
-            raise QuestionError("the model has no terms", hint='add covariates, or keep the intercept: "y ~ 1"')
-
-
-def check_choice(what: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise QuestionError(f'there is no {what} "{value}"{" for this family" if what == "link" else ""}',
-                            hint="one of " + ", ".join(known))
-
-
-def check_outcome(dictionary: Dictionary, name: str, family: Family) -> None:
-    """Whether a column can be the outcome of this family. Raises QuestionError with the remedy."""
-    entry = dictionary[name]
-    if family.binary:
-        if entry.steps == 1 and (entry.type in ("boolean", "category") or entry.ends == (0.0, 1.0)):
-            return
-        raise QuestionError(f'"{name}" is of type {entry.type}: a binomial outcome is a boolean, 0 and 1, or a category of two levels '
-                            "(the second is the event)")
-    dictionary.numeric(name)
-    if family.kind == "gamma" and not entry.low > 0:
-        raise QuestionError(f'"{name}" may be {entry.low:g}: a gamma outcome is above 0',
-                            hint="let its range start above 0 in the dictionary")
-    if family.kind in ("poisson", "negativebinomial") and (entry.low < 0 or entry.unit_step != 1):
-        raise QuestionError(f'"{name}" is not a count: an integer from 0 on is wanted')
-
-
-class Glm(ModelResult, frozen=True, kw_only=True):
-    """Frame: one row per coefficient (index: covariate), columns coef, se, coef_low, coef_high, z (or t), p, before them odds ratio, rate
-    ratio or hazard ratio with its interval where the link has one. Further tables: tests, fit.
-
-    dispersion : Pearson chi-squared / (n - k), 1 where it is known. theta : of the negative binomial, var = mu + mu^2 / theta; its
-    coefficients' standard errors hold theta fixed, as MASS::glm.nb. rows : that were used (those of weight 0 aside). parameters :
-    coefficients, registry intercepts included. aic : -2 log_likelihood + 2 (parameters + sigma, shape or theta, if there is one), R's
-    convention; mean : share with the event in an unweighted binomial model; bic : log(rows) instead of 2. `predict(new)` gives means with intervals for new patients.
-    """
-
-    kind: ClassVar[str] = "glm"
-    verbatim: ClassVar[frozenset[str]] = ModelResult.verbatim | {"offset", "ridge"}
-
-    outcome: str
-    family: str
-    link: str
-    intercept: bool
-    own: bool
-    terms: tuple[Term, ...]
-    offset: Term | None
-    ridge: float
-    dropped: tuple[str, ...]
-    rows: int
-    parameters: int
-    df_residual: int
-    dispersion: float
-    deviance: float
-    null_deviance: float | None
-    pearson: float | None
-    log_likelihood: float | None
-    aic: float | None
-    bic: float | None
-    mean: float | None = None
-    theta: float | None = None
-    theta_se: float | None = None
-    codebook: tuple[Variable, ...] = ()
-
-    @property
-    def llf(self) -> float | None:
-        return self.log_likelihood
-
-    @property
-    def scale(self) -> float:
-        return self.dispersion
-
-    @property
-    def df_resid(self) -> int:
-        return self.df_residual
-
-    @property
-    def odds_ratios_(self) -> Any:
-        return self.hazard_ratios_.rename("odds ratio")
-
-    def tables(self) -> tuple[Table, ...]:
-        lines = [("rows", self.rows), ("parameters", self.parameters), ("residual df", self.df_residual), ("dispersion", self.dispersion),
-                 ("deviance", self.deviance), ("null deviance", self.null_deviance), ("log likelihood", self.log_likelihood),
-                 ("AIC", self.aic), ("BIC", self.bic), ("rounds", self.cost.rounds), ("sealed numbers per registry", self.cost.numbers),
-                 ("bytes sent per registry", self.cost.bytes)]
-        if self.theta is not None:
-            lines[4:4] = [("theta", self.theta), ("theta, standard error", self.theta_se)]
-        fit = Table(("fit", "value"), tuple(line for line in lines if line[1] is not None), title="Fit")
-        return (self.coefficients_table(RATIOS.get(self.link, "")), self.tests_table(), fit)
-
-    def picture(self) -> Picture:
-        return self.forest(RATIOS.get(self.link, ""), f"{NAMES[self.family]}: {self.outcome}")
-
-    def inverse_probability(self, *, stabilised: bool = True, estimand: str = "ate", most: float = 20.0) -> InverseProbability:
-        """Weights for another model, from this propensity model of a treatment: `c.glm(..., weights=propensity.inverse_probability(),
-        se="HC0")`.
-
-        stabilised : multiplied by the share of treated or untreated patients, here the mean of the outcome of this model. estimand :
-        "ate" or "att". most : weights are truncated there. Raises QuestionError unless this is a logistic model with an intercept.
-        """
-        if self.link != "logit" or self.own or not self.intercept or self.offset is not None:
-            raise QuestionError("inverse probabilities come from a logistic model with an intercept and without offset")
-        if stabilised and self.mean is None:
-            raise QuestionError("the propensity model is weighted itself: its share of treated is not known", hint="use stabilised=False")
-        check_choice("estimand", estimand, ("ate", "att"))
-        return InverseProbability(self.outcome, self.terms, tuple(one.coef for one in self.coefficients), self.dropped,
-                                  self.mean if stabilised else None, "att" if estimand == "att" else "ate", float(most))
-
-    def predict(self, new: Any, *, kind: str = "response", interval: bool = False) -> Any:
-        """Predictions for new patients.
-
-        new : a table as `tables.columns_of` reads it (a DataFrame, a dict of columns). kind : "response" (the mean) or "link".
-        interval : a DataFrame with columns predicted, lower, upper instead of an array. Rows with a gap, or a value outside the
-        dictionary, are NaN. Raises QuestionError for a model with registry intercepts and kind "response": they are not released.
-        """
-        check_choice("kind", kind, ("response", "link"))
-        if self.own and kind == "response":
-            raise QuestionError("a model with registry intercepts predicts differences only", hint='use kind="link"')
-        dictionary = Dictionary(name="model", variables=self.codebook)
-        design = Design.of(self.terms, dictionary, intercept=self.intercept and not self.own, absorbed=self.own, drop=self.dropped)
-        rows, _ = load(new, dictionary)
-        needed = [*design.variables, *(variables_of([self.offset]) if self.offset is not None else ())]
-        known = np.logical_and.reduce([rows.present(name) for name in needed], axis=0) & np.ones(rows.n, dtype=bool)
-        cases = rows.where(known)
-        X = design.plain(cases) if len(design) else np.zeros((cases.n, 0))
-        eta = X @ np.array([one.coef for one in self.coefficients])
-        if self.offset is not None:
-            eta = eta + single(self.offset, dictionary).values(cases)[0]
-        family = Family(self.family, self.link)
-        change = family.mean if kind == "response" else (lambda x: x)
-        found = np.full((rows.n, 3), np.nan)
-        found[known, 0] = change(eta)
-        if not interval:
-            return found[:, 0]
-        V = self.covariance_robust if self.se_used == "robust" else self.covariance
-        if V is None:
-            raise QuestionError("an interval needs the covariance of the coefficients, which is not released (rule models)")
-        half = (z_of(self.confidence) if self.t_df is None else t_of(self.confidence, self.t_df)) \
-            * np.sqrt(np.einsum("ij,jk,ik->i", X, np.array(V), X))
-        found[known, 1], found[known, 2] = change(eta - half), change(eta + half)
-        return self.framed(Table(("row", "predicted", "lower", "upper"), tuple((k, *row) for k, row in enumerate(found.tolist()))))
-
-
-def _call(formula: str | None = None, *, outcome: str | None = None, covariates: Sequence[str | Term] | str = (), family: str = "gaussian",
-          link: str | None = None, strata: str | Sequence[str] = (), offset: str | Term | None = None,
-          weights: str | InverseProbability | None = None, ridge: float = 0.0, lr: bool = False, se: str = "model", confidence: float = CONFIDENCE) -> GlmParams:
-    """glm("outcome ~ age + sex", family="binomial") or glm(outcome="outcome", covariates=["age", "sex"], family="binomial")"""
-    check_choice("family", family, tuple(LINKS))
-    many = (strata,) if isinstance(strata, str) else tuple(strata)
-    if formula is not None:
-        model = parse(formula)
-        if model.survival or len(model.response) != 1:
-            raise QuestionError(f'"{formula}": a regression has one outcome',
-                                hint='write "outcome ~ age + sex"; cox takes Surv(time, event)')
-        if outcome is not None or covariates:
-            raise QuestionError("give a formula, or outcome and covariates, not both")
-        if model.cluster is not None:
-            raise QuestionError("cluster(...) is not needed: robust standard errors cluster rows by patient on their own")
-        outcome, terms, intercept = model.response[0], model.terms, model.intercept
-        many = (*many, *model.strata)
-        offset = offset if offset is not None else model.offset
-        weights = weights or model.weights
-    else:
-        if outcome is None:
-            raise QuestionError("a regression needs a formula, or outcome and covariates")
-        model = parse_terms(covariates)
-        terms, intercept = model.terms, model.intercept
-    return GlmParams(outcome, terms, family, link or LINKS[family][0], intercept, tuple(dict.fromkeys(many)),
-                     None if offset is None else parse_term(offset), weights, float(ridge), lr, se, confidence)
-
-
-@analysis("glm/1", params=GlmParams, result=Glm, call=_call)
+@analysis("glm/1", params=GlmParams, result=Glm, call=call)
 def glm(params: GlmParams, setting: Setting) -> Joint:
     """A generalised linear model on everybody: gaussian, binomial, poisson, gamma, negativebinomial, quasibinomial, quasipoisson.
 

@@ -8,7 +8,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from .. import steady
@@ -18,14 +17,16 @@ from ..errors import NotConverged, QuestionError
 from ..statistic import Ask, Sums
 from ..terms import INTERCEPT, Design, Term, factors_of
 from ._model_rules import Cells, check_columns, check_effective, check_leverage, check_model, model_cells
-from ._newton import Fit, Problem, Reading, Watch, abreast, collinear, settle
+from ._newton import Fit, Problem, Reading, abreast, collinear, settle, usual_course
+from .glm_data import Spec
 from .glm_family import Family
-from .glm_sums import Spec, glm_leverage, glm_own, glm_reach, glm_start, glm_sums, reach_edges
+from .glm_start import glm_start
+from .glm_sums import glm_own, glm_sums
+from .glm_watch import Reach, glm_leverage
 from .moments import few_levels
 
 # of the moment estimate that a negative binomial starts from: from below Newton's steps are safe
 LEAST_THETA, MOST_THETA = 0.05, 5.0
-TAME, REACH_SLACK = 4.0, 1e-6    # width of linear predictors that needs no watch; for the rounding of a bin's edge
 NO_OVERDISPERSION = 13.0                    # log theta beyond it: the counts are Poisson
 
 Steps = Generator[list[Ask], list[Sums], Any]
@@ -46,43 +47,9 @@ class Plan:
         return Spec.of(self.setting.dictionary, **(self.model | {"drop": list(drop)}))
 
 
-class Reach(Watch):
-    """How far linear predictors reach, for families whose sums grow like exp of them; see `glm_reach`.
-
-    Only watched where the dictionary's ranges are too wide to do without.
-    """
-
-    def __init__(self, spec: Spec, model: dict[str, Any], start: Sequence[float]) -> None:
-        self.spec, self.model = spec, model
-        low, high = spec.eta_range(start) if len(spec.design) else (0.0, 0.0)
-        self.on = spec.family.exponential and high - low > TAME
-        self.known: tuple[float, float] | None = None
-        self.where: list[float] = []
-
-    def asks(self, point: Sequence[float]) -> list[Ask]:
-        return [glm_reach(beta=list(point[:len(self.spec.design)]), **self.model)] if self.on else []
-
-    def heard(self, point: Sequence[float], totals: Sequence[Sums]) -> None:
-        for sums in totals:
-            self.where = list(point[:len(self.spec.design)])
-            edges = reach_edges(self.spec, self.where)
-            least = [k for k, count in enumerate(sums["least"].tolist()) if count]
-            most = [k for k, count in enumerate(sums["most"].tolist()) if count]
-            self.known = (edges[least[0]] - REACH_SLACK, edges[most[-1] + 1] + REACH_SLACK) if least else None
-
-    def at(self, point: Sequence[float]) -> list[float] | None:
-        """Limits that all rows keep to at these coefficients."""
-        if self.known is None:
-            return None
-        far = 0.0
-        for a, b in zip(point, self.where):
-            far += abs(a - b)
-        return [self.known[0] - far, self.known[1] + far]
-
-
 @dataclass(frozen=True)
 class Ended:
-    """A fitted model. design, drop : without the columns that are left out. theta : of the negative binomial."""
+    """A fitted model. spec : without the columns that are left out. theta : of the negative binomial."""
 
     fit: Fit
     spec: Spec
@@ -97,9 +64,10 @@ class Ended:
 
     @property
     def log_likelihood(self) -> float | None:
-        """With its constants; None for quasi-likelihoods. AIC conventions of R: `glm`, MASS::glm.nb."""
+        """With its constants, as R's glm and MASS::glm.nb; None for quasi-likelihoods, and for weighted gaussian models (theirs needs the
+        logarithms of the weights)."""
         t, n, kind = self.total, self.total("rows"), self.spec.family.kind
-        if self.spec.family.name.startswith("quasi"):
+        if self.spec.family.name.startswith("quasi") or (kind == "gaussian" and self.spec.weights is not None):
             return None
         if kind == "gaussian":
             half = self.spec.y_scale[1]
@@ -122,7 +90,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Fitted:
-    """All fits of a question. reduced : label of the term left out -> fit. start_rounds is 1: cells and start go together."""
+    """All fits of a question. reduced : label of the term left out -> fit. dropped : columns that nobody has."""
 
     full: Ended
     null: Ended | None
@@ -138,15 +106,19 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     # a mean of few-level values is the table of these levels in disguise; so is what weights or an offset of few levels select
     outcome = spec.response if binary or few_levels(dictionary[spec.response]) else None
     also = [name for name in plan.selectors if few_levels(dictionary[name])]
-    keys = {"also": also, "weights": weights if isinstance(weights := plan.model["weights"], str) else None, "columns": list(spec.columns), "terms": plan.model["terms"],
-            "intercept": spec.design.intercept, "absorbed": spec.own}
-    cell_totals, start = yield [model_cells(outcome=outcome, **keys), glm_start(**plan.model)]
+    weights = plan.model["weights"]
+    keys = {"also": also, "weights": weights if isinstance(weights, str) else None, "columns": list(spec.columns),
+            "terms": plan.model["terms"], "intercept": spec.design.intercept, "absorbed": spec.own}
+    first = [model_cells(outcome=outcome, **keys), glm_start(**plan.model)]
+    if not setting.size.n:
+        yield from usual_course(first, lambda last: [_ask(spec)(beta=[0.0] * len(spec.design), last=last, **plan.model)])
+    cell_totals, start = yield first
     parameters = max(len(spec.design) - int(spec.design.intercept), 1)
     cells = check_model(cell_totals, spec.design, dictionary, plan.terms, setting.rules, released=released, also=also,
                         parameters=parameters, what="events" if outcome else "patients")
     dropped = check_columns(cells, spec.design)
     if binary and not plan.ridge:
-        _check_separation(cells, plan, dropped)
+        _check_separation(cells, plan)
     wanted = {"": dropped}
     if null and spec.family.kind != "negativebinomial":
         wanted[NULL] = tuple(name for name in spec.design.names if name != INTERCEPT)
@@ -195,7 +167,7 @@ def _droppable(terms: Sequence[Term]) -> list[str]:
     return [term.label for term, mine in zip(terms, inside) if not any(mine < other for other in inside)]
 
 
-def _check_separation(cells: Cells, plan: Plan, dropped: Sequence[str]) -> None:
+def _check_separation(cells: Cells, plan: Plan) -> None:
     """A level in which the outcome is always the same has no finite coefficient."""
     single = {factors_of(term)[0].name for term in plan.terms if len(factors_of(term)) == 1}
     dictionary = plan.setting.dictionary
@@ -347,7 +319,3 @@ def _bordered(matrix: np.ndarray, line: Sequence[float], corner: float) -> np.nd
     found[:p, p] = found[p, :p] = line
     found[p, p] = corner
     return found
-
-
-def plain_terms(terms: Sequence[Term]) -> list[Any]:
-    return [msgspec.to_builtins(term) for term in terms]

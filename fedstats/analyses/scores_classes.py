@@ -83,7 +83,8 @@ def risk_classes(starts: Sequence[int], people: np.ndarray, weights: np.ndarray,
         observed = float(weights[1, k]) / w
         low, high = wilson(observed, w * w / float(squares[k]), confidence)
         found.append(RiskClass(edges[k], edges[k + 1], int(people[:, k].sum()), int(people[1, k]), w / total, float(expected[k]) / w,
-                               observed, low, high, float(above1[k] - odds * above0[k]) / total, (having - odds * (total - having)) / total))
+                               observed, low, high, float(above1[k] - odds * above0[k]) / total,
+                               (having - odds * (total - having)) / total))
     return tuple(found)
 
 

@@ -18,7 +18,6 @@ from ..dictionary import Dictionary
 from ..rows import Rows
 from ..statistic import Block, statistic
 from ._common import group_of, groups
-from .boosting_bins import Feature
 from .boosting_model import RiskModel
 from .boosting_objectives import HAZARD
 from .folds import fold_of
@@ -65,22 +64,14 @@ def plain_model(model: RiskModel) -> dict[str, Any]:
     return msgspec.to_builtins(found)
 
 
-def matrix_of(model: RiskModel, rows: Rows, at: float | None = None) -> np.ndarray:
-    """A registry's rows as the model's columns, float32. at : for hazards, the end of the interval."""
-    found = np.empty((rows.n, len(model.columns)), dtype=np.float32)
-    for k, column in enumerate(model.columns):
-        found[:, k] = at if column.variable == model.time else Feature(column.name, column.variable, column.level).values(rows)
-    return found
-
-
-def margins_of(model: RiskModel, rows: Rows, horizon: float | None) -> np.ndarray:
+def logits_of(model: RiskModel, rows: Rows, horizon: float | None) -> np.ndarray:
     """The logit of each patient's risk, up to the horizon for hazards."""
     if model.objective != HAZARD:
-        return model._margins(matrix_of(model, rows)).astype(float)
+        return model.margins_of(rows).astype(float)
     staying = np.zeros(rows.n)
     for end in model.ends[:model.ends.index(horizon) + 1] if horizon is not None else model.ends:
         # log(1 - hazard)
-        staying -= np.logaddexp(0.0, model._margins(matrix_of(model, rows, end)).astype(float))
+        staying -= np.logaddexp(0.0, model.margins_of(rows, at=end).astype(float))
     with np.errstate(divide="ignore"):
         return np.log(-np.expm1(staying)) - staying
 
@@ -104,7 +95,7 @@ class Scored:
         known = np.logical_and.reduce([rows.present(name) for name in one.needs], axis=0)
         fold = fold_of(rows, one.seed, len(one.models))
         parts = [rows.where(known & (fold == k)) for k in range(len(one.models))]
-        margins = [margins_of(msgspec.convert(model, RiskModel), cases, one.horizon) for model, cases in zip(one.models, parts)]
+        margins = [logits_of(msgspec.convert(model, RiskModel), cases, one.horizon) for model, cases in zip(one.models, parts)]
         pairs = [_outcomes(cases, one) for cases in parts]
         y, weight = (np.concatenate(both) for both in zip(*pairs))
         return cls(tuple(parts), np.concatenate(margins), y, weight)

@@ -18,11 +18,12 @@ import numpy as np
 
 from ..analysis import Failed, Joint, Question, Setting, Size, analysis, together
 from ..dictionary import Dictionary
-from ..disclosure import safe
-from ..errors import QuestionError, Refused
-from ..statistic import INDICATORS, Ask, Sums, plain
+from ..disclosure import NO_RULES, safe
+from ..errors import InputError, QuestionError, Refused
+from ..rows import Rows
+from ..statistic import INDICATORS, Ask, Sums, answer, plain
 from . import scores_sums as ask
-from ._common import groups
+from ._common import CONFIDENCE, groups
 from .boosting import boost
 from .boosting_model import RiskModel
 from .boosting_objectives import HAZARD
@@ -91,15 +92,14 @@ def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums]) 
         if isinstance(one, Failed):
             raise one.error()
     models = tuple(ask.plain_model(one) for one in found if isinstance(one, RiskModel))
-    outcome = params.event or params.boost.outcome if params.horizons else params.boost.outcome
-    common = {"models": models, "seed": seed, "outcome": outcome, "needs": params.columns() if params.horizons else params.boost.columns()}
     if not params.horizons:
-        return [{**common, "censoring": None}]
-    times = setting.dictionary.grid(str(params.time))
-    return [{**common, "censoring": msgspec.to_builtins(_censoring(params, times, totals[2], horizon))} for horizon in params.horizons]
+        return [msgspec.to_builtins(ask.Scorer(models, seed, params.boost.outcome, params.boost.columns()))]
+    grid = setting.dictionary.grid(str(params.time))
+    return [msgspec.to_builtins(ask.Scorer(models, seed, str(params.event), params.columns(),
+                                           censoring(str(params.time), grid, totals[2], horizon))) for horizon in params.horizons]
 
 
-def _censoring(params: ValidationParams, grid: Sequence[float], totals: Sums, horizon: float) -> ask.Censoring:
+def censoring(time: str, grid: Sequence[float], totals: Sums, horizon: float) -> ask.Censoring:
     """Weights 1 / G from the Kaplan-Meier curve of censoring on the registered grid: G just before an event, G at the horizon for those
     still observed. As in life tables, events come before those censored in the same interval. Graf et al. (1999), Stat Med 18:2529."""
     until = list(grid).index(horizon) + 1
@@ -114,7 +114,7 @@ def _censoring(params: ValidationParams, grid: Sequence[float], totals: Sums, ho
         raise Refused(f"fewer than one in {ask.LARGEST_WEIGHT:g} patients could be followed up to {horizon:g}",
                       hint="use an earlier horizon")
     whole = tuple(int(2.0**ask.WEIGHT_BITS / one + 0.5) for one in [*weights, G])
-    return ask.Censoring(str(params.time), tuple(grid[:until]), whole)
+    return ask.Censoring(time, tuple(grid[:until]), whole)
 
 
 # -- what may be shown -----------------------------------------------------------------------------------------------------------------
@@ -173,8 +173,9 @@ def _performance(params: ValidationParams, setting: Setting, scorer: dict[str, A
     people, apart = totals["people"][0], spread_of(spread, rules)
     if apart is None:
         notes.append("no spread between registries: fewer than five of them have enough patients with and without the outcome")
-    return Performance(horizon, metrics_of(totals, 0, params.confidence, rules), tuple(found), shown_classes,
-                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart, **over_classes(shown_classes))
+    made = Performance(horizon, metrics_of(totals, 0, params.confidence, rules), tuple(found), shown_classes,
+                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart)
+    return msgspec.structs.replace(made, **over_classes(shown_classes))
 
 
 def _methods(params: ValidationParams) -> str:
@@ -184,3 +185,38 @@ def _methods(params: ValidationParams) -> str:
             f"the same method. Performance was computed from patients with and without the outcome in 512 bins of the logit of the risk, "
             f"summed over registries; ROC-AUC with DeLong's and PR-AUC with Boyd's {params.confidence:.0%} intervals on the logit scale. "
             f"{weighted}Calibration and net benefit are over merged risk classes.")
+
+
+# -- at one registry, for its own eyes -------------------------------------------------------------------------------------------------
+
+
+def performance_here(model: RiskModel, rows: Rows, *, time: str | None = None, event: str | None = None, horizons: Sequence[float] = (),
+                     by: Sequence[str] = (), confidence: float = CONFIDENCE) -> tuple[Performance, ...]:
+    """How good a released model is for the patients of one registry, computed in its own house: nothing is sent, no rule applies.
+
+    The model may have been trained on these patients, which makes it look better than the cross-validated numbers.
+    Raises InputError where nobody has the outcome, or nobody is known to be without it.
+    """
+    one = ask.Scorer((ask.plain_model(model),), 0, model.outcome, (model.outcome,))
+    if not horizons:
+        return (_here(one, rows, by, confidence),)
+    table, grid = answer(life_table(time=time, event=event), rows), rows.dictionary.grid(str(time))
+    timed = msgspec.structs.replace(one, outcome=str(event), needs=(str(time), str(event)))
+    return tuple(_here(msgspec.structs.replace(timed, censoring=censoring(str(time), grid, table, horizon)), rows, by, confidence)
+                 for horizon in horizons)
+
+
+def _here(scorer: ask.Scorer, rows: Rows, by: Sequence[str], confidence: float) -> Performance:
+    plain_scorer = msgspec.to_builtins(scorer)
+    totals = answer(ask.scores(scorer=plain_scorer, by=list(by)), rows)
+    people, labels = totals["people"], [(name, label) for name in by for label in groups(rows.dictionary, name, True)]
+    if not people[0, :2].all():
+        raise InputError("nobody here has the outcome, or nobody is known to be without it: there is nothing to compare")
+    ends = cut_classes(totals["cells"][0, 0], totals["cells"][0, 1], NO_RULES)
+    classes = classes_of(ends, [(k, k + 1) for k in range(len(ends))],
+                         answer(ask.score_classes(scorer=plain_scorer, ends=list(ends)), rows), confidence)
+    found = tuple(Group(name, label, metrics_of(totals, g, confidence, NO_RULES)) for g, (name, label) in enumerate(labels, 1)
+                  if people[g, :2].all())
+    lost = float(people[0, 2] / people[0].sum()) if scorer.horizon is not None else None
+    made = Performance(scorer.horizon, metrics_of(totals, 0, confidence, NO_RULES), found, classes, lost)
+    return msgspec.structs.replace(made, **over_classes(classes))

@@ -14,7 +14,7 @@ from .manners import Json, console, machine, note, plain_group, progress, table,
 
 if TYPE_CHECKING:
     from ..analyses.performance import Metrics
-    from ..card import Card
+    from ..card_form import Card
     from ..risk import Prediction
 
 app = plain_group("""Risk models: trained over all registries without anyone's rows moving, with a card that says how good they are.
@@ -61,10 +61,10 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
       time = "cdw24_days"
       objective = "hazard:logistic"
       covariates = ["age", "sex", "edss", "relapses_12m", "dmt_class"]
-      intervals = [180, 360, 540, 720]
+      intervals = [182, 364, 546, 728]
       [validation]
       by = ["sex"]
-      horizons = [360, 720]
+      horizons = [364, 728]
     """
     from ..analyses.boosting_model import RiskModel
     from ..analyses.validation_result import Validation
@@ -95,17 +95,25 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
 
 @app.command()
 def card(file: Annotated[Path, typer.Argument(help="card.json, or the folder that holds it.")],
-         html: Annotated[Path | None, typer.Option(help="Write the card as a page.")] = None, json: Json = False) -> None:
-    """Show a model card, or write it as a page.
+         html: Annotated[Path | None, typer.Option(help="Write the card as a page.")] = None,
+         consortium: Annotated[Path | None, typer.Option(help="Check the registries' signatures with the keys of this file.")] = None,
+         json: Json = False) -> None:
+    """Show a model card, write it as a page, or check its signatures.
 
     \b
-    Example:  fedstats risk card model/card.json --html card.html
+    Examples:
+      fedstats risk card model/card.json --html card.html
+      fedstats risk card model/card.json --consortium ms.toml
     """
-    from ..card import read_card
+    from ..card import check_signatures, read_card
     from ..card_page import page
     from ..risk import CARD
 
     found = read_card(file / CARD if file.is_dir() else file)
+    if consortium:
+        from ..wire.roster import Consortium
+
+        note(f"the signatures hold: {', '.join(check_signatures(found, Consortium.load(consortium)))}")
     if html:
         write_text(html, page(found))
         note(f"card written to {html}")
@@ -118,25 +126,62 @@ def card(file: Annotated[Path, typer.Argument(help="card.json, or the folder tha
 @app.command()
 def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk train wrote.")],
             patient: Annotated[Path, typer.Option(help="Patients: a JSON object or list, or a CSV file with a header.")],
-            json: Json = False) -> None:
+            html: Annotated[Path | None, typer.Option(help="Write it as a page.")] = None, json: Json = False) -> None:
     """What a model says of a patient: risks, where they lie among the patients of the registries, and what drives them.
 
     \b
-    Example:  fedstats risk predict model --patient patient.json
-    with      {"age": 34, "sex": "female", "edss": 2.5}
+    Example:  fedstats risk predict model --patient patient.json --html patient.html
+    with      {"age": 34, "sex": "F", "edss": 2.5}
     """
     import msgspec
 
+    from ..patient_page import page
     from ..risk import predict as ask_model
     from ..risk import read_folder, read_patients
 
     model, found = read_folder(folder)
     said = ask_model(read_patients(patient), model, found)
+    if html:
+        write_text(html, page(said, found))
+        note(f"page written to {html}")
     if json:
         machine(msgspec.to_builtins(said))
         return
     for one in said:
         _patient(one, found)
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="The folder that risk train wrote, or a copy of it.")],
+          study: Annotated[Path, typer.Argument(help="The study that it was trained from.")],
+          data: Annotated[Path, typer.Option("--data", help="This registry's own table, or its folder of tables.")],
+          dictionary: Annotated[Path | None, typer.Option(help="The dictionary of a table with one row per patient.")] = None,
+          json: Json = False) -> None:
+    """For a registry: how good a released model is for its own patients. Nothing is sent, and nobody else sees it.
+
+    \b
+    Example:  fedstats risk check model study.toml --data lyon.csv --dictionary dict.json
+    """
+    import msgspec
+
+    from ..client.federation import load_tables
+    from ..filters import check_filter, keep, normal_filter
+    from ..risk import read_folder
+    from ..study import read_study
+
+    model, found = read_folder(folder)
+    read = read_study(study)
+    codebook, houses, _ = load_tables({"own": data}, dictionary, read.data_cut or None)
+    recipe = codebook.recipe(read.cohort)
+    where = normal_filter(filters.conditions(read.where) if isinstance(read.where, (list, tuple)) else read.where)
+    check_filter(where, recipe.dictionary)
+    rows = houses["own"].rows(recipe)
+    own = msgspec.structs.replace(found, performance=read.performance_here(rows.where(keep(where, rows)), model))
+    if json:
+        machine(msgspec.json.decode(msgspec.json.encode(own.performance)))
+    else:
+        _tables(own)
+        note("these patients may be among those that the model was trained on: the card has the cross-validated numbers")
 
 
 # -- on the screen ------------------------------------------------------------------------------------------------------------
@@ -154,11 +199,7 @@ def _show(card: Card) -> None:
     shown.print(card.title, style="bold")
     events = f", {made.events} with the outcome" if made.events is not None else ""
     shown.print(f"{made.patients} patients of {made.registries} registries{events}. {made.outcome}", soft_wrap=True)
-    for one in card.performance:
-        lines = [("everybody", one.overall), *((f"{g.variable}: {g.level}", g.metrics) for g in one.groups)]
-        at = f"at {one.horizon:g} {card.time_unit}".rstrip() if one.horizon is not None else "cross-validated"
-        table(("patients", "n", "events", "ROC-AUC", "Brier", "observed/expected", "slope"), [(label, *_words(m)) for label, m in lines],
-              title=at)
+    _tables(card)
     if card.coefficients:
         table(("term", "coefficient", "low", "high", "p"),
               [(c.term, *(f"{value:.4g}" for value in (c.coef, c.low, c.high, c.p))) for c in card.coefficients])
@@ -166,6 +207,15 @@ def _show(card: Card) -> None:
     for line in card.not_said:
         shown.print(f"- {line}", soft_wrap=True)
     note(card.research_use)
+
+
+def _tables(card: Card) -> None:
+    """Performance at each horizon."""
+    for one in card.performance:
+        lines = [("everybody", one.overall), *((f"{g.variable}: {g.level}", g.metrics) for g in one.groups)]
+        at = f"at {one.horizon:g} {card.time_unit}".rstrip() if one.horizon is not None else ""
+        table(("patients", "n", "events", "ROC-AUC", "Brier", "observed/expected", "slope"), [(label, *_words(m)) for label, m in lines],
+              title=at)
 
 
 def _words(metrics: Metrics) -> tuple[str, ...]:
@@ -186,11 +236,11 @@ def _patient(one: Prediction, card: Card) -> None:
     for risk in one.risks:
         at = "the outcome" if risk.horizon is None else f"within {risk.horizon:g} {one.unit}".rstrip()
         seen = "–" if risk.observed is None else f"{risk.observed:.1%} ({risk.observed_low:.1%} to {risk.observed_high:.1%})"
-        rows.append((at, f"{risk.risk:.1%}", "–" if risk.percentile is None else f"{risk.percentile:.0%}", seen))
-    table(("", "risk", "percentile of the reference patients", "share with the outcome among patients of this risk class"), rows)
+        rows.append((at, f"{risk.risk:.1%}", "–" if risk.percentile is None else f"{risk.percentile:.0%} of patients", seen))
+    table(("", "risk", "higher than of", "had the outcome, of patients with such a risk"), rows)
     when = "" if one.at is None else f" of the event in the interval up to {one.at:g} {one.unit}".rstrip()
-    table(("covariate", "value", "adds to the log-odds"), [(c.covariate, c.value, f"{c.log_odds:+.3f}") for c in one.contributions[:SHOWN]],
-          title=f"What drives it: the log-odds{when}, against the mean patient")
+    shown.print(f"\nWhat drives it, on the scale of the log-odds{when}, against the mean patient:", soft_wrap=True)
+    table(("covariate", "value", "adds"), [(c.covariate, c.value, f"{c.log_odds:+.3f}") for c in one.contributions[:SHOWN]])
     if one.missing:
         shown.print("not known, and taken as missing: " + ", ".join(one.missing), soft_wrap=True)
     shown.print(card.not_said[0] if card.not_said else "", soft_wrap=True)

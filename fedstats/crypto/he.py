@@ -60,26 +60,36 @@ class KeyPair(bytes):
 
 
 class Keys:
-    """Opened keys, one context per prime. Live in memory only."""
+    """The keys of a query, one context per prime, each made when it is first needed: that takes longer than a round's additions, and
+    most queries need one prime or two. Live in memory only.
 
-    def __init__(self, contexts: list[Any]) -> None:
-        self._contexts = contexts
+    pairs : the numbers of the public and the secret key by prime, within their ranges and not zero.
+    """
+
+    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        self._pairs: list[tuple[np.ndarray, np.ndarray] | None] = [*pairs]
+        self._contexts: list[Any] = [None] * len(pairs)
 
     @property
     def primes(self) -> int:
         return len(self._contexts)
 
     def context(self, prime_index: int) -> Any:
-        """The context of one prime; Tampered once the keys were burnt."""
+        """The context of one prime. Tampered once the keys were burnt, or if the two keys do not work together."""
         if not self._contexts:
             raise Tampered(NOT_VERIFIED)
         if not 0 <= prime_index < len(self._contexts):
             raise RangeError(f"there are keys for {len(self._contexts)} primes, not for prime {prime_index + 1}")
+        pair = self._pairs[prime_index]
+        if pair is not None:
+            context = _open_context(prime_index, *pair)
+            _known_answer(context, prime_index)
+            self._contexts[prime_index], self._pairs[prime_index] = context, None
         return self._contexts[prime_index]
 
     def burn(self) -> None:
         """Forgets the keys. SEAL wipes its copies; what Python copied before is only released."""
-        self._contexts = []
+        self._contexts, self._pairs = [], []
 
     def __repr__(self) -> str:
         return f"Keys({self.primes} primes)" if self._contexts else "Keys(burnt)"
@@ -93,9 +103,10 @@ def generate(primes: int) -> KeyPair:
 
 
 def load(data: bytes) -> Keys:
-    """Keys that another registry sent, checked: format, parameter set, ranges, no zero key, and a known answer for every prime.
+    """Keys that another registry sent, checked: format, parameter set, ranges, no zero key; that a pair gives a known answer is checked
+    when it is first used (see `Keys`).
 
-    Raises MessageError if these bytes are not keys of this parameter set, Tampered if the keys do not work.
+    Raises MessageError if these bytes are not keys of this parameter set, Tampered for a zero key.
     """
     if not isinstance(data, bytes):
         raise MessageError("these bytes are not the keys of a query")
@@ -107,10 +118,7 @@ def load(data: bytes) -> Keys:
         raise MessageError(f"these keys are not for the parameters {PARAMETER_SET}")
     if not compare_digest(digest, digest_of(head, body)):
         raise MessageError("the keys of the query were damaged on their way")
-    keys = Keys([_open_context(k, body[k * (PUBLIC_BYTES + SECRET_BYTES) :]) for k in range(primes)])
-    for k in range(primes):
-        _known_answer(keys, k)
-    return keys
+    return Keys([_checked_pair(body[k * (PUBLIC_BYTES + SECRET_BYTES) :]) for k in range(primes)])
 
 
 def encrypt(keys: Keys, prime_index: int, residues: np.ndarray) -> bytes:
@@ -122,7 +130,11 @@ def encrypt(keys: Keys, prime_index: int, residues: np.ndarray) -> bytes:
         raise RangeError("only a vector of unsigned whole numbers can be sealed")
     if (residues >= np.uint64(PRIMES[prime_index])).any():
         raise RangeError("a residue is not below its prime")
-    context, head = keys.context(prime_index), _local(prime_index).ciphertext_head
+    return _encrypt(keys.context(prime_index), prime_index, residues)
+
+
+def _encrypt(context: Any, prime_index: int, residues: np.ndarray) -> bytes:
+    head = _local(prime_index).ciphertext_head
     padded = np.zeros(-(-len(residues) // DEGREE) * DEGREE, dtype=np.int64)
     padded[: len(residues)] = residues
     return frame_of(prime_index, [_encrypt_chunk(context, chunk, head) for chunk in padded.reshape(-1, DEGREE)])
@@ -130,7 +142,11 @@ def encrypt(keys: Keys, prime_index: int, residues: np.ndarray) -> bytes:
 
 def decrypt(keys: Keys, prime_index: int, frame: bytes, n: int) -> np.ndarray:
     """The first n residues of a total; uint64. MessageError for a malformed frame, Tampered for whatever fails after that."""
-    context, head = keys.context(prime_index), _local(prime_index).ciphertext_head
+    return _decrypt(keys.context(prime_index), prime_index, frame, n)
+
+
+def _decrypt(context: Any, prime_index: int, frame: bytes, n: int) -> np.ndarray:
+    head = _local(prime_index).ciphertext_head
     check_frame(frame, -(-n // DEGREE), prime_index)
     chunks = ciphertexts(frame, -(-n // DEGREE), prime_index, checked=True)
     try:
@@ -155,10 +171,10 @@ def _decrypt_chunk(context: Any, ciphertext: np.ndarray, head: bytes) -> np.ndar
     return np.array(tenseal.bfv_vector_from(context, sizes + field_of(2, message)).decrypt(), dtype=np.int64)
 
 
-def _known_answer(keys: Keys, prime_index: int) -> None:
+def _known_answer(context: Any, prime_index: int) -> None:
     # a pattern over the whole range of the prime; a wrong pair of keys, or one with too much noise, does not give it back
     pattern = (np.arange(DEGREE, dtype=np.uint64) * np.uint64(PRIMES[prime_index] // DEGREE)).astype(np.uint64)
-    if not np.array_equal(decrypt(keys, prime_index, encrypt(keys, prime_index, pattern), DEGREE), pattern):
+    if not np.array_equal(_decrypt(context, prime_index, _encrypt(context, prime_index, pattern), DEGREE), pattern):
         raise Tampered(NOT_VERIFIED)
 
 
@@ -226,16 +242,21 @@ def _key_numbers(prime_index: int) -> bytes:
     )
 
 
-def _open_context(prime_index: int, data: memoryview) -> Any:
-    """A context from local parameters and received numbers."""
-    import tenseal
-
-    local = _local(prime_index)
+def _checked_pair(data: memoryview) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a public and a secret key, each within its range."""
     public = unpack(data[:PUBLIC_BYTES], PUBLIC_SHAPE)
     secret = unpack(data[PUBLIC_BYTES : PUBLIC_BYTES + SECRET_BYTES], SECRET_SHAPE)
     # every polynomial of an honest key is non-zero under every modulus; a zero one would encrypt in the clear
     if not (public.any(axis=-1).all() and secret.any(axis=-1).all()):
         raise Tampered(NOT_VERIFIED)
+    return public, secret
+
+
+def _open_context(prime_index: int, public: np.ndarray, secret: np.ndarray) -> Any:
+    """A context from local parameters and received numbers."""
+    import tenseal
+
+    local = _local(prime_index)
     public_part = field_of(1, stream(local.public_head + public.astype("<u8").tobytes(), local.version)) + local.public_rest
     secret_part = field_of(1, stream(local.secret_head + secret.astype("<u8").tobytes(), local.version)) + local.secret_rest
     try:

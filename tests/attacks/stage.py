@@ -33,9 +33,23 @@ def nothing(sender, receiver, parcel):
     return None
 
 
-generate = he.generate
+generate, load_keys = he.generate, he.load
 one_pair = functools.cache(he.generate)        # making and opening keys of the outer layer is most of a query's time, and tested elsewhere
-opened_once = functools.cache(he.load)
+
+
+@functools.cache
+def opened_once(data):
+    keys = load_keys(data)
+    for k in range(keys.primes):
+        keys.context(k)
+    return keys
+
+
+def copy_of(keys):
+    """The same opened keys, so that burning one copy leaves the other."""
+    copied = he.Keys([])
+    copied._contexts, copied._pairs = list(keys._contexts), list(keys._pairs)
+    return copied
 
 
 class Stage:
@@ -45,7 +59,7 @@ class Stage:
     def __init__(self, watch, change=nothing, rules=RULES, seed=0, fresh=False):
         if not fresh:
             watch.setattr(he, "generate", one_pair)
-            watch.setattr(he, "load", lambda data: he.Keys(list(opened_once(bytes(data))._contexts)))
+            watch.setattr(he, "load", lambda data: copy_of(opened_once(bytes(data))))
         dictionary = Dictionary.from_dict(every.DICTIONARY)
         rng = np.random.default_rng(3)
         self.rows = {name: load(every.random_rows(n, rng), dictionary)[0] for name, n in zip(NAMES, SIZES)}

@@ -8,12 +8,13 @@ import sys
 import time
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 import fedstats
 from fedstats import Rules, rounds, seal
 from fedstats.analyses import boosting_kernels
 from fedstats.analyses.boosting_trees import LARGEST
-from tests.boosting_data import boosted, names_of, native, synthetic, trees_of, xgboost
+from tests.boosting_data import boosted, dictionary_of, in_bins, names_of, native, synthetic, trees_of, xgboost
 
 REGISTRIES = 5
 
@@ -90,9 +91,50 @@ def identity(n=50_000, trees=30):
                   f"predictions within {far:.1e}", flush=True)
 
 
+def unlike_registries(seed, sizes=(1500, 900, 600, 300, 200), p=10):
+    """Registries of different size, level, case mix and effects, and test patients of all of them."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for k, size in enumerate(sizes):
+        X = rng.normal(rng.normal(0, 1, p), 1, (2 * size, p))
+        effect = np.array([1.0, -0.8, 0.6, *np.zeros(p - 3)]) + rng.normal(0, 0.3, p)
+        score = X @ effect + 0.8 * X[:, 0] * (X[:, 3] > 0) + rng.normal(0, 1.0)
+        parts.append((X, (rng.random(2 * size) < 1 / (1 + np.exp(-score))).astype(float), np.full(2 * size, k)))
+    X, y, site = (np.concatenate(one) for one in zip(*parts))
+    return in_bins(X, 16), y, site, rng.random(len(y)) < 0.5
+
+
+def heterogeneous(seeds=5, rounds=100):
+    """Held-out AUC of the joint model beside the pooled one, the mean of local models, the best of them, and the largest registry's."""
+    found = []
+    for seed in range(seeds):
+        X, y, site, train = unlike_registries(seed)
+        order = np.flatnonzero(train)
+        dictionary = dictionary_of(X, y)
+        mine = {f"r{k}": {"y": y[own], **dict(zip(names_of(X), X[own].T))} for k in range(REGISTRIES) for own in [order[site[order] == k]]}
+        test = dict(zip(names_of(X), X[~train].T))
+        joint, free = (fedstats.pooled(mine, dictionary=dictionary, rules=rules).cohort().boost("y", names_of(X), rounds=rounds)
+                       for rules in (Rules(), fedstats.disclosure.NO_RULES))
+        central = native(X[train], y[train], free, rounds=rounds).predict(xgboost.DMatrix(X[~train]))
+        local = [native(X[own], y[own], free, rounds=rounds).predict(xgboost.DMatrix(X[~train]))
+                 for k in range(REGISTRIES) for own in [order[site[order] == k]]]
+        sizes = np.bincount(site[order]) / len(order)
+        auc = lambda risk: roc_auc_score(y[~train], risk)      # noqa: B023, E731
+        found.append([auc(central), auc(free.predict(test)), auc(joint.predict(test)), auc(sizes @ local),
+                      np.mean([auc(one) for one in local]), max(auc(one) for one in local), auc(local[0])])
+    names = ("central xgboost", "joint, no rules", "joint, default rules", "bagged local models", "mean of local models", "best of them",
+             "largest registry alone")
+    for name, mean, sd in zip(names, np.mean(found, axis=0), np.std(found, axis=0, ddof=1)):
+        print(f"{name}: AUC {mean:.3f} (SD {sd:.3f} over {seeds} seeds)")
+    margin = np.array(found)[:, 2] - np.array(found)[:, 3]
+    print(f"joint under default rules beats bagging by {margin.mean():.3f} (SD {margin.std(ddof=1):.3f}), "
+          f"in {(margin > 0).sum()} of {seeds}")
+
+
 if __name__ == "__main__":
     patients, trees = (int(one) for one in (sys.argv[1:] + ["100000", "100"][len(sys.argv) - 1:]))
     kernel()
     identity()
+    heterogeneous()
     setting("default floors, 16 bins, depth 4", patients, trees, 16, 4, Rules())
     setting("64 bins, depth 6, floors lifted", patients, trees, 64, 6, fedstats.disclosure.NO_RULES)

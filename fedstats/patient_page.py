@@ -1,0 +1,79 @@
+"""What a risk model says of one patient, as HTML: risks, where they lie, what drives them, and what they do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from .card_form import Card
+from .report import POLICY
+from .risk import Contribution, Prediction, Risk
+from .show.words import plain
+
+MOST_BARS = 10              # contributions that are drawn; the others are one line below
+WIDTH, ROW, LABELS = 560, 24, 230       # of the picture, in its own units
+UP, DOWN = "#d55e00", "#0072b2"         # raises, lowers: told apart with any colour vision (Okabe & Ito 2008)
+
+
+def page(predictions: Sequence[Prediction], card: Card) -> str:
+    """A self-contained document for one or several patients."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    body = "".join(f"<section><h2>{_safe(one.patient)}</h2>{fragment(one, card)}</section>" for one in predictions)
+    limits = "".join(f"<li>{_safe(line)}</li>" for line in card.not_said)
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_safe(card.title)}</title>'
+            f'<style>{style}</style></head>\n<body><header><h1>{_safe(card.title)}</h1></header><p class="banner" role="note">'
+            f"{_safe(card.research_use.capitalize())}.</p><main>{body}<section><h2>What the number does not say</h2>"
+            f'<ul class="notes">{limits}</ul></section></main><footer><p>Model {card.provenance.model[:16]}, '
+            f"{_safe(card.provenance.software)}.</p></footer></body></html>\n")
+
+
+def fragment(one: Prediction, card: Card) -> str:
+    """One patient as a piece of a page."""
+    lines = "".join(f"<li>{_safe(_sentence(risk, one.unit))}</li>" for risk in one.risks)
+    missing = f'<p class="notes">Not known, and taken as missing: {_safe(", ".join(one.missing))}.</p>' if one.missing else ""
+    when = "" if one.at is None else f" of the event in the interval up to {one.at:g} {one.unit}".rstrip()
+    caption = (f"What drives it: how far each covariate moves the log-odds{when} from that of the mean patient (SHAP values). "
+               "A covariate that raises the risk need not cause the outcome.")
+    return (f"<p><strong>Outcome.</strong> {_safe(card.training.outcome)}</p><ul>{lines}</ul>"
+            f"<figure>{bars(one.contributions)}<figcaption>{_safe(caption)}</figcaption></figure>{missing}")
+
+
+def _sentence(risk: Risk, unit: str) -> str:
+    when = "" if risk.horizon is None else f"within {risk.horizon:g} {unit}".rstrip()
+    text = f"Risk {when}: {risk.risk:.1%}".replace("  ", " ").replace("Risk :", "Risk:")
+    if risk.percentile is not None:
+        text += f", higher than that of {risk.percentile:.0%} of the patients of the registries"
+    if risk.observed is not None:
+        text += (f". Of the patients with such a risk {risk.observed:.1%} had the outcome (interval {risk.observed_low:.1%} to "
+                 f"{risk.observed_high:.1%})")
+    return text + "."
+
+
+def bars(contributions: Sequence[Contribution]) -> str:
+    """Contributions as bars to the right (raises) and to the left (lowers), as an SVG element; values are written beside them."""
+    shown, rest = list(contributions[:MOST_BARS]), contributions[MOST_BARS:]
+    if rest:
+        shown.append(Contribution(f"{len(rest)} others", "", sum(one.log_odds for one in rest)))
+    most = max((abs(one.log_odds) for one in shown), default=0.0) or 1.0
+    middle, half = LABELS + (WIDTH - LABELS) / 2, (WIDTH - LABELS) / 2 - 48
+    rows = []
+    for k, one in enumerate(shown):
+        length, y = half * abs(one.log_odds) / most, k * ROW
+        raises = one.log_odds >= 0
+        x, end = (middle, middle + length + 4) if raises else (middle - length, middle - length - 4)
+        label = f"{one.covariate} = {one.value}" if one.value else one.covariate
+        rows.append(f'<text x="{LABELS - 8}" y="{y + 15}" text-anchor="end">{_safe(label)}</text>'
+                    f'<rect x="{x:.1f}" y="{y + 4}" width="{length:.1f}" height="{ROW - 9}" fill="{UP if raises else DOWN}"/>'
+                    f'<text x="{end:.1f}" y="{y + 15}" text-anchor="{"start" if raises else "end"}">{one.log_odds:+.2f}</text>')
+    height = ROW * len(shown)
+    words = "; ".join(f"{one.covariate} {one.log_odds:+.2f}" for one in shown)
+    return (f'<svg role="img" class="picture" aria-label="Contributions to the log-odds: {_safe(words)}" viewBox="0 0 {WIDTH} {height + 4}" '
+            f'font-size="12" fill="currentColor"><line x1="{middle}" x2="{middle}" y1="0" y2="{height}" stroke="currentColor"/>'
+            f"{''.join(rows)}</svg>")
+
+
+def _safe(text: object) -> str:
+    return escape(plain(str(text)))

@@ -1,0 +1,93 @@
+"""Weights of rows: a column of the table, or inverse probabilities of treatment from a fitted propensity model.
+
+Inverse probabilities are computed where the rows are, from the released coefficients of a logistic model: no patient's propensity
+leaves. Robins, Hernán & Brumback (2000), Epidemiology 11:550-560; truncation: Cole & Hernán (2008), Am J Epidemiol 168:656-664.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from scipy import special
+
+from .dictionary import Dictionary
+from .errors import QuestionError
+from .rows import Rows
+from .terms import Design, Term, variables_of
+
+LEAST_BOUND = 2.0**-30
+MOST_WEIGHT = 1000.0
+
+
+class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights 1 / P(the treatment that was given | terms).
+
+    treatment : a boolean, or 0 and 1. terms, drop, coefficients : of the propensity model, intercept first, columns as they are.
+    share : of treated patients, for stabilised weights; None: not stabilised. estimand : "ate" weighs everybody to the whole cohort,
+    "att" the untreated to the treated. most : weights are truncated here.
+    """
+
+    treatment: str
+    terms: tuple[Term, ...]
+    coefficients: tuple[float, ...]
+    drop: tuple[str, ...] = ()
+    share: float | None = None
+    estimand: Literal["ate", "att"] = "ate"
+    most: float = 20.0
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([self.treatment, *variables_of(self.terms)]))
+
+    def values(self, rows: Rows) -> np.ndarray:
+        """The weight of each complete case, shape (n,)."""
+        design = Design.of(self.terms, rows.dictionary, drop=self.drop)
+        eta = design.plain(rows) @ np.array(self.coefficients)
+        treated = rows.values(self.treatment) == 1
+        if self.estimand == "att":
+            found = np.where(treated, 1.0, np.exp(np.minimum(eta, 700.0)))
+        else:
+            share = (1.0, 1.0) if self.share is None else (1 - self.share, self.share)
+            found = np.where(treated, share[1] / special.expit(eta), share[0] / special.expit(-eta))
+        return np.minimum(found, self.most)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Weights as a model uses them: the variables they need, the largest one, and how rows give them."""
+
+    variables: tuple[str, ...]
+    high: float
+    values: Callable[[Rows], np.ndarray]
+
+    @staticmethod
+    def of(source: Any, dictionary: Dictionary) -> Weighting | None:
+        """source : a variable's name, an `InverseProbability` (or its plain form), or None. Raises QuestionError."""
+        if source is None:
+            return None
+        if isinstance(source, str):
+            entry = dictionary.numeric(source)
+            if not entry.low >= 0:
+                raise QuestionError(f'"{source}" may be negative: weights are 0 or more', hint="let its range start at 0 in the dictionary")
+            return Weighting((source,), max(entry.high, LEAST_BOUND), lambda rows: rows.values(source))
+        made = read_inverse(source)
+        entry = dictionary[made.treatment]
+        if entry.steps != 1 or entry.ends != (0.0, 1.0):
+            raise QuestionError(f'"{made.treatment}" has more than two levels: inverse probabilities are of a treatment given or not')
+        if len(Design.of(made.terms, dictionary, drop=made.drop)) != len(made.coefficients):
+            raise QuestionError("the coefficients of the propensity model do not fit its terms")
+        if not 1 <= made.most <= MOST_WEIGHT or not (made.share is None or 0 < made.share < 1):
+            raise QuestionError(f"weights are truncated between 1 and {MOST_WEIGHT:g}, and the share of treated lies between 0 and 1")
+        return Weighting(made.variables, made.most, made.values)
+
+
+def read_inverse(source: Any) -> InverseProbability:
+    """Inverse-probability weights from plain data. Raises QuestionError."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(source), InverseProbability, strict=True)
+    except msgspec.ValidationError as error:
+        raise QuestionError(f"these weights cannot be read: {error}") from None
