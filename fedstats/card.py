@@ -151,7 +151,7 @@ def _boosted(model: RiskModel, validation: Validation | None, title: str, intend
              "smallest weight of a leaf": p.get("min_child_weight"), "seed": p.get("seed"),
              "risk scale": "hazard ratio to the cohort's mean" if model.objective == COX else "probability"}
     settings = {"bins per covariate, at most": p.get("bins"), "depth of trees": p.get("max_depth"), "trees": len(model.trees),
-                "bits of a gradient": p.get("bits"), **_floor_settings(rules)}
+                "released leaves": sum(tree.leaves for tree in model.trees), "bits of a gradient": p.get("bits"), **_floor_settings(rules)}
     horizons = tuple(one.horizon for one in validation.performance if one.horizon is not None) if validation is not None else ()
     if model.objective == HAZARD and not horizons:
         horizons = model.ends

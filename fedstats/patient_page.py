@@ -70,8 +70,8 @@ def bars(contributions: Sequence[Contribution]) -> str:
                     f'<text x="{end:.1f}" y="{y + 15}" text-anchor="{"start" if raises else "end"}">{one.log_odds:+.2f}</text>')
     height = ROW * len(shown)
     words = "; ".join(f"{one.covariate} {one.log_odds:+.2f}" for one in shown)
-    return (f'<svg role="img" class="picture" aria-label="Contributions to the log-odds: {_safe(words)}" viewBox="0 0 {WIDTH} {height + 4}" '
-            f'font-size="12" fill="currentColor"><line x1="{middle}" x2="{middle}" y1="0" y2="{height}" stroke="currentColor"/>'
+    return (f'<svg role="img" class="picture" aria-label="Contributions to the log-odds: {_safe(words)}" '
+            f'viewBox="0 0 {WIDTH} {height + 4}" font-size="12" fill="currentColor"><line x1="{middle}" x2="{middle}" y1="0" y2="{height}" stroke="currentColor"/>'
             f"{''.join(rows)}</svg>")
 
 

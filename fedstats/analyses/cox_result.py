@@ -53,7 +53,8 @@ class Survival(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cox(ModelResult, frozen=True, kw_only=True):
-    """Frame: one row per coefficient (index: covariate), the columns of lifelines' summary. Further tables: tests, proportional
+    """Frame: one row per coefficient (index: covariate), the hazard ratio and its interval first; `summary` has the columns of
+    lifelines. Further tables: tests, proportional
     hazards, fit.
 
     loglik, loglik_null : at the fit and at no effect. aic : -2 loglik + 2k; bic : with log(events), as R. events : rows with an event
@@ -160,7 +161,7 @@ class Cox(ModelResult, frozen=True, kw_only=True):
                ("AIC", self.aic), ("BIC", self.bic), ("concordance", self.concordance_index_),
                ("rounds", self.cost.rounds), ("numbers sealed per registry", self.cost.numbers),
                ("bytes sent per registry", self.cost.bytes))
-        found = [self.summary_table(), Table(("fit", "value"), fit, title="Fit")]
+        found = [self.coefficients_table("hazard ratio"), Table(("fit", "value"), fit, title="Fit")]
         if self.tests:
             found.append(self.tests_table())
         if self.proportional_hazards:
