@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedstats import Dictionary, laptop
+from fedstats.ms import synthetic
 
 from .helpers import shared
 
@@ -111,3 +112,18 @@ def test_a_consortium_by_hand_as_the_readme_says(tmp_path):
 
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
     assert "Time to worsening" in found.stdout and (tmp_path / "report.html").exists()
+
+
+def test_the_readme_does_what_it_says(tmp_path, monkeypatch, capsys):
+    """The first Python of the README, on three synthetic registries under the names it uses."""
+    made = synthetic.write(tmp_path / "made", seed=1, sites=3, patients=3000, truth=False)
+    for given, name in zip(made, ("lyon", "turin", "oslo")):
+        (tmp_path / "made" / given).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+
+    exec(compile(code, "README.md", "exec"), {})
+
+    out = capsys.readouterr().out
+    assert "dmt_class[high]" in out and "columns read: age" in out and "first start of a disease-modifying treatment" in out

@@ -47,7 +47,7 @@ def test_a_file_of_questions_with_its_cohort(folder, type_):
     assert code == 0
     assert (out + err).count("Time zero was the first start") == 1, "once, not under each result"
     page = (folder / "report.html").read_text()
-    assert "alive at time zero" in page and page.count("Time zero was the first start") == 2      # as words, and in the numbers for programs
+    assert "alive at time zero" in page and page.count("Time zero was the first start") == 2  # words, and numbers for programs
     assert 'class="beside"' in page
 
 
