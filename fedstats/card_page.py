@@ -100,6 +100,9 @@ def _at(one: Performance, unit: str) -> str:
     if one.censored is not None:
         words.append(f"{one.censored:.1%} of the patients were censored before this time; the others were weighted by the inverse "
                      "probability of being followed so far.")
+    if one.overall.intercept is not None:
+        words.append(f"Logistic recalibration of everybody's risks: intercept {interval(one.overall, 'intercept')}, slope "
+                     f"{interval(one.overall, 'slope')}; 0 and 1 would be perfect.")
     if one.calibration_error is not None:
         words.append(f"The mean distance between predicted and observed share over the risk classes (ECE) is {one.calibration_error:.3f}.")
     if one.brier_reference is not None:

@@ -71,8 +71,8 @@ def bars(contributions: Sequence[Contribution]) -> str:
     height = ROW * len(shown)
     words = "; ".join(f"{one.covariate} {one.log_odds:+.2f}" for one in shown)
     return (f'<svg role="img" class="picture" aria-label="Contributions to the log-odds: {_safe(words)}" '
-            f'viewBox="0 0 {WIDTH} {height + 4}" font-size="12" fill="currentColor"><line x1="{middle}" x2="{middle}" y1="0" y2="{height}" stroke="currentColor"/>'
-            f"{''.join(rows)}</svg>")
+            f'viewBox="0 0 {WIDTH} {height + 4}" font-size="12" fill="currentColor">'
+            f'<line x1="{middle}" x2="{middle}" y1="0" y2="{height}" stroke="currentColor"/>{"".join(rows)}</svg>')
 
 
 def _safe(text: object) -> str:

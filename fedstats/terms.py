@@ -320,6 +320,13 @@ def _simplex(size: int) -> tuple[tuple[float, ...], ...]:
 # -- splines -----------------------------------------------------------------------------------------------------------------
 
 
+def knots_of(factor: Natural | BSpline, dictionary: Dictionary) -> tuple[float, float, list[float]]:
+    """The boundary of a spline, and its inner knots within it as shares."""
+    entry = dictionary.numeric(factor.name)
+    low, high = (entry.low, entry.high) if isinstance(factor, BSpline) or factor.boundary is None else factor.boundary
+    return low, high, [(knot - low) / (high - low) for knot in _knots(factor, entry, low, high)]
+
+
 def _spline(factor: Natural | BSpline, entry: Entry) -> Columns:
     name = factor.name
     low, high = entry.low, entry.high

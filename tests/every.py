@@ -134,6 +134,8 @@ EXAMPLES = [
     boosting.reach(model=BOOSTED, trees=[ONE_SPLIT], edges=[-0.3, 0.0, 0.3]),
     boosting.leaves(model=BOOSTED, trees=[ONE_SPLIT, ROOT_TREE]),
     boosting.leaves(model=HAZARDS, trees=[ONE_SPLIT]),
+    boosting.leaf_sums(model=BOOSTED, **NEXT, batch=[ONE_SPLIT, ROOT_TREE]),
+    boosting.leaf_sums(model=COXED, **NEXT, batch=[ONE_SPLIT], hazard=[[0.1, 0.2, 0.4], [0.01, 0.02, 0.05], [0.5]]),
     boosting.scores(model=BOOSTED, trees=[ONE_SPLIT], unit=2.0**-24, held=False, edges=[-0.5, 0.0, 0.5]),
     boosting.scores(model=HAZARDS, trees=[ONE_SPLIT], unit=2.0**-24, held=False),
     fold_sizes(columns=["event", "days"], seed=3, folds=5),

@@ -247,9 +247,21 @@ def test_under_the_rules_a_baseline_is_shown_where_enough_happened():
 def test_too_many_parameters_or_small_levels_are_refused():
     """Ten events per coefficient; every level of a factor at least ten people."""
     with pytest.raises(Refused, match="parameters"):
-        ruled(random_frame(120)).cox("Surv(days, event) ~ age + edss + sex + w + off + I(age**2) + I(edss**2) + age:edss")
+        ruled(random_frame(90)).cox("Surv(days, event) ~ age + edss + sex + w + off + I(age**2) + I(edss**2) + age:edss")
     with pytest.raises(Refused):
         ruled(random_frame(300)).cox("Surv(days, event) ~ C(edss)")
+
+
+def test_all_events_count_however_few_patients_have_none():
+    """370 of 400 patients with the event are enough for four coefficients; those without it still make no small cell."""
+    frame = random_frame(400)
+    frame["event"] = np.arange(400) >= 30
+    frame["sex"] = np.where(np.arange(400) % 2, "F", "M")
+
+    assert ruled(frame).cox("Surv(days, event) ~ age + off + I(off**2) + sex", baseline=False, concordance=False).events > 300
+    frame.loc[:24, "sex"] = "M"
+    with pytest.raises(Refused, match="level|singles out"):
+        ruled(frame).cox("Surv(days, event) ~ age + off + I(off**2) + sex", baseline=False, concordance=False)
 
 
 def test_one_patient_cannot_be_a_coefficient():

@@ -3,8 +3,9 @@
 How this works. One round counts people per registered bin and gives the starting score; bins are merged from these counts. Then every
 tree grows level by level: of each pair of sibling nodes the lighter one is asked for its histogram of whole-number gradients, one level
 is one round, and every registry takes the same decisions from the same totals (`boosting_trees`). Under release rules histograms count
-people by outcome too, and a last look at all leaves counts contributing registries (`boosting_rules`).
-The last round gives the model's fit from sealed sums. The analyst receives the finished model (`boosting_model`) and nothing else.
+people by outcome too, and a last look at all leaves counts contributing registries (`boosting_rules`). With splits="random" there are
+no histograms at all (`boosting_random`). The last round gives the model's fit from sealed sums. The analyst receives the finished model
+(`boosting_model`) and nothing else.
 
 Chen & Guestrin (2016), KDD; Cheng et al. (2021), SecureBoost, IEEE Intelligent Systems 36:87-98, for boosting on sums of histograms.
 """
@@ -16,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from ..analysis import Joint, Setting, analysis, names_of
 from .boosting_model import RiskModel
 from .boosting_objectives import LOGISTIC
-from .boosting_params import BoostParams
+from .boosting_params import BEST, RANDOM, BoostParams
+from .boosting_random import RandomTraining
 from .boosting_training import Training
 
 
@@ -25,7 +27,8 @@ def _call(outcome: str, covariates: Sequence[str] | str, *, objective: str = LOG
           reg_alpha: float = 0.0, gamma: float = 0.0, max_delta_step: float | None = None, subsample: float = 1.0, colsample: float = 1.0,
           seed: int = 0, weights: str | None = None, scale_pos_weight: float = 1.0, monotone: Mapping[str, int] | None = None,
           validation: float = 0.0, early_stopping: int | None = None, intervals: Sequence[float] | None = None, intercepts: bool = False,
-          base_score: float | None = None, bits: int | None = None) -> BoostParams:
+          base_score: float | None = None, bits: int | None = None, splits: str = BEST, batch: int | None = None
+          ) -> BoostParams:
     """boost("worse", ["age", "edss"], objective="binary:logistic", rounds=100, max_depth=4, learning_rate=0.1, bins=16, ...)"""
     return BoostParams(
         outcome, names_of(covariates), objective, time, rounds, max_depth, float(learning_rate), bins,
@@ -33,7 +36,7 @@ def _call(outcome: str, covariates: Sequence[str] | str, *, objective: str = LOG
         None if max_delta_step is None else float(max_delta_step), float(subsample), float(colsample), seed, weights,
         float(scale_pos_weight), dict(monotone or {}), float(validation), early_stopping,
         None if intervals is None else tuple(float(one) for one in intervals), intercepts,
-        None if base_score is None else float(base_score), bits)
+        None if base_score is None else float(base_score), bits, splits, batch)
 
 
 @analysis("boost/1", params=BoostParams, result=RiskModel, call=_call)
@@ -45,7 +48,9 @@ def boost(params: BoostParams, setting: Setting) -> Joint:
     values go. Names and meaning of rounds, max_depth, learning_rate, reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step,
     subsample, scale_pos_weight and monotone as in xgboost. bins : at most so many per covariate, cut at registered cut points.
     validation, early_stopping : hold out this share of patients, and stop after so many trees without a better loss there.
-    intercepts : each registry adds its own starting score, which never leaves it. Chen & Guestrin (2016), KDD.
+    intercepts : each registry adds its own starting score, which never leaves it. splits="random" opens less: splits are drawn from the
+    seed, and only sums over leaves are opened, of `batch` trees in one round; as accurate only with more trees.
+    Chen & Guestrin (2016), KDD.
     """
-    model = yield from Training(params, setting).run()
+    model = yield from (RandomTraining if params.splits == RANDOM else Training)(params, setting).run()
     return model

@@ -40,7 +40,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     outcome : for survival and hazards, the event. ends : of the grid intervals of `time`. positive : weight of rows with the event.
     start : margin before the first tree, float32. held : share of patients kept apart for early stopping. rate : share of the others
-    that each tree sees. intercepts : whether each registry adds its own.
+    that each tree sees. intercepts : whether each registry adds its own. batch : so many trees in turn see the same margins and share.
     """
 
     objective: str
@@ -56,6 +56,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held: float = 0.0
     rate: float = 1.0
     intercepts: bool = False
+    batch: int = 1
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -202,7 +203,7 @@ class Cases:
         target = self.target
         keep = ~self.held()
         if target.rate < 1:
-            keep &= drawn(self.keys, target.seed, f"tree {tree}", target.rate)[self.person]
+            keep &= drawn(self.keys, target.seed, f"tree {tree - tree % target.batch}", target.rate)[self.person]
         return keep
 
     def held(self) -> np.ndarray:
@@ -225,7 +226,7 @@ class Cases:
         return np.stack([chosen & ~event, chosen & event] if two else [chosen], axis=1).astype(np.int64)
 
     def gradients(self, trees: Sequence[str], unit: float, hazard: Sequence[Sequence[float]] | None) -> np.ndarray:
-        """Gradient and hessian of each row as whole numbers of `unit`, int64, shape (rows, 2); 0 for rows the tree does not see."""
+        """Gradient and hessian of each row as whole numbers of `unit`, int64, shape (rows, 2)."""
         state = hashlib.sha256(repr((tuple(trees), unit, hazard)).encode()).digest()
         if state not in self.rounded:
             own = None
@@ -233,9 +234,8 @@ class Cases:
                 once, twice = (np.array(one)[self.interval] if self.interval.size else np.zeros(0) for one in hazard[:2])
                 own = once, twice, hazard[2][0]
             pair = gradients(self.target.objective, self.margin(trees), self.y, self.weight, step=self.target.step, hazard=own)
-            both = np.rint(np.stack(pair, axis=1) / unit).astype(np.int64)
-            both[~self.seen(len(trees))] = 0
-            self.rounded = {state: both}        # the last only: a tree is finished before the next begins
+            # the last only: a tree is finished before the next begins
+            self.rounded = {state: np.rint(np.stack(pair, axis=1) / unit).astype(np.int64)}
         return self.rounded[state]
 
 

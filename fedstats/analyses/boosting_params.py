@@ -20,6 +20,9 @@ MOST_BITS = 30              # of a gradient: sums of 2^23 rows stay below 2^53
 MOST_INTERVALS = 60         # rows that one patient becomes in a discrete-time hazard
 USUAL_INTERVALS = 12        # of a discrete-time hazard, where nobody names them
 MOST_GRID = 2_000           # intervals of a Cox model's grid
+BEST, RANDOM = "best", "random"     # how splits are found
+USUAL_BATCH, MOST_BATCH = 10, 1_000     # random trees that are learned in one round
+FULL_STEP = 1.0 + 1e-9      # of a batch: the average of Newton steps over its trees; the excess is for 10 times 0.1 and the like
 
 
 class BoostParams(Params, frozen=True):
@@ -52,6 +55,16 @@ class BoostParams(Params, frozen=True):
     intercepts: bool = False
     base_score: float | None = None
     bits: int | None = None
+    splits: str = BEST
+    batch: int | None = None
+
+    @property
+    def trees_per_round(self) -> int:
+        """Trees that are learned from the same margins: one where splits are searched, up to 10 where they are drawn, fewer where
+        their steps would add up to more than one."""
+        if self.splits != RANDOM:
+            return 1
+        return self.batch or max(1, min(USUAL_BATCH, self.rounds, int(FULL_STEP / self.learning_rate)))
 
     @property
     def step(self) -> float:
@@ -72,12 +85,13 @@ class BoostParams(Params, frozen=True):
         ends = _ends(self, dictionary)
         bits = self.bits or usual_bits(n * dictionary.most_rows * (len(ends) if self.objective == HAZARD else 1))
         return Target(self.objective, self.outcome, self.time, ends, self.weights, self.scale_pos_weight, self.step,
-                      bits, 0.0, self.seed, self.validation, self.subsample, self.intercepts)
+                      bits, 0.0, self.seed, self.validation, self.subsample, self.intercepts, self.trees_per_round)
 
     def check(self, dictionary: Dictionary) -> None:
         _check_objective(self, dictionary)
         _ends(self, dictionary)
         _check_numbers(self)
+        _check_splits(self)
         if not self.covariates or len(self.covariates) > MOST_COVARIATES:
             raise QuestionError(f"a model takes 1 to {MOST_COVARIATES} covariates, not {len(self.covariates)}")
         if set(self.covariates) & set(self.columns()) or len(set(self.covariates)) < len(self.covariates):
@@ -127,7 +141,7 @@ def _check_numbers(params: BoostParams) -> None:
                             ("reg_lambda", 0, 1e6), ("reg_alpha", 0, 1e6), ("gamma", 0, 1e6), ("min_child_weight", 0, 1e9),
                             ("max_delta_step", 0, 1e6), ("subsample", 0.01, 1), ("colsample", 0.01, 1), ("validation", 0, 0.5),
                             ("early_stopping", 1, MOST_ROUNDS), ("scale_pos_weight", 1e-6, 1e6), ("bits", 4, MOST_BITS),
-                            ("seed", 0, 2**53)):
+                            ("seed", 0, 2**53), ("batch", 1, MOST_BATCH)):
         value = getattr(params, name)
         if value is not None and not low <= value <= high:
             raise QuestionError(f"{name} is {value:g}: it lies between {low:g} and {high:g}")
@@ -135,6 +149,22 @@ def _check_numbers(params: BoostParams) -> None:
         raise QuestionError("early stopping needs patients that are held out", hint="add validation=0.2")
     if params.base_score is not None and params.objective in (LOGISTIC, HAZARD) and not 0 < params.base_score < 1:
         raise QuestionError("base_score is a probability here: between 0 and 1")
+
+
+def _check_splits(params: BoostParams) -> None:
+    if params.splits not in (BEST, RANDOM):
+        raise QuestionError(f'splits is "{params.splits}": they are "{BEST}", searched in histograms, or "{RANDOM}", drawn beforehand')
+    if params.splits == BEST:
+        if params.batch not in (None, 1):
+            raise QuestionError("trees are learned in batches only where their splits are known beforehand",
+                                hint=f'add splits="{RANDOM}", or leave out batch')
+        return
+    if params.batch and params.batch * params.learning_rate > FULL_STEP:
+        raise QuestionError(f"batch times learning_rate is {params.batch * params.learning_rate:g}: the trees of a batch see the same "
+                            "margins and together may take one full step", hint="make it at most 1")
+    if params.monotone or params.gamma:
+        raise QuestionError("random splits are not chosen by their gain: there is no gamma and no monotone",
+                            hint=f'leave these out, or use splits="{BEST}"')
 
 
 def _is_yes_or_no(variable: Variable) -> bool:

@@ -171,18 +171,46 @@ def reach(rows: Rows, model: str, trees: Sequence[str], edges: Sequence[float]) 
     return {"people": np.bincount(cell, minlength=len(edges) + 1)}
 
 
-def _leaves_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str]) -> dict[str, Block]:
-    classes = 2 if two_classes(read_model(model).target) else 1
-    return {"people": Block((sum(int((read_tree(one)["left"] == LEAF).sum()) for one in trees), classes), counts=True)}
+def _leaf_count(trees: Sequence[str]) -> int:
+    return sum(int((read_tree(one)["left"] == LEAF).sum()) for one in trees)
+
+
+def _leaf_sums_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], batch: Sequence[str], unit: float,
+                      hazard: Sequence[Sequence[float]] | None = None) -> dict[str, Block]:
+    found = read_model(model).target
+    return {"sums": Block((_leaf_count(batch), 2), 2.0**found.bits * found.repeats, integer=True)}
+
+
+@statistic("boosting_leaf_sums/1", layout=_leaf_sums_layout)
+def leaf_sums(rows: Rows, model: str, trees: Sequence[str], batch: Sequence[str], unit: float,
+              hazard: Sequence[Sequence[float]] | None = None) -> dict:
+    """Sums of gradients and hessians in each leaf of each tree of a batch, whose splits are known, as whole numbers of `unit`.
+
+    trees : the finished ones, at whose margins gradients are taken. batch : the next ones. hazard : as for histograms.
+    """
+    cases = cases_of(rows, model)
+    seen = cases.seen(len(trees))
+    values, found = cases.gradients(trees, unit, hazard)[seen], []
+    for text in batch:
+        table = read_tree(text)
+        node = cases.nodes_of(table)[seen]
+        # doubles below 2^53 add whole numbers exactly
+        sums = [np.bincount(node, one.astype(float), minlength=len(table)).astype(np.int64) for one in values.T]
+        found.append(np.stack(sums, axis=1)[table["left"] == LEAF])
+    return {"sums": np.concatenate(found)}
+
+
+def _leaves_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], first: int = 0) -> dict[str, Block]:
+    return {"people": Block((_leaf_count(trees), 2 if two_classes(read_model(model).target) else 1), counts=True)}
 
 
 @statistic("boosting_leaves/1", layout=_leaves_layout)
-def leaves(rows: Rows, model: str, trees: Sequence[str]) -> dict:
+def leaves(rows: Rows, model: str, trees: Sequence[str], first: int = 0) -> dict:
     """People in each leaf of each tree, without and with the outcome, of those that the tree sees; a patient with several rows is
-    counted in one of them."""
+    counted in one of them. first : the place of the first of these trees in the model."""
     cases = cases_of(rows, model)
     classes, found = cases.classes(two_classes(cases.target)), []
-    for t, text in enumerate(trees):
+    for t, text in enumerate(trees, first):
         table, seen = read_tree(text), cases.seen(t)
         node = cases.nodes_of(table)[seen]
         is_leaf = table["left"] == LEAF
@@ -196,14 +224,14 @@ def _scores_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], 
     blocks = {"loss": Block((), 2.0**LOSS_BITS * found.repeats, integer=True),
               "weight": Block((), 2.0**WEIGHT_BITS * found.repeats, integer=True)}
     if edges:
-        blocks["people"] = Block((2, len(edges) + 1), counts=True)
+        blocks |= {"people": Block((2, len(edges) + 1), 1.0, integer=True), "classes": Block((2,), counts=True)}
     return blocks
 
 
 @statistic("boosting_scores/1", layout=_scores_layout)
 def scores(rows: Rows, model: str, trees: Sequence[str], unit: float, held: bool, edges: Sequence[float] = ()) -> dict:
     """The weighted loss of the model so far, as whole numbers of `unit`, and the weights, over the patients held out or the others;
-    and people per bin of the margin, without and with the outcome. edges : of these bins, on the scale of the margin."""
+    and people without and with the outcome, in all and per bin of the margin. edges : of these bins, on the scale of the margin."""
     cases = cases_of(rows, model)
     inside = cases.held() == held
     margin, y = cases.margin(trees)[inside], cases.y[inside]
@@ -214,4 +242,5 @@ def scores(rows: Rows, model: str, trees: Sequence[str], unit: float, held: bool
         place = np.searchsorted(np.array(edges), margin.astype(float), side="right")
         who = None if cases.patient is None else cases.patient[cases.person][inside]
         sums["people"] = np.stack([people_per(place[y == k], len(edges) + 1, None if who is None else who[y == k]) for k in (0, 1)])
+        sums["classes"] = [people_per(0 * place[y == k], 1, None if who is None else who[y == k])[0] for k in (0, 1)]
     return sums

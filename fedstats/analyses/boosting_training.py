@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ..analysis import Joint, Setting
-from ..disclosure import intervals, may_count
+from ..disclosure import intervals, may_count, may_imply
 from ..errors import Refused
 from ..statistic import INDICATORS, Ask, Sums, plain
 from . import boosting_sums as ask
@@ -26,10 +26,9 @@ from .boosting_objectives import COX, HAZARD, LOGISTIC, POISSON, SQUARED, Spread
 from .boosting_params import BoostParams
 from .boosting_rules import Floors, check_floors, covers, floors, leaf_values, merge_leaves
 from .boosting_trees import LARGEST, LEAF, Bins, Growing, TreeSettings
+from .scores import EDGES, auc
 
 Totals = Generator[list[Ask], list[Sums], Any]
-SCORE_REACH = 4             # margins of the score histogram lie within the starting score +- this
-SCORE_EDGES = 129           # cuts of the score histogram, evenly spaced
 METRIC = {LOGISTIC: "log_loss", HAZARD: "log_loss", SQUARED: "mean_squared_error", POISSON: "poisson_loss"}
 LOOSE = 2.0                 # how much wider than the margins their bound may get where gradients grow with exp(margin): 3 of 24 bits
 SMALLEST_WEIGHT = 1.0       # min_child_weight where nobody names one: xgboost's default
@@ -43,6 +42,28 @@ class Fit:
     leaves: list[list[float]]
     grown: list[Growing]
     merged: int = 0         # splits taken back at the end
+
+
+class Stopping:
+    """Early stopping: which number of trees had the smallest loss on those held out. patience : trees without a better one."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience, self.best, self.best_at, self.last, self.stopped = patience or 0, float("inf"), 0, 0, False
+
+    def judge(self, trees: int, loss: float) -> bool:
+        """Whether to stop, now that the model of so many trees has this loss."""
+        self.last = trees
+        if loss < self.best:
+            self.best, self.best_at = loss, trees
+        else:
+            self.stopped = trees - self.best_at >= self.patience
+        return self.stopped
+
+    def best_of(self, fit: Fit) -> Fit:
+        """The trees that stay. Those that came after the last judgement stay while the loss was still falling."""
+        if self.best_at == self.last and not self.stopped:
+            return fit
+        return Fit(fit.texts[:self.best_at], fit.leaves[:self.best_at], fit.grown[:self.best_at], fit.merged)
 
 
 class Training:
@@ -65,12 +86,17 @@ class Training:
         self.events: int | None = None
 
     def run(self) -> Joint:
-        (totals,) = yield [ask.start(model=Model(self.target).text, covariates=list(self.params.covariates))]
+        (totals,) = yield [ask.start(model=Model(self.target).text, covariates=list(self.counted))]
         self._begin(totals)
         fit = yield from self._trees()
         fit = yield from self._check_leaves(fit)
         metrics, notes = yield from self._scores(fit)
         return self._model(fit, metrics, notes)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The covariates whose bins are cut from counts of people."""
+        return self.params.covariates
 
     # -- the start -------------------------------------------------------------------------------------------------------------
 
@@ -97,11 +123,7 @@ class Training:
     def _bins(self, totals: Sums) -> None:
         params, rules = self.params, self.rules
         self.model_columns = list(columns(self.setting.dictionary, params.covariates))
-        found = []
-        for k, feature in enumerate(self.model_columns):
-            cut = merged(feature, totals[f"people{k}"], totals[f"people{k}{INDICATORS}"], params.bins, rules)
-            if cut is not None:
-                found.append(cut)
+        found = self._cut(totals)
         if self.target.time and rules.min_cell > 1:
             ends = self._merged_ends(totals)
             if self.target.objective == COX:
@@ -119,6 +141,12 @@ class Training:
         self.features = tuple(found)
         place = {feature.name: k for k, feature in enumerate(self.model_columns)}
         self.column_of = [place[feature.name] for feature in found]
+
+    def _cut(self, totals: Sums) -> list[Feature]:
+        """The features with their bins merged; those that cannot be cut are left out."""
+        found = [merged(feature, totals[f"people{k}"], totals[f"people{k}{INDICATORS}"], self.params.bins, self.rules)
+                 for k, feature in enumerate(self.model_columns)]
+        return [one for one in found if one is not None]
 
     def _merged_ends(self, totals: Sums) -> tuple[float, ...]:
         """The grid with neighbouring intervals merged until none or enough leave in each, with and without the event."""
@@ -139,8 +167,8 @@ class Training:
         return TreeSettings(p.max_depth, p.learning_rate, p.reg_lambda, p.reg_alpha, p.gamma, child, p.step, way if any(way) else (),
                             self.floors.people if self.floors else 0, self.floors.opened if self.floors else 0)
 
-    def _trees(self) -> Totals:
-        settings, fit = self._settings(), Fit([], [], [])
+    def _prepare(self) -> TreeSettings:
+        """What all trees share: the settings, the model's text, and between which values margins lie."""
         self.known = {"model": Model(self.target, self.features).text}
         start, own = self.target.start, 0.0
         if self.target.intercepts:
@@ -148,21 +176,17 @@ class Training:
         self.unmeasured = Spread(start - own, start + own)
         self.measured = (0, self.unmeasured)
         self.allowed = self.unmeasured.width + (self.most_y[1] - self.most_y[0] if self.params.objective == SQUARED else LOOSE)
-        best, best_at, stopped = None, 0, False
+        return self._settings()
+
+    def _trees(self) -> Totals:
+        settings, fit, stopping = self._prepare(), Fit([], [], []), Stopping(self.params.early_stopping)
         for t in range(self.params.rounds):
             unit, hazard = yield from self._unit(fit)
             growing, held = yield from self._grow(fit, t, settings, unit, hazard, t if self.params.early_stopping else 0)
-            if held is not None:
-                if best is None or held < best:
-                    best, best_at = held, t
-                elif t - best_at >= (self.params.early_stopping or 0):
-                    stopped = True
-                    break
+            if held is not None and stopping.judge(t, held):
+                break
             fit = self._with_tree(fit, growing)
-        # the last tree of a full run was never judged: it stays while the loss was still falling
-        if best is not None and (stopped or best_at < len(fit.texts) - 1):
-            fit = Fit(fit.texts[:best_at], fit.leaves[:best_at], fit.grown[:best_at], fit.merged)
-        return fit
+        return stopping.best_of(fit)
 
     def _unit(self, fit: Fit) -> Totals:
         """The unit of this tree's gradients, a power of two; for Cox after one round that sums the risk sets."""
@@ -262,16 +286,13 @@ class Training:
             return metrics, notes
         self.measured = (0, self.unmeasured)        # trees may have been left out or merged since
         yield from self._narrow(fit)
-        width = 2.0 * SCORE_REACH / (SCORE_EDGES - 1)
-        edges = [self.target.start - SCORE_REACH + width * k for k in range(SCORE_EDGES)] if self.params.objective == LOGISTIC else []
+        edges = EDGES if self.params.objective == LOGISTIC else ()
         totals = yield [self._loss_ask(fit, held=held, edges=edges) for held in ((False, True) if self.target.held else (False,))]
         for prefix, found in zip(("", "held_"), totals):
             metrics[prefix + name] = self._mean_loss(found, fit)
-            if edges:
-                spans = intervals(found["people"], found["people" + INDICATORS], self.rules)
-                people = np.stack([found["people"][:, a:b].sum(axis=1) for a, b in spans], axis=1) if spans else found["people"][:, :0]
-                if people.any(axis=1).all():
-                    metrics[prefix + "auc"] = area_under_curve(people)
+            # one number over everybody, as in a validation: those with and those without the outcome must be enough
+            if edges and may_imply(found["classes"], found["classes" + INDICATORS], self.rules) and found["classes"].all():
+                metrics[prefix + "auc"] = auc(*found["people"])
         return metrics, notes
 
     def _model(self, fit: Fit, metrics: dict[str, float], notes: list[str]) -> RiskModel:
@@ -280,7 +301,8 @@ class Training:
         found = [Column(one.name, one.variable, one.level, cut[one.name].bins if one.name in cut else 0,
                         cut[one.name].fold if one.name in cut else False) for one in self.model_columns]
         given = plain(msgspec.to_builtins(params))      # lists, as they come back from the wire
-        given |= {"min_child_weight": self._settings().min_child_weight, "max_delta_step": params.step, "bits": self.target.bits}
+        given |= {"min_child_weight": self._settings().min_child_weight, "max_delta_step": params.step, "bits": self.target.bits,
+                  "batch": self.target.batch}
         return RiskModel(
             size=self.setting.size, outcome=params.outcome, objective=params.objective, covariates=params.covariates, columns=tuple(found),
             trees=tuple(self._released(growing, leaves) for growing, leaves in zip(fit.grown, fit.leaves)), base_score=self.base_score,
@@ -307,19 +329,12 @@ class Training:
         p = self.params
         kind = {HAZARD: "a discrete-time hazard model (logistic, person-periods on the registered grid)",
                 COX: "Cox partial likelihood with Breslow ties on the registered grid"}.get(p.objective, p.objective)
-        return (f"Gradient boosted trees ({kind}) grown from histograms summed over registries, {trees} trees of depth {p.max_depth}, "
+        return (f"Gradient boosted trees ({kind}) {self._growth()}, {trees} trees of depth {p.max_depth}, "
                 f"learning rate {p.learning_rate:g}, at most {p.bins} bins per covariate at registered cut points; missing values have a "
                 "learned direction.")
 
-
-def area_under_curve(people: np.ndarray) -> float:
-    """ROC-AUC from people per score bin, shape (2, bins): without and with the outcome; ties count half.
-
-    Hanley & McNeil (1982), Radiology 143:29-36.
-    """
-    without, having = (people[k].astype(float) for k in (0, 1))
-    below = np.cumsum(without) - without
-    return float((having * (below + without / 2)).sum() / (without.sum() * having.sum()))
+    def _growth(self) -> str:
+        return "grown from histograms summed over registries"
 
 
 def _with_people(totals: Sums, settings: TreeSettings) -> list[np.ndarray]:

@@ -171,6 +171,10 @@ class Growing:
         for node in self.nodes:
             node.parent, node.left, node.right = place[node.parent], place[node.left], place[node.right]
 
+    def weight_of(self, sums: tuple[int, ...]) -> np.float32:
+        """The weight of a leaf with these sums, without monotone bounds."""
+        return _weight(*self._floats(sums), self.settings, f32(-LARGEST), f32(LARGEST))
+
     def _floats(self, sums: tuple[int, ...]) -> tuple[float, float]:
         return sums[0] * self.unit, sums[1] * self.unit
 

@@ -19,6 +19,7 @@ from .. import steady
 from ..dictionary import RESERVED, Dictionary
 from ..errors import QuestionError
 from ..terms import Columns, Design, Term, single, variables_of
+from ..weights import InverseProbability, Weighting, weight_variables
 from ._common import groups
 
 NATS = 1.4426950408889634       # 1 / log 2: powers of two in a unit of eta
@@ -29,8 +30,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a Cox model is about, as every ask of it carries it.
 
     time : where a row leaves. event : whether with an event. entry : after which it is at risk. terms : the covariates.
-    strata : variables with a baseline hazard per level. weights : a variable. offset : a term with coefficient 1.
-    drop : columns that are left out, as nobody has the level.
+    strata : variables with a baseline hazard per level. weights : a variable, or inverse probabilities of treatment. offset : a term
+    with coefficient 1. drop : columns that are left out, as nobody has the level.
     """
 
     time: str
@@ -38,7 +39,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terms: tuple[Term, ...]
     entry: str | None = None
     strata: tuple[str, ...] = ()
-    weights: str | None = None
+    weights: str | InverseProbability | None = None
     offset: Term | None = None
     drop: tuple[str, ...] = ()
 
@@ -60,15 +61,19 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def columns(self) -> tuple[str, ...]:
         """All variables that must be known."""
-        names = [self.time, self.event, *([self.entry] if self.entry else []), *self.levels, *([self.weights] if self.weights else [])]
+        names = [self.time, self.event, *([self.entry] if self.entry else []), *self.levels, *weight_variables(self.weights)]
         return tuple(dict.fromkeys([*names, *variables_of((*self.terms, *((self.offset,) if self.offset else ())))]))
+
+    def weighting(self, dictionary: Dictionary) -> Weighting | None:
+        return Weighting.of(self.weights, dictionary)
 
     def strata_count(self, dictionary: Dictionary) -> int:
         return math.prod(len(groups(dictionary, name)) for name in self.levels)
 
     def bounds(self, dictionary: Dictionary, beta: Sequence[float], frame: Sequence[Sequence[float]]) -> tuple[float, float, float]:
         """The largest weight, the largest |eta| and the largest weight times exp(eta) that a row can have, as powers of two."""
-        weight = steady.power_of_two(dictionary[self.weights].high) if self.weights else 1.0
+        weighting = self.weighting(dictionary)
+        weight = steady.power_of_two(weighting.high) if weighting is not None else 1.0
         offset = self.offset_column(dictionary)
         half = (offset.high[0] - offset.low[0]) / 2 if offset else 0.0
         top = math.fsum([max(b * low, b * high) for b, (_, _, low, high) in zip(beta, frame)]) + half

@@ -12,6 +12,7 @@ from ..errors import QuestionError
 from ..formula import parse, parse_term, parse_terms
 from ..statistic import MOST_VALUES
 from ..terms import Term
+from ..weights import InverseProbability, Weighting, read_inverse
 from ._common import CONFIDENCE, check_confidence, groups
 from .cox_hazards import Transform
 from .cox_horizons import check_horizons
@@ -26,7 +27,7 @@ MAX_ROUNDS, MOST_ROUNDS = 25, 100
 class CoxParams(Params, frozen=True):
     """time, event : follow-up and whether it ended with the event; entry : after which a row is at risk (left truncation, or the start of
     (start, stop] rows). terms : covariates. strata : variables with a baseline of their own per level, "registry" among them or not.
-    weights : a variable. offset : a term with coefficient 1. ridge : times half the squared coefficients is taken off the log likelihood.
+    weights : a variable, or inverse probabilities of treatment. offset : a term with coefficient 1. ridge : times half the squared coefficients is taken off the log likelihood.
     robust : whether robust errors stand behind intervals and p values; by default where there are weights or several rows per patient.
     cluster : None or the column of patients: residuals are always summed over the rows of a patient first.
     concordance, baseline : whether to work them out. transforms : of time, for the test of proportional hazards. horizons : times of the
@@ -40,7 +41,7 @@ class CoxParams(Params, frozen=True):
     terms: tuple[Term, ...]
     entry: str | None = None
     strata: tuple[str, ...] = ()
-    weights: str | None = None
+    weights: str | InverseProbability | None = None
     offset: Term | None = None
     ties: Ties = "efron"
     ridge: float = 0.0
@@ -70,8 +71,9 @@ class CoxParams(Params, frozen=True):
         if not self.terms:
             raise QuestionError("a Cox model needs at least one covariate", hint="use kaplan_meier for survival without covariates")
         design = model.design(dictionary)
-        outcome = {self.time, self.event, *([self.entry] if self.entry else []), *([self.weights] if self.weights else [])}
-        if len(outcome) < 2 + bool(self.entry) + bool(self.weights) or outcome & set(design.variables):
+        column = (self.weights,) if isinstance(self.weights, str) else ()
+        outcome = {self.time, self.event, *([self.entry] if self.entry else []), *column}
+        if len(outcome) < 2 + bool(self.entry) + len(column) or outcome & set(design.variables):
             raise QuestionError("time, event, entry, weights and covariates must be different columns")
         if len(set(self.strata)) < len(self.strata):
             raise QuestionError("a stratum is named twice")
@@ -95,8 +97,9 @@ class CoxParams(Params, frozen=True):
                 raise QuestionError("AUC and Brier score at horizons are for one baseline, one row per patient and no late entry",
                                     hint="leave out horizons, or strata and entry")
             check_horizons(dictionary, self.time, self.horizons)
-        if self.weights and not (dictionary[self.weights].is_numeric and dictionary[self.weights].low >= 0):
-            raise QuestionError(f'"{self.weights}" cannot be weights: a number from 0 on is wanted')
+        if isinstance(self.weights, InverseProbability) and {self.time, self.event, self.entry} & set(self.weights.variables):
+            raise QuestionError("a propensity model knows nothing of the outcome: time, event and entry cannot be among its variables")
+        Weighting.of(self.weights, dictionary)
         model.bounds(dictionary, (), ())
         if not 0 <= self.ridge < math.inf:
             raise QuestionError(f"ridge must be 0 or more: {self.ridge:g} was given")
@@ -121,7 +124,7 @@ def _check_time(dictionary: Dictionary, name: str) -> None:
 
 
 def call(formula: str | None = None, *, time: str | None = None, event: str | None = None, covariates: Any = None,
-          entry: str | None = None, strata: str | Sequence[str] = (), weights: str | None = None, offset: Any = None, ties: Ties = "efron",
+          entry: str | None = None, strata: str | Sequence[str] = (), weights: str | InverseProbability | None = None, offset: Any = None, ties: Ties = "efron",
           ridge: float = 0.0, robust: bool | None = None, cluster: str | None = None, confidence: float = CONFIDENCE,
           concordance: bool = True, baseline: bool = True, transforms: str | Sequence[str] = ("km",),
          horizons: float | Sequence[float] = (),
@@ -153,5 +156,7 @@ def call(formula: str | None = None, *, time: str | None = None, event: str | No
         raise QuestionError("time and event are wanted", hint='cox(time="time", event="event", covariates=["age", "sex"])')
     if cluster is not None and robust is None:
         robust = True
+    if weights is not None and not isinstance(weights, (str, InverseProbability)):
+        weights = read_inverse(weights)
     return CoxParams(time, event, tuple(terms), entry, named, weights, None if offset is None else parse_term(offset), ties, float(ridge),
                      robust, cluster, confidence, concordance or bool(at), baseline, wanted, at, max_rounds)      # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from ..dictionary import Dictionary
 from ..disclosure import NO_RULES
 from ..statistic import Sums
 from ..variable import value_text
+from ..weights import InverseProbability
 from ._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
 from ._common import groups, p_chi2
 from ._model_rules import SCALARS_PER_PATIENT
@@ -61,7 +62,7 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
         bic=-2 * fit.point.loglik + p * math.log(count),
         means=tuple(float(c + h * s) for c, h, s in zip(design.center, design.half, study.shift)),
         concordance=concordance, proportional_hazards=tuple(_hazard_tests(study, fit, last)), baseline=baselines, horizons=horizons,
-        notes=_notes(study, several, held_back, whole, concordance), methods=_methods(study, use_robust, several))
+        notes=_notes(study, several, held_back, whole, use_robust, concordance), methods=_methods(study, use_robust, several))
 
 
 def _tests(study: Study, fit: Fit, beta: np.ndarray, used: np.ndarray) -> tuple[Test, ...]:
@@ -135,7 +136,7 @@ def _stratum_labels(model: Model, dictionary: Dictionary) -> list[str]:
     return labels if model.levels else ["baseline"]
 
 
-def _notes(study: Study, several: bool, held_back: bool, whole: bool, concordance: Concordance | None) -> tuple[str, ...]:
+def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust: bool, concordance: Concordance | None) -> tuple[str, ...]:
     params, dictionary, rules = study.params, study.setting.dictionary, study.setting.rules
     notes: list[str] = []
     if study.grid:
@@ -159,6 +160,10 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, concordanc
                      "patients (rule models)")
     if study.model.drop:
         notes.append("left out, as nobody has these levels: " + ", ".join(study.model.drop))
+    if isinstance(params.weights, InverseProbability):
+        notes.append("weights by inverse probability of treatment: " + (
+            "robust standard errors take them as known, which makes intervals a little too wide" if use_robust else
+            "model-based standard errors do not hold, use robust=True"))
     if params.ridge:
         notes.append(f"ridge penalty {params.ridge:g}: coefficients are drawn towards 0, and tests are approximate")
     if several:

@@ -50,8 +50,8 @@ def baseline_of(cells: Cells) -> Baseline:
                     (cells.drift - cells.tied_drift).tolist(), (cells.mean / (cells.m * cells.d)[:, None]).tolist())
 
 
-def residuals(at: Sorted, z: np.ndarray, ratio: np.ndarray, baseline: Baseline) -> np.ndarray:
-    """The score residual of every row, shape (n, p)."""
+def residuals(at: Sorted, z: np.ndarray, ratio: np.ndarray, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
+    """The score residual of every row, shape (n, p), and the events that it is expected to add, shape (n,)."""
     p = z.shape[1] - 1
     place = np.asarray(baseline.place, dtype=np.int64)
 
@@ -73,45 +73,47 @@ def residuals(at: Sorted, z: np.ndarray, ratio: np.ndarray, baseline: Baseline) 
     expected[died] -= spread(baseline.spared_drift, p)[cell]
     found = (expected - z[:, 1:] * exposed[:, None]) * ratio[:, None]
     found[died] += (z[died, 1:] - spread(baseline.mean, p)[cell]) * at.weight[died, None]
-    return found
+    return found, ratio * exposed
 
 
-def squares(at: Sorted, residual: np.ndarray, covariance: Sequence[float]) -> dict[str, Any]:
-    """The sum of u u' over patients, packed, u being the sum of the residuals of a patient's rows; and how many patients object.
+def squares(at: Sorted, residual: np.ndarray, expected: np.ndarray, covariance: Sequence[float]) -> dict[str, Any]:
+    """The sum of u u' over patients, packed, u being the sum of the residuals of a patient's rows; how many patients object; and the sums
+    of the expected events and of their squares, which tell how many patients carry the fit.
 
     A patient's leverage is u' V u: the part of the information that is his (V its inverse, packed).
     """
     if at.person is not None and at.n:
         by_person = np.zeros((int(at.person.max()) + 1, residual.shape[1]))
         np.add.at(by_person, at.person, residual)
-        residual = by_person
+        residual, expected = by_person, np.bincount(at.person, expected)
     leverage = ((residual @ steady.unpack(covariance, residual.shape[1])) * residual).sum(axis=1)
-    return {"objections": (leverage > LARGEST_LEVERAGE).sum(), "squares": steady.pack(residual.T @ residual)}
+    return {"objections": (leverage > LARGEST_LEVERAGE).sum(), "squares": steady.pack(residual.T @ residual),
+            "working": expected.sum(), "working_squares": (expected**2).sum()}
 
 
-def squares_bound(weight: float, ratio: float, hazard: float, rows: int) -> float:
-    """The most that a row adds to the sum of squares. hazard : the largest total of a baseline; rows : of one patient.
+def squares_blocks(weight: float, ratio: float, hazard: float, rows: int, p: int) -> dict[str, Block]:
+    """The blocks of `squares`. hazard : the largest total of a baseline; rows : of one patient.
 
     An event is within 4 weights of the mean (|x| <= 2 in its frame), and a row is expected to add at most 4 ratio hazard.
     """
     one = min(4.0 * weight + 4.0 * ratio * hazard, LARGEST_RESIDUAL * weight)
-    return steady.power_of_two(rows * one * one)
+    bound = steady.power_of_two(rows * one * one)
+    return {"objections": Block(integer=True), "squares": Block((p * (p + 1) // 2,), bound), "working": Block((), bound),
+            "working_squares": Block((), bound)}
 
 
 def _layout(dictionary: Dictionary, *, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], baseline: Any,
             covariance: Sequence[float]) -> dict[str, Block]:
     weight, _, ratio = model_of(model).bounds(dictionary, beta, frame)
-    p = len(beta)
-    bound = squares_bound(weight, ratio, math.fsum(baseline["hazard"]), dictionary.most_rows)
-    return {"objections": Block(integer=True), "squares": Block((p * (p + 1) // 2,), bound)}
+    return squares_blocks(weight, ratio, math.fsum(baseline["hazard"]), dictionary.most_rows, len(beta))
 
 
 @statistic("cox_residuals/1", layout=_layout)
 def cox_residuals(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], baseline: Any,
                   covariance: Sequence[float]) -> dict:
-    """The sum over patients of the squared score residuals at beta, given the baseline of everybody; and how many patients have a
-    leverage above 0.5. covariance : of the coefficients, packed."""
+    """The sum over patients of the squared score residuals at beta, given the baseline of everybody; how many patients have a leverage
+    above 0.5; how many carry the fit (`squares`). covariance : of the coefficients, packed."""
     _, at = kept(rows, model_of(model))
     z = at.z(as_frame(frame))
     ratio = at.ratio(z, np.asarray(beta, dtype=float))
-    return squares(at, residuals(at, z, ratio, msgspec.convert(baseline, Baseline)), covariance)
+    return squares(at, *residuals(at, z, ratio, msgspec.convert(baseline, Baseline)), covariance)

@@ -15,6 +15,7 @@ from ..rows import load
 from ..terms import Design, Term, single, variables_of
 from ..variable import Variable
 from ..views import Picture, Table
+from ..weights import InverseProbability
 from ._coefficients import ModelResult
 from ._common import z_of
 from .cox_concordance import Concordance
@@ -63,7 +64,7 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "cox"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "codebook", "terms", "cost", "offset", "times", "time", "ridge",
+    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "codebook", "terms", "cost", "offset", "times", "time", "ridge", "weights",
                                                     "risk_bins"})
     curves: ClassVar[frozenset[str]] = frozenset()
 
@@ -71,7 +72,7 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     event: str
     entry: str | None
     strata: tuple[str, ...]
-    weights: str | None
+    weights: str | InverseProbability | None
     offset: Term | None
     terms: tuple[Term, ...]
     dropped: tuple[str, ...]

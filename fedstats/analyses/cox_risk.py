@@ -29,19 +29,20 @@ def _totals_layout(dictionary: Dictionary, *, model: Any) -> dict[str, Block]:
     weight = read.bounds(dictionary, [], [])[0]
     return {"rows": Block(integer=True), "events": Block(integer=True), "lost": Block(integer=True), "w": Block((), weight),
             "x": Block((p,), weight), "xx": Block((p * (p + 1) // 2,), weight), "events_w": Block((), weight),
-            "events_x": Block((p,), weight), "used": Block((p, USED_PARTS), integer=True)}
+            "events_ww": Block((), weight * weight), "events_x": Block((p,), weight), "used": Block((p, USED_PARTS), integer=True)}
 
 
 @statistic("cox_totals/1", layout=_totals_layout)
 def cox_totals(rows: Rows, model: Any) -> dict:
     """Rows, events among them, events that the grid leaves out; the weighted sums of 1, x and x x' over all rows, and of 1 and x over
-    the events that count; how many rows lie in each 256th of [-1, 1], per column."""
+    the events that count; the sum of the squared weights of these; how many rows lie in each 256th of [-1, 1], per column."""
     cases, at = kept(rows, model_of(model))
     weighted = cases.x * cases.weight[:, None]
     part = np.minimum((cases.x + 1.0) * (USED_PARTS / 2), USED_PARTS - 1).astype(np.int64)
     used = np.array([np.bincount(column, minlength=USED_PARTS) for column in part.T]).reshape(-1, USED_PARTS)
     return {"rows": len(cases.time), "events": at.died.sum(), "lost": at.lost, "used": used, "w": cases.weight.sum(),
             "x": weighted.sum(axis=0), "xx": steady.pack(cases.x.T @ weighted), "events_w": at.weight[at.died].sum(),
+            "events_ww": (at.weight[at.died] ** 2).sum(),
             "events_x": at.event_sums(at.z()).sum(axis=0)}
 
 

@@ -17,7 +17,7 @@ from ..errors import QuestionError
 from ..statistic import Ask, Sums
 from ..terms import Design
 from ._model_rules import check_columns as empty_columns
-from ._model_rules import check_leverage, check_model, model_cells
+from ._model_rules import check_effective, check_leverage, check_model, model_cells
 from .cox_concordance import RISK_BINS, SPREAD, cox_pairs, cox_registry_pairs, pair_ends
 from .cox_fit import Fit, Reader, check_columns, frame_of, newton, penalised, reaches, start_of
 from .cox_hazards import cox_registry_slopes, transformed
@@ -123,14 +123,14 @@ def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list
     model, dictionary, rules = params.model, setting.dictionary, setting.rules
     plain, full = msgspec.to_builtins(model), model.design(dictionary)
     cells_params = {"columns": list(model.columns), "terms": plain["terms"], "outcome": params.event, "also": list(model.levels),
-                    "intercept": False}
+                    "intercept": False, "weights": params.weights if isinstance(params.weights, str) else None}
     # without one baseline for all, times of the grid are only needed for ranks and the pooled curve
     on_grid = {**plain, "strata": list(model.levels)} if model.by_registry else plain
     needed = not model.by_registry or bool({"km", "rank"} & set(params.transforms))
     asks = [model_cells(**cells_params), cox_totals(model=plain), cox_start(model=plain, efron=params.efron)]
     first, totals, guess, *rest = yield asks + ([cox_events(model=on_grid)] if needed else [])
     cells = check_model(first, full, dictionary, params.terms, rules, parameters=len(full) - len(_empty(first)), also=model.levels,
-                        released=small(params, len(full)))
+                        released=small(params, len(full)), survival=True)
     if not setting.size.n:
         yield from _usual_rounds(_study(params, setting, (), totals, rest[0] if rest else None, guess)[0])
     study, guess = _study(params, setting, empty_columns(cells, full), totals, rest[0] if rest else None, guess)
@@ -138,8 +138,17 @@ def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list
     reach = reaches(study.totals, study.frame, study.design.low, study.design.high)
     fit = yield from newton(study.reader(), start_of(guess, study.frame), study.penalty, study.frame, reach, study.names, params.max_rounds)
     last = yield from _last_round(study, fit)
-    check_leverage(int(last["residuals"]["objections"]), rules)
+    check_carried(study, last["residuals"])
     return study, fit, last
+
+
+def check_carried(study: Study, at_fit: Sums) -> None:
+    """Whether no patient, nor a few whom weights or an offset choose, carries the fit: among those with the event, and by the events that
+    everybody was expected to add. Raises Refused."""
+    rules, p = study.setting.rules, len(study.design)
+    check_leverage(int(at_fit["objections"]), rules)
+    check_effective(float(study.totals["events_w"]), float(study.totals["events_ww"]), p, rules)
+    check_effective(float(at_fit["working"]), float(at_fit["working_squares"]), p, rules)
 
 
 def _usual_rounds(study: Study) -> Generator[list[Ask], list[Sums], None]:

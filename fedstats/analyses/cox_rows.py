@@ -182,7 +182,8 @@ def cases_of(rows: Rows, model: Model) -> Cases:
     column = model.offset_column(dictionary)
     if column is not None:
         offset = column.values(cases)[0] - (column.low[0] + column.high[0]) / 2
-    weight = cases.values(model.weights) if model.weights else np.ones(cases.n)
+    weighting = model.weighting(dictionary)
+    weight = weighting.values(cases) if weighting is not None else np.ones(cases.n)
     return Cases(model.design(dictionary).matrix(cases), weight, offset, cases.values(model.time), cases.steps(model.event) == 1,
                  cases.values(model.entry) if model.entry else None, stratum, model.strata_count(dictionary), cases.person)
 

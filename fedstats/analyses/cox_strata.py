@@ -22,7 +22,7 @@ from ..rows import Rows
 from ..statistic import Block, statistic
 from .cox_likelihood import Cells, Point, cells_of, point
 from .cox_model import as_frame, model_of
-from .cox_residuals import baseline_of, residuals, squares, squares_bound
+from .cox_residuals import baseline_of, residuals, squares, squares_blocks
 from .cox_rows import Sorted, kept
 
 LOG_SPAN = 1024.0           # |log S0| of a registry beyond |eta|: log of patients and of weights, generously
@@ -68,9 +68,8 @@ def cox_registry(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[
 
 def _registry_squares_layout(dictionary: Dictionary, *, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]],
                              covariance: Sequence[float], efron: bool = True) -> dict[str, Block]:
-    p, weight = len(beta), model_of(model).bounds(dictionary, beta, frame)[0]
-    return {"objections": Block(integer=True), "squares": Block((p * (p + 1) // 2,),
-                                                                squares_bound(weight, 1.0, math.inf, dictionary.most_rows))}
+    weight = model_of(model).bounds(dictionary, beta, frame)[0]
+    return squares_blocks(weight, 1.0, math.inf, dictionary.most_rows, len(beta))
 
 
 @statistic("cox_registry_residuals/1", layout=_registry_squares_layout, alone=True)
@@ -79,7 +78,7 @@ def cox_registry_residuals(rows: Rows, model: Any, beta: Sequence[float], frame:
     """As `cox_residuals`, each registry being a stratum with its own baseline."""
     _, at = kept(rows, model_of(model))
     cells, z, ratio = cells_at(at, np.asarray(beta, dtype=float), as_frame(frame), efron)
-    return squares(at, residuals(at, z, ratio, baseline_of(cells)), covariance)
+    return squares(at, *residuals(at, z, ratio, baseline_of(cells)), covariance)
 
 
 # -- where to start -----------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ..dictionary import Dictionary
 from ..rows import Rows
 from ..statistic import Ask, Block, statistic
 from ..terms import Design, Term
+from ..weights import InverseProbability
 from ._common import CONFIDENCE
 from ._levelled import Levelled, LevelledParams, Levels, content, fitted, meat_of, read_call
 from ._newton import metered
@@ -66,6 +67,12 @@ class Multinomial(Levelled, frozen=True, kw_only=True):
     """Coefficients level by level under names such as "age[high vs none]"; see `Levelled`. An odds ratio is against the first level."""
 
     kind: ClassVar[str] = "multinomial"
+
+    def inverse_probability(self, *, most: float = 20.0) -> InverseProbability:
+        """Weights for another model from this propensity model of a treatment with several levels: 1 / P(the level that was given), not
+        stabilised. most : weights are truncated there."""
+        return InverseProbability(self.outcome, self.terms, tuple(one.coef for one in self.coefficients), self.dropped, most=float(most),
+                                  levels=self.levels)
 
     def predict(self, new: Any) -> Any:
         """Probabilities of the levels for new patients: DataFrame, one column per level; NaN where a value is missing."""
