@@ -23,10 +23,10 @@ lint: $(READY)        ## ruff and mypy
 	$(BIN)/mypy
 
 test: lint            ## everything that must pass before a change lands (under 15 minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: lint        ## the slow checks too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 bench: $(READY)       ## prints measurements; asserts nothing about time
 	for file in tests/bench/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file || exit 1; done
