@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)
 
-demo: $(READY)        ## a whole federation on this machine: five registries, one question, a report
+demo: $(READY)        ## a whole federation on this machine: five registries, several questions, a risk model, a report
 	$(BIN)/fedstats demo --out demo
 
 lint: $(READY)        ## ruff and mypy

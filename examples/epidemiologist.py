@@ -45,7 +45,7 @@ for curve in results["Worsening"].groups:
     if later.survival is not None:
         print(f"{curve.group}: {later.survival:.3f} ({later.low:.3f} to {later.high:.3f}) not worsened after four years, "
               f"{later.at_risk} at risk")
-print(f"\n{results['Adjusted'].frame()[['exp(coef)', 'p']].round(3)}")
+print(f"\n{results['Adjusted'].frame()[['hazard ratio', 'hazard ratio_low', 'hazard ratio_high', 'p']].round(3)}")
 
 # Classes differ in severity before treatment: the curves describe, and the model adjusts for what registries write down, not for more.
 path = write_report("worsening.html", title="Worsening by drug class", results=list(results.items()), purpose="worsening by drug class",

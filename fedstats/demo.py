@@ -3,8 +3,8 @@
 Every registry holds visits, relapses, treatments and images of people that have never been. The analyst asks, in one query over the
 sealed network, who starts a first treatment and how soon their disability worsens; then the demonstration computes the same from one
 pooled table, shows that both agree, tells the true effect beside the estimated ones, changes one bit on the line and shows that it is
-caught, and writes a report. `demo_study` is what is asked; `story` does it all, tells what it does, and returns whether everything came
-out as it should.
+caught, grows a risk model, and writes a report. `demo_study` is what is asked, `demo_tamper` the changed bit, `demo_model` and `demo_page`
+the model; `story` does it all, tells what it does, and returns whether everything came out as it should.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import contextlib
 import json
 import math
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,31 +20,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import demo_model, demo_page, demo_tamper, laptop
 from . import demo_study as study
-from . import laptop, tap
+from .card import check_signatures
 from .laptop import Laptop
 from .ms import synthetic
 from .population import TABLES
+from .show import RESEARCH
 from .tap import Wire
 
 if TYPE_CHECKING:
     from .analysis import Result
+    from .client.federation import Federation
     from .show.words import Sheet
 
-TAPPED = "calgary"              # the registry whose line somebody tampers with
-ASK_SECONDS = 120.0
 YEARS, DAYS_PER_YEAR = (1, 2, 5), 364.0         # at which curves are read off; whole steps of the time grid of 91 days
 
 
 @dataclass
 class Outcome:
-    """What the demonstration found. port : the coordinator's.
+    """What the demonstration found. model : the folder with the risk model and its card. port : the coordinator's.
 
     checks : (what was tried, outcome, whether it came out as it should).
     """
 
     report: Path
     results: Path
+    model: Path
     port: int = 0
     checks: list[tuple[str, str, bool]] = field(default_factory=list)
 
@@ -59,14 +59,15 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
     """Run the demonstration. out : folder of report and results. keep : folder for everything else, a temporary one without."""
     begun = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    outcome = Outcome(out / "report.html", out / "results.json")
+    outcome = Outcome(out / "report.html", out / "results.json", out / demo_model.FOLDER)
     with contextlib.ExitStack() as ends:
         folder = keep or Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="fedstats-demo-")))
         with _bar(console, "making", len(study.SIZES)) as moved:
             tables = study.registries(moved)
         port = outcome.port = laptop.free_port()
         wire = ends.enter_context(Wire(port))
-        laptop.prepare(folder, tables, rules=study.RULES, port=port, through={TAPPED: wire.port}, name="demo", data_cut=synthetic.DATA_CUT)
+        laptop.prepare(folder, tables, rules=study.RULES, port=port, through={demo_tamper.TAPPED: wire.port}, name="demo",
+                       data_cut=synthetic.DATA_CUT)
         (folder / "cohort.json").write_text(json.dumps(study.COHORT, indent=1) + "\n", encoding="utf-8")
         counts = {table: sum(len(one[table]["patient_id"]) for one in tables.values()) for table in TABLES}
         console.print(f"{len(tables)} registries ({', '.join(tables)}) with " + ", ".join(f"{n} {table}" for table, n in counts.items())
@@ -82,18 +83,20 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
         console.print(f"{described}\n", style="dim")
         show_flow(results, console)
         show(results, console)
-        differences = study.compare({name: folder / name for name in tables}, results)
+        pooled = study.pooled({name: folder / name for name in tables})
+        differences = study.compare(results, pooled)
         tell_differences(differences, outcome, console)
         ratios = study.hazard_ratios(results)
         tell_truth(ratios, console)
-        tamper(here, wire, outcome, console)
+        outcome.checks.extend(demo_tamper.tamper(here, wire, console))
+        trained, of_model, facts = train(here, pooled, outcome, console)
         here.close()
         left = here.alive()
-        untap(folder)
+        demo_tamper.untap(folder)
     outcome.checks.append(("end every process that was started", ", ".join(left) or "none is left", not left))
-    write_files(outcome, list(tables), results, described, seen, differences, {
+    write_files(outcome, list(tables), results, described, seen, differences | of_model, trained, {
         "date": time.strftime("%Y-%m-%d"), "rounds of the query": counts["rounds"], "bytes carried": counts["bytes_in"],
-        "seconds for the query": round(seconds, 1),
+        "seconds for the query": round(seconds, 1), **facts,
         f"true hazard ratio, {study.STRONG} against {study.WEAK} efficacy": round(ratios[-1].value, 3),
         "data": f"synthetic, seed {study.SEED}"})
     console.print(f"\nall processes ended; {time.monotonic() - begun:.0f} seconds in all")
@@ -102,17 +105,24 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
 
 def ask(here: Laptop, console: Any) -> tuple[study.Results, Sequence[tuple[str, str]], float, str]:
     """All questions in one query over the network: (results, who sees what, seconds, the cohort in words)."""
-    import fedstats
-
-    os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
     begun = time.monotonic()
-    with _bar(console, "asking", len(here.registries)) as moved, \
-            fedstats.connect(here.consortium, key=here.key, timeout=ASK_SECONDS, progress=moved.to) as fed:
+    with connected(here, "asking", console) as fed:
         cohort = fed.cohort(study.COHORT)
         asked = study.questions(cohort)
         explanation = fed.explain(*asked.values())
         found = fed.ask(*asked.values(), purpose=study.PURPOSE)
     return dict(zip(asked, found)), explanation.who_sees_what, time.monotonic() - begun, cohort.describe()
+
+
+@contextlib.contextmanager
+def connected(here: Laptop, doing: str, console: Any) -> Iterator[Federation]:
+    """The federation as the analyst has it, with a bar that moves."""
+    import fedstats
+
+    os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
+    with _bar(console, doing, len(here.registries)) as moved, \
+            fedstats.connect(here.consortium, key=here.key, timeout=study.ASK_SECONDS, progress=moved.to) as fed:
+        yield fed
 
 
 def show_flow(results: study.Results, console: Any) -> None:
@@ -206,67 +216,67 @@ def tell_truth(ratios: Sequence[study.Ratio], console: Any) -> None:
                   "is not adjusted for\n", style="dim")
 
 
-# -- somebody on the line -----------------------------------------------------------------------------------------------------
+# -- the risk model ------------------------------------------------------------------------------------------------------------
 
 
-def tamper(here: Laptop, wire: Wire, outcome: Outcome, console: Any) -> None:
-    """Change one bit of one total on its way to one registry, then leave the line alone again."""
-    flipped: list[int] = []
+def train(here: Laptop, pooled: Federation, outcome: Outcome, console: Any
+          ) -> tuple[demo_model.Trained, dict[str, float], dict[str, float]]:
+    """One more query: a model and its cross-validation, compared with those of the pooled table.
 
-    def change(direction: str, parcel: bytes) -> Sequence[bytes]:
-        if direction == "down" and tap.kind(parcel) == "total" and not flipped:
-            flipped.append(len(parcel))
-            return (tap.flip(parcel),)
-        return (parcel,)
-
-    console.rule("Somebody changes one bit on the line", align="left")
-    wire.change = change
-    ended = command_line(here)
-    said = ended.stderr.strip()
-    typed = f"{' '.join(study.QUESTION)} --cohort cohort.json --consortium consortium.toml --key {here.key.name}"
-    console.print(f"$ fedstats ask {typed}\n{said}\n"
-                  f"exit code {ended.returncode}; printed: {'nothing' if not ended.stdout else 'something'}\n")
-    caught = bool(flipped) and ended.returncode == 5 and not ended.stdout
-    first = said.splitlines()[0].removeprefix("fedstats: ") if said else "nothing was said"
-    outcome.checks.append((f"change one bit of a total on its way to {TAPPED}", f"{first}; exit code {ended.returncode}, nothing released"
-                           if caught else f"not caught: exit code {ended.returncode}", caught))
-    wire.change = lambda direction, parcel: (parcel,)
-    again = command_line(here)
-    outcome.checks.append(("ask again over the undisturbed line", "answered" if again.returncode == 0 else again.stderr.strip(),
-                           again.returncode == 0))
-    console.print("asked again over the undisturbed line: " + ("answered" if again.returncode == 0 else again.stderr.strip()))
+    Returns them with {name: largest relative difference} and facts for the report.
+    """
+    console.print()
+    console.rule("A risk model of worsening within two years", align="left")
+    begun, before = time.monotonic(), here.metrics()["rounds"]
+    with connected(here, "training", console) as fed:
+        trained = demo_model.train(fed, synthetic.DATA_CUT, time.strftime("%Y-%m-%d"))
+    facts = {"rounds for the risk model": here.metrics()["rounds"] - before,
+             "seconds for the risk model": round(time.monotonic() - begun, 1)}
+    tell_model(trained, facts, console)
+    same, differences = demo_model.compare(trained, pooled)
+    largest = max(differences.values())
+    found = f"the model is the one that the pooled table gives (SHA-256 {trained.card.provenance.model[:12]}...)" if same \
+        else "the pooled table gives another model"
+    outcome.checks.append(("grow the risk model from one pooled table", found + (
+        ", and its validation too" if largest == 0 else f"; largest relative difference {largest:.1e}"), same and largest <= study.SAME))
+    signed = check_signatures(trained.card, here.roster)
+    outcome.checks.append(("check the signatures on the model's card", f"{len(signed)} of {len(here.registries)} registries signed one and "
+                           "the same result", len(signed) == len(here.registries)))
+    return trained, differences, facts
 
 
-def untap(folder: Path) -> None:
-    """The settings without the line that is gone, for those who keep the folder."""
-    settings = folder / TAPPED / "node.toml"
-    lines = settings.read_text(encoding="utf-8").splitlines(keepends=True)
-    settings.write_text("".join(line for line in lines if not line.startswith("coordinator")), encoding="utf-8")
-
-
-def command_line(here: Laptop) -> subprocess.CompletedProcess[str]:
-    """One question as an analyst would type it."""
-    words = [sys.executable, "-m", "fedstats.cli", "ask", *study.QUESTION, "--cohort", str(here.folder / "cohort.json"), "--consortium",
-             str(here.consortium), "--key", str(here.key), "--timeout", f"{ASK_SECONDS:g}"]
-    return subprocess.run(words, capture_output=True, text=True, env=laptop.environment(), stdin=subprocess.DEVNULL,  # noqa: S603
-                          timeout=2 * ASK_SECONDS, check=False)
+def tell_model(trained: demo_model.Trained, facts: Mapping[str, float], console: Any) -> None:
+    console.print(f"one more query over the network: {facts['rounds for the risk model']:.0f} rounds, "
+                  f"{facts['seconds for the risk model']:.1f} seconds; the model and one for each of {trained.card.folds} folds grew side "
+                  "by side\n")
+    table = _table(f"{trained.card.title}, {trained.card.folds}-fold cross-validation", "patients", "worsened", "ROC-AUC (95% interval)",
+                   "Brier score", "calibration slope")
+    table.add_row(*(text.replace("\u202f", " ") for text in demo_page.row(trained.card)))
+    console.print(table)
+    console.print(f"{demo_page.meaning(trained.card)}\n", style="dim")
+    console.print(demo_model.INSTALL if trained.said is None else demo_page.patient_line(trained.said))
+    console.print(f"A risk does not say who will worsen, nor what would lower it. {RESEARCH.capitalize()}.", style="dim")
 
 
 # -- files --------------------------------------------------------------------------------------------------------------------
 
 
 def write_files(outcome: Outcome, registries: Sequence[str], results: study.Results, described: str, seen: Sequence[tuple[str, str]],
-                differences: Mapping[str, float], facts: Mapping[str, Any]) -> None:
+                differences: Mapping[str, float], trained: demo_model.Trained, facts: Mapping[str, Any]) -> None:
     from .report import write_report, write_results
 
     content: dict[str, Any] = {
         "title": "Five synthetic MS registries", "purpose": study.PURPOSE, "cohort": study.WORDS, "registries": registries, "seen": seen,
         "flow": study.flow(results), "differences": differences,
         "checks": [(what, found) for what, found, _ in outcome.checks], "facts": facts}
-    for path, write, shown in ((outcome.report, write_report, study.once(results, described)), (outcome.results, write_results, results)):
-        part = path.with_name(path.name + ".part")
-        write(part, results=list(shown.items()), **content)
-        part.replace(path)
+    demo_model.write(outcome.model.parent, trained)
+    part = outcome.report.with_name("report.part")
+    write_report(part, results=list(study.once(results, described).items()), **content,
+                 sections=[(trained.card.title, demo_page.section(trained, differences[demo_model.MODEL] == 0))])
+    part.replace(outcome.report)
+    part = outcome.results.with_name("results.part")
+    write_results(part, results=[*results.items(), *trained.results.items()], **content)
+    part.replace(outcome.results)
 
 
 class _Moved:

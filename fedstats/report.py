@@ -76,16 +76,16 @@ class ResultsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def write_report(path: str | Path, *, title: str, results: Named, purpose: str, cohort: str, registries: Sequence[str],
                  seen: Pairs = (), flow: Sequence[tuple[str, int | None]] = (), differences: Mapping[str, float] | None = None,
-                 checks: Pairs = (), facts: Mapping[str, Any] | None = None) -> Path:
+                 checks: Pairs = (), facts: Mapping[str, Any] | None = None, sections: Pairs = ()) -> Path:
     """Write the report as one self-contained HTML file. Returns its path. Raises InputError if it cannot be written.
 
     results : (name, result), in order. cohort : the filter in words. seen : (who, what). flow : (label, patients), None for a
     number that was not released. differences : {name: largest relative difference from pooled}. checks : (what, outcome).
-    facts : rounds, bytes, seconds, versions and the like; "date" is used in the citation.
+    facts : rounds, bytes, seconds, versions and the like; "date" is used in the citation. sections : (title, HTML) after the questions.
     """
     content = results_file(title=title, results=results, purpose=purpose, cohort=cohort, registries=registries, seen=seen, flow=flow,
                            differences=differences, checks=checks, facts=facts)
-    return _write(path, page(content, results))
+    return _write(path, page(content, results, sections))
 
 
 def write_results(path: str | Path, **content: Any) -> Path:
@@ -121,16 +121,18 @@ def results_file(*, title: str, results: Named, purpose: str, cohort: str, regis
 # -- the page --------------------------------------------------------------------------------------------------------------
 
 
-def page(content: ResultsFile, results: Named) -> str:
-    """The whole HTML document."""
+def page(content: ResultsFile, results: Named, sections: Pairs = ()) -> str:
+    """The whole HTML document. sections : (title, HTML) of parts that are put in as they are."""
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     questions = "".join(question(k, name, result, content.differences) for k, (name, result) in enumerate(results))
-    links = "".join(f'<li><a href="#q{k}">{_safe(name)}</a></li>' for k, (name, _) in enumerate(results))
+    more = "".join(f'<section><h2 id="s{k}">{_safe(title)}</h2>{html}</section>' for k, (title, html) in enumerate(sections))
+    links = "".join(f'<li><a href="#{name}">{_safe(title)}</a></li>' for kind, named in (("q", results), ("s", sections))
+                    for name, title in ((f"{kind}{k}", title) for k, (title, _) in enumerate(named)))
     parts = [
         f"<header><h1>{_safe(content.title)}</h1>{summary(content, results)}</header>",
         f'<p class="banner" role="note">{RESEARCH.capitalize()}.</p>',
-        f'<nav aria-label="Questions"><ul class="contents">{links}</ul></nav>' if len(results) > 1 else "",
-        f"<main>{flow(content.flow)}{questions}{trust(content)}{raw(content)}</main>",
+        f'<nav aria-label="Questions"><ul class="contents">{links}</ul></nav>' if len(results) + len(sections) > 1 else "",
+        f"<main>{flow(content.flow)}{questions}{more}{trust(content)}{raw(content)}</main>",
         f"<footer><p>Written by fedstats {__version__}. {RESEARCH.capitalize()}.</p></footer>",
     ]
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -10,8 +10,12 @@ import time
 
 import pytest
 
-from fedstats import demo_study, laptop
+import fedstats
+from fedstats import demo_model, demo_page, demo_study, laptop
+from fedstats.errors import InputError
+from fedstats.ms import synthetic
 from fedstats.report import read_results
+from fedstats.risk import predict, read_folder, read_patients
 
 from . import flat_registries
 from .test_network import running
@@ -54,7 +58,8 @@ def test_the_demonstration_comes_out_and_leaves_nothing_running(tmp_path):
 
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr
     for line in ("ok   compute the same from one pooled table", "ok   change one bit of a total on its way to calgary: calgary: answer "
-                 "could not be verified; exit code 5, nothing released", "ok   ask again", "ok   end every process"):
+                 "could not be verified; exit code 5, nothing released", "ok   ask again", "ok   grow the risk model from one pooled "
+                 "table: the model is the one that the pooled table gives", "5 of 5 registries signed", "ok   end every process"):
         assert line in found.stdout
     results = dict(read_results(out / "results.json"))
     content = json.loads((out / "results.json").read_text())
@@ -71,6 +76,46 @@ def test_the_demonstration_comes_out_and_leaves_nothing_running(tmp_path):
     assert "synthetic" in page and "could not be verified" in page and "<script" not in page
     assert "coordinator" not in (keep / "calgary" / "node.toml").read_text()
     assert not processes_of(tmp_path)
+    check_model(out, found.stdout, page)
+
+
+def check_model(out, said, page):
+    """The demonstration's model is one that `fedstats risk` reads; its card stands in the report, with one patient."""
+    model, card = read_folder(out / "risk-model")
+    (patient,) = predict(read_patients(out / "risk-model" / "patient.json"), model, card)
+
+    assert f"risk of worsening within two years {patient.risks[0].risk:.1%}" in " ".join(said.split())
+    assert card.privacy.how == "sealed" and len(card.provenance.signatures) == 5 and card.horizons == (728.0,)
+    assert 0.5 < card.last.overall.auc_low < card.last.overall.auc < card.last.overall.auc_high < 1
+    for part in ("Intended use.", "One synthetic patient explained", "not a medical device", "It does not say who", "dmt_class: high",
+                 "the same trees", 'href="risk-model/card.html"', "Calibration: predicted"):
+        assert part in page
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Three small registries as one table, without rules."""
+    made = synthetic.registries(5, sites=3, sizes=[400, 300, 300])
+    return fedstats.pooled({name: one.tables for name, one in made.items()}, data_cut=synthetic.DATA_CUT)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_without_xgboost_the_patient_is_left_out(tmp_path, monkeypatch, small, here):
+    """The card stands all the same, and the report says how to install it."""
+    def missing():
+        raise InputError("xgboost is not installed here")
+
+    if not here:
+        monkeypatch.setattr("fedstats.booster.library", missing)
+    trained = demo_model.train(small, synthetic.DATA_CUT, "2026-01-01")
+    demo_model.write(tmp_path, trained)
+    page = demo_page.section(trained, True)
+
+    assert {one.name for one in (tmp_path / "risk-model").iterdir()} == {"card.json", "card.html"} | (
+        {"model.json", "risk.json", "patient.json"} if here else set())
+    assert ("patient explained" in page) == here == (demo_model.INSTALL.split(":")[0] not in page)
+    assert "By subgroup" in page and list(tmp_path.iterdir()) == [tmp_path / "risk-model"]
+    assert demo_model.compare(trained, small)[0]
 
 
 @pytest.mark.network
