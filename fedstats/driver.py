@@ -6,6 +6,7 @@ It yields the asks of each round and is sent back the totals over all registries
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Sequence
 
 import msgspec
@@ -66,7 +67,19 @@ def check_questions(questions: Sequence[Question], dictionary: Dictionary) -> li
 
 def first_asks(params: Sequence[Params], recipe: Recipe) -> list[Ask]:
     """Round 0: the sizes, and the flow where the recipe has one."""
-    return [size(sets=[list(one.columns()) for one in params])] + ([flow(steps=recipe.steps)] if recipe.steps else [])
+    return [size(sets=_sets(params, recipe)[0])] + ([flow(steps=recipe.steps)] if recipe.steps else [])
+
+
+def _sets(params: Sequence[Params], recipe: Recipe) -> tuple[list[list[str]], dict[int, int]]:
+    """The columns of each question; then, for those that have a column which only some people can have (days until an event was
+    confirmed), the columns without that condition. And which of these belongs to which question: {question: place}."""
+    sets = [list(one.columns()) for one in params]
+    plain, conditional = {}, recipe.conditional
+    for k, columns in enumerate(tuple(sets)):
+        if set(columns) & set(conditional):
+            plain[k] = len(sets)
+            sets.append(list(dict.fromkeys(name for name in (conditional.get(one, one) for one in columns) if name)))
+    return sets, plain
 
 
 def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int) -> Generator[list[Ask], Totals, list[Result]]:
@@ -76,10 +89,10 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
     """
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
-    sets = [list(one.columns()) for one in params]
+    sets, plain = _sets(params, recipe)
     first, *more = yield first_asks(params, recipe)
     gate(int(first["cohort"]), int(first["cohort" + INDICATORS]), rules)
-    sizes = _sizes(first, sets, rules)
+    sizes = _sizes(first, sets[:len(params)], rules)
     if more:
         known = [int(first["cohort"]), *(one.n for one in sizes)]
         steps = _shown_flow(recipe.steps, more[0]["through"], more[0]["through" + INDICATORS], known, rules)
@@ -87,6 +100,10 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
 
     def joint(k: int) -> Generator[list[Ask], Totals, Result]:
         _check_apart(k, sets, first["apart"], rules, questions)
+        _check_corners(k, sets, first["complete"], rules, questions)
+        if k in plain and not safe(int(first["apart"][k, plain[k]]), rules):
+            raise Refused(f"{questions[k]} is about those of whom something is known to have happened, and fewer than {rules.min_cell} "
+                          "patients are left out by that (rule min_cell)", hint="widen the cohort, or leave that column out")
         gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=str(questions[k]))
         setting = Setting(dictionary, rules, registries, sizes[k])
         result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
@@ -144,6 +161,24 @@ def _check_apart(k: int, sets: Sequence[Sequence[str]], apart: np.ndarray, rules
             raise Refused(f"{questions[k]} and {questions[j]} are about complete cases that differ by fewer than {rules.min_cell} "
                           "patients (rule min_cell): those would follow by subtraction",
                           hint="ask both about the same columns, or leave out the column with few missing values")
+
+
+def _check_corners(k: int, sets: Sequence[Sequence[str]], complete: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
+    """Those who lack something in each of two or three sets of columns must not be a few, if sums over them follow from those over the
+    sets, what the sets share and what they are together: f(a) - f(ab) - f(ac) + f(abc). Raises Refused for the question that would
+    complete this. (Two sets at a time: `_check_apart`.)"""
+    known = {frozenset(columns): int(n) for columns, n in zip(sets[:k + 1], complete.tolist())}
+    mine = frozenset(sets[k])
+    for base in known:
+        larger = [one for one in known if one > base]
+        pairs = [pair for pair in itertools.combinations(larger, 2) if pair[0] | pair[1] in known]
+        triples = [(*pair, one) for pair in pairs for one in larger
+                   if one not in pair and all(one | other in known for other in (*pair, pair[0] | pair[1]))]
+        for corner in (*pairs, *triples):
+            signed = [(base.union(*some), (-1) ** m) for m in range(len(corner) + 1) for some in itertools.combinations(corner, m)]
+            if any(one == mine for one, _ in signed) and not safe(abs(sum(sign * known[one] for one, sign in signed)), rules):
+                raise Refused(f"together with the questions before it, {questions[k]} would give the sums over fewer than {rules.min_cell} "
+                              "patients who lack several columns (rule min_cell)", hint="ask all about the same columns")
 
 
 def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:

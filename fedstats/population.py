@@ -31,7 +31,11 @@ MOST_DERIVED = 4        # cohorts whose rows a registry keeps in memory
 
 
 class Recipe(Protocol):
-    """How rows come about. dictionary : of the rows. steps : names of the flow's counts, in order. hash : empty for whole tables."""
+    """How rows come about. dictionary : of the rows. steps : names of the flow's counts, in order. hash : empty for whole tables.
+
+    conditional : columns that are known only of those to whom something happened, with the column that says of whom it is known whether
+    ("" : of everybody).
+    """
 
     @property
     def dictionary(self) -> Dictionary: ...
@@ -39,6 +43,8 @@ class Recipe(Protocol):
     def steps(self) -> tuple[str, ...]: ...
     @property
     def hash(self) -> str: ...
+    @property
+    def conditional(self) -> Mapping[str, str]: ...
     def sentence(self) -> str: ...
     def to_dict(self) -> Any: ...
 
@@ -50,6 +56,7 @@ class Whole:
     dictionary: Dictionary
     steps: tuple[str, ...] = ()
     hash: str = ""
+    conditional: Mapping[str, str] = field(default_factory=dict)
 
     def sentence(self) -> str:
         return ""
@@ -72,6 +79,10 @@ class Derivation:
     @property
     def hash(self) -> str:
         return self.recipe.hash
+
+    @property
+    def conditional(self) -> Mapping[str, str]:
+        return self.recipe.conditional
 
     def sentence(self) -> str:
         return self.recipe.describe()

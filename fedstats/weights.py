@@ -1,7 +1,10 @@
 """Weights of rows: a column of the table, or inverse probabilities of treatment from a fitted propensity model.
 
-Inverse probabilities are computed where the rows are, from the released coefficients of a logistic or multinomial model: no patient's propensity
-leaves. Robins, Hernán & Brumback (2000), Epidemiology 11:550-560; truncation: Cole & Hernán (2008), Am J Epidemiol 168:656-664.
+    propensity = c.glm("treated ~ age + edss + relapses_12m", family="binomial")
+    c.cox("Surv(days, event) ~ treated", weights=propensity.inverse_probability())
+
+Inverse probabilities are computed where the rows are, from the released coefficients of a logistic or multinomial model: no patient's
+propensity leaves. Robins, Hernán & Brumback (2000), Epidemiology 11:550-560; truncation: Cole & Hernán (2008), Am J Epidemiol 168:656-664.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from .terms import Design, Term, levels_of, variables_of
 
 LEAST_BOUND = 2.0**-30
 MOST_WEIGHT = 1000.0
+STEEPEST = 100.0            # log odds of treatment over the whole range of a column
 
 
 class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights 1 / P(the treatment that was given | terms).
 
-    treatment : a boolean, or 0 and 1; with levels a category. terms, drop, coefficients : of the propensity model, intercept first, columns as they are.
+    treatment : a boolean, or 0 and 1; with levels a category. terms, drop, coefficients : of the propensity model, intercept first,
+    columns as they are.
     share : of treated patients, for stabilised weights; None: not stabilised. estimand : "ate" weighs everybody to the whole cohort,
     "att" the untreated to the treated. most : weights are truncated here. levels : of a category, as the multinomial model has them;
     coefficients are then those of all but the first, level by level, and who has another level weighs nothing.
@@ -97,9 +102,21 @@ class Weighting:
                                 hint="for several levels take those of a multinomial model")
         if len(Design.of(made.terms, dictionary, drop=made.drop)) * max(len(made.levels) - 1, 1) != len(made.coefficients):
             raise QuestionError("the coefficients of the propensity model do not fit its terms")
+        _check_slopes(made, dictionary)
         if not 1 <= made.most <= MOST_WEIGHT or not (made.share is None or 0 < made.share < 1):
             raise QuestionError(f"weights are truncated between 1 and {MOST_WEIGHT:g}, and the share of treated lies between 0 and 1")
         return Weighting(made.variables, made.most, made.values)
+
+
+def _check_slopes(made: InverseProbability, dictionary: Dictionary) -> None:
+    """The coefficients are the analyst's to state, and a steep one is a threshold that can be slid over a single patient: two weighted
+    means would differ by him. Raises QuestionError."""
+    design = Design.of(made.terms, dictionary, drop=made.drop)
+    for k, coefficient in enumerate(made.coefficients):
+        j = k % len(design)
+        if abs(coefficient) * (design.high[j] - design.low[j]) > STEEPEST:
+            raise QuestionError(f'the propensity changes too fast with "{design.names[j]}": more than {STEEPEST:g} log odds in all',
+                                hint="leave that term out, or give its variable a narrower range in the dictionary")
 
 
 def _check_levels(made: InverseProbability, dictionary: Dictionary) -> None:

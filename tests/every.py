@@ -4,11 +4,12 @@
 """
 
 from fedstats.analyses import boosting_sums as boosting
-from fedstats.analyses._model_rules import model_cells
+from fedstats.analyses._model_rules import model_cells, model_informed, model_outlying
 from fedstats.analyses.boosting_bins import Feature
 from fedstats.analyses.boosting_cases import Model, Target
 from fedstats.analyses.boosting_model import Column, RiskModel, Tree
 from fedstats.analyses.correlation import pair, products
+from fedstats.analyses.cox_calibration import cox_groups
 from fedstats.analyses.cox_concordance import cox_pairs, cox_registry_pairs
 from fedstats.analyses.cox_hazards import cox_registry_slopes
 from fedstats.analyses.cox_residuals import cox_residuals
@@ -25,6 +26,7 @@ from fedstats.analyses.logrank import logrank_scores
 from fedstats.analyses.moments import moments
 from fedstats.analyses.multinomial import multinomial_sums
 from fedstats.analyses.ordinal import ordinal_sums
+from fedstats.analyses.piecewise_sums import piecewise_residuals, piecewise_risk, piecewise_totals
 from fedstats.analyses.rates import person_time
 from fedstats.analyses.scores_sums import plain_model, registry_sizes, score_classes, score_spread, scores
 from fedstats.analyses.severity import severity_counts
@@ -98,7 +100,12 @@ EXAMPLES = [
     cox_risk(model=COX, **AT, efron=False),
     cox_residuals(model=COX, **AT, baseline=BASELINE, covariance=COVARIANCE),
     cox_pairs(model=COX, **AT, width=0.01, ends=[7, 60, 122]),
+    cox_groups(model=COX, **AT, width=0.05, ends=[100, 128, 256], place=40),
     cox_runs(model=COX, ends=[[7, 60, 100], [50, 122]]),
+    piecewise_totals(model=COX, ends=[365.0, 1095.0, 3650.0]),
+    piecewise_risk(model=COX, ends=[365.0, 1095.0, 3650.0], **AT),
+    piecewise_residuals(model=COX, ends=[365.0, 1095.0, 3650.0], **AT, covariance=COVARIANCE,
+                        baseline={**{name: values[:3] for name, values in BASELINE.items()}, "place": [0, 1, 2]}),
     cox_registry(model=COX_REGISTRY, **AT),
     cox_registry_residuals(model=COX_REGISTRY, **AT, covariance=COVARIANCE),
     cox_registry_pairs(model=COX_REGISTRY, **AT),
@@ -110,6 +117,8 @@ EXAMPLES = [
     characteristics(numbers=["age", "edss", "years", "ecog"], levels=["female", "start"]),
     characteristics(numbers=["edss"], levels=["ecog", "event"], by="sex", missing=True),
     model_cells(columns=[*LOGIT["columns"], "ecog"], terms=TERMS, outcome="event", also=["ecog"]),
+    model_informed(columns=LOGIT["columns"], terms=TERMS, outcome="event", survival=True),
+    model_outlying(columns=LOGIT["columns"], terms=TERMS, inverse=[0.01] * 21),
     glm_start(**LOGIT),
     glm_start(**COUNTS, own=True),
     glm_sums(**LOGIT, beta=[0.1, 0.2, -0.3, 0.4, 0.5, -0.2], last=True),
@@ -135,6 +144,7 @@ EXAMPLES = [
     boosting.leaves(model=BOOSTED, trees=[ONE_SPLIT, ROOT_TREE]),
     boosting.leaves(model=HAZARDS, trees=[ONE_SPLIT]),
     boosting.leaf_sums(model=BOOSTED, **NEXT, batch=[ONE_SPLIT, ROOT_TREE]),
+    boosting.noisy_leaf_sums(model=BOOSTED, **NEXT, batch=[ONE_SPLIT], scale=0.0),
     boosting.leaf_sums(model=COXED, **NEXT, batch=[ONE_SPLIT], hazard=[[0.1, 0.2, 0.4], [0.01, 0.02, 0.05], [0.5]]),
     boosting.scores(model=BOOSTED, trees=[ONE_SPLIT], unit=2.0**-24, held=False, edges=[-0.5, 0.0, 0.5]),
     boosting.scores(model=HAZARDS, trees=[ONE_SPLIT], unit=2.0**-24, held=False),

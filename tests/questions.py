@@ -5,6 +5,7 @@ Columns are those of `every.random_rows`. `test_every_statistic` fails when an a
 
 from fedstats import analyses  # noqa: F401  (registers the analyses)
 from fedstats.analysis import ANALYSES, Question, question_of
+from fedstats.formula import parse_terms
 
 # short name of the analysis -> (arguments, keywords) of `cohort.<name>(...)`
 CALLS: dict[str, list[tuple[tuple, dict]]] = {
@@ -26,11 +27,17 @@ CALLS: dict[str, list[tuple[tuple, dict]]] = {
                                                  "horizons": [600, 1200], "folds": 2, "rounds": 2, "max_depth": 2, "bins": 6})],
     "compare": [(("edss",), {"by": "sex"}), (("age",), {"by": "ecog"}), (("female",), {"by": "sex", "missing": True})],
     "correlation": [((["age", "edss", "years"],), {}), ((["edss", "relapses", "female"],), {"method": "spearman"})],
-    "cox": [(("Surv(days, event) ~ age + sex + ns(edss, 3)",), {}),
+    "cox": [(("Surv(days, event) ~ age + sex + ns(edss, 3)",), {"lr": True}),
+            (("Surv(days, event) ~ age + sex",), {"horizons": [600, 1200], "calibration": True, "baseline": False}),
             ((), {"time": "years", "event": "event", "covariates": ["age", "C(ecog)"], "strata": ["sex"], "ties": "breslow",
                   "weights": "edss"}),
             ((), {"time": "years", "event": "event", "covariates": ["age", "sex"], "strata": "registry",
-                  "transforms": ["rank", "identity", "log"], "ridge": 0.5})],
+                  "transforms": ["rank", "identity", "log"], "ridge": 0.5}),
+            (("Surv(days, event) ~ female",), {"weights": {"treatment": "female", "terms": parse_terms("age").terms,
+                                                           "coefficients": [-0.5, 0.01]}})],
+    "piecewise": [(("Surv(days, event) ~ age + sex",), {"cuts": [600, 1800]}),
+                  ((), {"time": "days", "event": "event", "covariates": ["age"], "cuts": 900, "weights": "edss",
+                        "offset": "log(years + 1)"})],
     "ordinal": [(("ecog ~ age + sex",), {}), ((), {"outcome": "ecog", "covariates": ["edss"], "link": "probit"})],
     "multinomial": [(("ecog ~ age + female",), {})],
     "kaplan_meier": [((), {"time": "days", "event": "event"}),

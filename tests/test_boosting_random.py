@@ -5,6 +5,7 @@ import pytest
 
 import fedstats
 from fedstats import Rules, rounds
+from fedstats.analyses import boosting_noise
 from fedstats.errors import QuestionError
 
 from .boosting_data import assert_same_trees, boosted, dictionary_of, names_of, synthetic, tables, trees_of, xgboost
@@ -190,6 +191,9 @@ def test_usual_batches_take_at_most_one_full_step(patients):
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"splits": "worst"}, "splits"), ({"batch": 5}, "batches only"), ({"splits": "random", "batch": 20}, "full step"),
     ({"splits": "random", "monotone": {"x0": 1}}, "no monotone"), ({"splits": "random", "gamma": 0.5}, "no gamma"),
+    ({"rho": 1.0}, "noise"), ({"splits": "random", "rho": 1.0, "intercepts": True}, "intercept"),
+    ({"splits": "random", "rho": 1.0, "scale_pos_weight": 2.0}, "count once"),
+    ({"splits": "random", "rho": 1.0, "validation": 0.3, "early_stopping": 5}, "fixed beforehand"),
 ])
 def test_a_wrong_question_about_drawn_splits_is_answered(patients, arguments, words):
     X, y, _ = patients
@@ -204,3 +208,54 @@ def test_what_drawn_splits_mean_is_said_beforehand(patients):
     explanation = fed.explain(fed.cohort().question.boost("y", ["x0", "x1"], rounds=20, splits="random"))
 
     assert explanation.rounds == 1 + 1 + 2 + 1
+
+
+# -- noise ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def library():
+    """OpenDP, whose own accounting is compared with ours."""
+    return pytest.importorskip("opendp.prelude")
+
+
+@pytest.mark.parametrize(("rho", "trees", "registries"), [(0.17, 100, 5), (1.0, 30, 3), (0.02, 500, 12)])
+def test_the_budget_is_that_of_opendp(library, rho, trees, registries):
+    """What all registries but one add is one Gaussian measurement per tree, whose zCDP by OpenDP adds up to rho; its epsilon, by a
+    tighter conversion, is at most ours."""
+    unit = 2.0**-19
+    share = boosting_noise.share_of_registry(boosting_noise.noise_sd(rho, trees), registries)
+    others = share * (registries - 1) ** 0.5 / unit
+    library.enable_features("contrib")
+    space = library.vector_domain(library.atom_domain(T="i64")), library.l2_distance(T="f64")
+    measurement = library.m.make_gaussian(*space, scale=others)
+    patient = (np.rint(1 / unit) ** 2 + np.rint(0.25 / unit) ** 2) ** 0.5       # one in one leaf of each tree, most gradients
+
+    assert rho * 0.99 < trees * measurement.map(patient) <= rho
+    whole = library.c.make_zCDP_to_approxDP(library.m.make_gaussian(*space, scale=others / trees**0.5))
+    assert 0.5 * boosting_noise.epsilon(rho) < whole.map(patient).epsilon(boosting_noise.DELTA) <= boosting_noise.epsilon(rho)
+
+
+def test_noise_is_drawn_anew_with_the_scale_asked_for(library):
+    """Mean 0, the standard deviation, whole numbers, two draws unlike; scale 0 changes nothing."""
+    sums = np.arange(6_000).reshape(3_000, 2)
+    drawn = [boosting_noise.noisy(sums, 2.0**20) - sums for _ in range(2)]
+
+    assert drawn[0].dtype == np.int64 and (drawn[0] != drawn[1]).mean() > 0.99
+    assert abs(drawn[0].mean()) < 5 * 2.0**20 / 6_000**0.5 and drawn[0].std() == pytest.approx(2.0**20, rel=0.05)
+    assert boosting_noise.noisy(sums, 0.0) is sums
+
+
+def test_a_noisy_model_opens_noisy_sums_only_and_still_predicts(library, patients):
+    """Sealed: no sum over leaves without noise is asked for, two runs differ, and the risk still follows the score."""
+    X, y, score = patients
+    found, model = asked(lambda: boosted(X, y, rules=Rules(), world=fedstats.simulate, splits="random", rounds=40, rho=2.0))
+    again = boosted(X, y, rules=Rules(), splits="random", rounds=40, rho=2.0)
+    names = {one.statistic for one in found}
+
+    assert "boosting_noisy_leaf_sums/1" in names and "boosting_leaf_sums/1" not in names
+    assert [tree.threshold for tree in model.trees] == [tree.threshold for tree in again.trees]
+    assert [tree.value for tree in model.trees] != [tree.value for tree in again.trees]
+    assert "zCDP" in " ".join(model.notes)
+    risk = model.predict(dict(zip(names_of(X), X.T)))
+    assert np.corrcoef(np.argsort(np.argsort(risk)), np.argsort(np.argsort(score)))[0, 1] > 0.5

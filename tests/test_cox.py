@@ -136,6 +136,20 @@ def test_institutions_as_strata_equal_r(ties):
     assert not result.baseline
 
 
+@pytest.mark.parametrize("by", [None, "inst"])
+def test_the_likelihood_ratio_test_of_a_term_is_that_of_two_fits(by):
+    """lr=True fits the model without each term beside it, in as many rounds; an interaction keeps its main effects in."""
+    cohort, formula = lung_cohort(by), "Surv(time, event) ~ age*sex + ph.ecog + wt.loss" + (" + strata(registry)" if by else "")
+    whole = cohort.cox(formula, lr=True, transforms=[])
+    found = {one.term: one for one in whole.tests if one.name == "lr"}
+    plain = cohort.cox(formula, transforms=[])
+
+    assert set(found) == {"(model)", "ph.ecog", "wt.loss", "age:sex"}
+    assert whole.cost.rounds <= plain.cost.rounds + 1 and whole.coefficients == plain.coefficients
+    reduced = cohort.cox(formula.replace("*", " + "), transforms=[])
+    assert found["age:sex"].chi2 == pytest.approx(2 * (whole.loglik - reduced.loglik), rel=1e-7) and found["age:sex"].df == 1
+
+
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
 @pytest.mark.parametrize(("model", "by"), [("cox_pooled", None), ("cox_strata_inst", "inst")])
 def test_weighted_models_equal_r(ties, model, by):

@@ -84,7 +84,7 @@ def test_an_epidemiologist_gets_a_report(tmp_path):
                  "not worsened after four years", "dmt_class[high]"):
         assert part in out
     page = (tmp_path / "worsening.html").read_text()
-    assert "Worsening by drug class" in page and "eligible: age" in page
+    assert "hazard ratio" in out and "Worsening by drug class" in page and "eligible: age" in page
 
 
 def test_the_file_of_questions_can_be_asked(tmp_path):

@@ -28,7 +28,8 @@ LAYERS = [
     {"wire"},
     {"coordinator", "transport"},
     {"nodes"},
-    {"client", "show", "report", "schemas", "draft", "models", "card", "card_form", "card_page", "patient_page", "study", "risk", "comparison"},
+    {"client", "show", "report", "schemas", "draft", "models", "card", "card_form", "card_page", "patient_page",
+     "study", "risk", "comparison"},
     {"fedstats"},           # the package itself: its public names
     {"demo", "demo_model", "demo_page", "demo_study", "demo_tamper", "laptop", "tap", "web", "cli"},
 ]

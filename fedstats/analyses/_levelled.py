@@ -25,8 +25,8 @@ from ..variable import Variable
 from ..views import Picture, Table
 from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, wald_tests
 from ._common import CONFIDENCE, check_confidence
-from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, model_cells
-from ._newton import Fit, Problem, Reading, settle, usual_course
+from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, model_cells, nobody_outlying
+from ._newton import Fit, Problem, Reading, abreast, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
 
@@ -172,7 +172,8 @@ def fitted(params: LevelledParams, setting: Setting, *, intercept: bool, make: C
     dictionary, terms = setting.dictionary, msgspec.to_builtins(params.terms)
     whole = Design.of(params.terms, dictionary, intercept=intercept)
     labels, codes = levels_of(params.outcome, dictionary)
-    first = [model_cells(columns=list(params.columns()), terms=terms, outcome=params.outcome, intercept=intercept)]
+    keys = {"columns": list(params.columns()), "terms": terms, "intercept": intercept}
+    first = [model_cells(outcome=params.outcome, **keys)]
     if not setting.size.n:
         everyone = {"columns": list(params.columns()), "terms": terms, "outcome": params.outcome, "codes": list(codes)}
         point = start(whole, np.ones(len(codes), dtype=np.int64))
@@ -195,7 +196,8 @@ def fitted(params: LevelledParams, setting: Setting, *, intercept: bool, make: C
 
     problem = Problem(titles, lambda point, last: make(model, list(point), last), read, dictionary,
                       feasible=lambda point: feasible(len(design), point))
-    fit = yield from settle(problem, start(design, counts))
+    outlying = nobody_outlying(totals, cells, setting.rules, keys)
+    _, fit = yield from abreast([outlying, settle(problem, start(design, counts))])
     return Found(fit, design, titles, levels, counts, dropped)
 
 

@@ -10,25 +10,30 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .. import splines
+from .. import splines, steady
 from ..dictionary import MOST_GROUPS, Dictionary
 from ..disclosure import NO_RULES, Rules, safe
 from ..errors import QuestionError, Refused
 from ..rows import Rows
-from ..statistic import INDICATORS, Block, Sums, statistic
+from ..statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..terms import (
     BSpline,
     Design,
     Factor,
     Interaction,
+    Log,
     Natural,
+    Polynomial,
+    Power,
+    Scale,
     Term,
+    Variable,
     columns_of,
     factors_of,
     is_categorical,
@@ -36,11 +41,14 @@ from ..terms import (
     levels_of,
     read_terms,
 )
+from ..weights import Weighting
 from .moments import few_levels
 
 EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER = 10, 5    # DISCLOSURE, "models"; Peduzzi et al. (1996), J Clin Epidemiol 49:1373
+LEAST_VARIANCE = 1e-10      # of a scaled column, below which it counts as constant
 LARGEST_LEVERAGE = 0.5      # of one patient: above it a coefficient is that patient's outcome (DISCLOSURE, "models")
 SCALARS_PER_PATIENT = 0.1   # released numbers per patient, at most
+_STRAIGHT = (Variable, Power, Polynomial, Log, Scale)
 LEVELS_PER_COLUMN = 2       # levels of a number per column of it, from which on its levels are no table any more
 
 
@@ -54,6 +62,11 @@ def factor_names(terms: Sequence[Term], dictionary: Dictionary, also: Sequence[s
     columns = {name: sum(len(columns_of(one, dictionary)) for one in factors if one.name == name) for name in {f.name for f in factors}}
     found = [one.name for one in factors if _makes_table(one, dictionary, columns[one.name])]
     return tuple(dict.fromkeys([*found, *also]))
+
+
+def selecting(names: Sequence[str], dictionary: Dictionary) -> list[str]:
+    """Of the variables of weights and offset those whose levels weights can pick out one by one."""
+    return [name for name in names if dictionary[name].type == "category" or few_levels(dictionary[name])]
 
 
 def _makes_table(factor: Factor, dictionary: Dictionary, columns: int) -> bool:
@@ -104,12 +117,13 @@ def _outcome_levels(dictionary: Dictionary, outcome: str | None) -> int:
 
 
 def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str | None = None,
-            also: Sequence[str] = (), intercept: bool = True, absorbed: bool = True, weights: str | None = None) -> dict[str, Block]:
+            also: Sequence[str] = (), intercept: bool = True, absorbed: bool = True, weights: Any = None) -> dict[str, Block]:
     design = Design.of(terms, dictionary, intercept=intercept, absorbed=absorbed)
     factors, k = factor_names(read_terms(terms), dictionary, also), _outcome_levels(dictionary, outcome)
     read = read_terms(terms)
     sizes = _sizes(factors, read, dictionary)
-    blocks = {"outcome": Block((k,), counts=True), "weightless": Block((k,), counts=True),
+    q = len(design) + _constant(design, absorbed)
+    blocks = {"gram": Block((q * (q + 1) // 2,)), "outcome": Block((k,), counts=True), "weightless": Block((k,), counts=True),
               "nonzero": Block((len(design), k), counts=True), "zero": Block((len(design), k), counts=True)}
     if pieces := sum(len(places) for *_, places in _pieces(read, dictionary)):
         blocks["pieces"] = Block((pieces, k), counts=True)
@@ -124,24 +138,25 @@ def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[A
 
 @statistic("model_cells/1", layout=_layout)
 def model_cells(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str | None = None, also: Sequence[str] = (),
-                intercept: bool = True, absorbed: bool = True, weights: str | None = None) -> dict:
-    """People behind a model, complete cases of `columns`: by outcome level; per design column those who are not 0 in it, by outcome;
-    per level of each factor, by outcome; per pair of levels of two factors; per combination of levels of an interaction, by outcome;
-    per piece of a spline, by outcome. With several rows per patient: who has such a row.
+                intercept: bool = True, absorbed: bool = True, weights: Any = None) -> dict:
+    """People behind a model, complete cases of `columns`: by outcome level; per design column those who are not 0 in it, and those who
+    are, by outcome; per level of each factor, by outcome; per pair of levels of two factors; per combination of levels of an interaction,
+    by outcome; per piece of a spline, by outcome. With several rows per patient: who has such a row.
+    gram : X' X of the scaled columns, with a constant one where the model has something like it.
 
-    outcome : a variable with levels (an event, a 0/1 outcome, an ordinal outcome); None: everybody in one. weights : those of weight 0
-    are nobody, and are counted apart.
+    outcome : a variable with levels (an event, a 0/1 outcome, an ordinal outcome); None: everybody in one. weights : as of a model; those
+    of weight 0 are nobody, and are counted apart.
     """
     cases, dictionary = rows.complete(columns), rows.dictionary
-    weightless = cases.where(cases.values(weights) <= 0) if weights is not None else cases.where(np.zeros(cases.n, dtype=bool))
-    if weights is not None:
-        cases = cases.where(cases.values(weights) > 0)
+    cases, weightless = _weighed(cases, weights)
     design = Design.of(terms, dictionary, intercept=intercept, absorbed=absorbed)
     factors, k = factor_names(read_terms(terms), dictionary, also), _outcome_levels(dictionary, outcome)
     place, everybody = _places(cases, outcome), np.ones(cases.n, dtype=bool)
     columns_at = [everybody] * design.intercept + [column != 0 for part in design.parts for column in part.values(cases)]
     read, shape = read_terms(terms), (len(design), k)
-    sums: dict[str, Any] = {"outcome": _people(cases, place, k), "weightless": _people(weightless, _places(weightless, outcome), k),
+    X = _with_constant(design, cases, absorbed)
+    sums: dict[str, Any] = {"gram": steady.pack(X.T @ X), "outcome": _people(cases, place, k),
+                            "weightless": _people(weightless, _places(weightless, outcome), k),
                             "nonzero": np.array([_people(cases, place, k, there) for there in columns_at]).reshape(shape),
                             "zero": np.array([_people(cases, place, k, ~there) for there in columns_at]).reshape(shape)}
     pieces = [_people(cases, place, k, piece != 0) for piece in _piece_values(cases, read)]
@@ -159,6 +174,13 @@ def model_cells(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcom
     for i, j in itertools.combinations(range(len(factors)), 2):
         sums[f"pair{i},{j}"] = _people(cases, bins[i] * sizes[j] + bins[j], sizes[i] * sizes[j]).reshape(sizes[i], sizes[j])
     return sums
+
+
+def _weighed(cases: Rows, weights: Any) -> tuple[Rows, Rows]:
+    """Rows with a weight above 0, and those without."""
+    weighting = Weighting.of(weights, cases.dictionary)
+    some = np.ones(cases.n, dtype=bool) if weighting is None else weighting.values(cases) > 0
+    return cases.where(some), cases.where(~some)
 
 
 def _places(cases: Rows, outcome: str | None) -> np.ndarray:
@@ -256,8 +278,10 @@ def check_model(totals: Sums, design: Design, dictionary: Dictionary, terms: Seq
     if "pieces" in totals:
         _check_table(totals["pieces"], totals["pieces" + INDICATORS], rules, "a piece of a spline",
                      "use fewer or other knots, or leave out the spline")
+    straight = {term.label for term in terms if isinstance(term, _STRAIGHT) and term.name not in cells.factors}
     for j, name in enumerate(design.names):
-        for side in ("nonzero", "zero"):
+        # where a number happens to be 0 is nothing special
+        for side in ("nonzero",) if design.term_of(j) in straight else ("nonzero", "zero"):
             table = totals[side][j]
             if not all(safe(int(count), rules) for count in table):
                 raise Refused(f'column "{name}" of the model singles out fewer than {k} patients, or fewer than {k} with one outcome '
@@ -284,19 +308,17 @@ def _check_table(table: np.ndarray, contributors: np.ndarray, rules: Rules, what
 # -- registries with an intercept or a baseline of their own ----------------------------------------------------------------------
 
 
-def _informed_layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str, weights: str | None = None,
+def _informed_layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str, weights: Any = None,
                      survival: bool = False) -> dict[str, Block]:
     return {"informed": Block((len(Design.of(terms, dictionary, intercept=False)),), integer=True)}
 
 
 @statistic("model_informed/1", layout=_informed_layout, alone=True)
-def model_informed(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str, weights: str | None = None,
+def model_informed(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str, weights: Any = None,
                    survival: bool = False) -> dict:
     """Per column of a design 1 if this registry, compared within itself, tells anything of its coefficient: the column varies here, and so
     does the outcome (survival : somebody has the event). With registries as strata the others add nothing to it."""
-    cases = rows.complete(columns)
-    if weights is not None:
-        cases = cases.where(cases.values(weights) > 0)
+    cases = _weighed(rows.complete(columns), weights)[0]
     found = Design.of(terms, rows.dictionary, intercept=False).matrix(cases)
     if not cases.n:
         return {"informed": np.zeros(found.shape[1], dtype=np.int64)}
@@ -312,6 +334,54 @@ def check_informed(informed: np.ndarray, names: Sequence[str], cells: Cells, rul
             raise Refused(f'within fewer than {rules.min_registries} registries there is anything to compare for "{name}" (rule '
                           "min_registries): with registries as strata its coefficient would be theirs alone",
                           hint=f'leave out "{name}", or fit without strata(registry)')
+
+
+# -- who stands far from everybody else --------------------------------------------------------------------------------------------
+
+
+def _constant(design: Design, absorbed: bool) -> int:
+    """Whether something beside the columns takes the part of an intercept."""
+    return int(not design.intercept and absorbed)
+
+
+def _with_constant(design: Design, cases: Rows, absorbed: bool) -> np.ndarray:
+    return np.column_stack([np.ones((cases.n, _constant(design, absorbed))), design.matrix(cases)])
+
+
+def _outlying_layout(dictionary: Dictionary, **_: Any) -> dict[str, Block]:
+    return {"objections": Block(integer=True)}
+
+
+@statistic("model_outlying/1", layout=_outlying_layout, alone=True)
+def model_outlying(rows: Rows, columns: Sequence[str], terms: Sequence[Any], inverse: Sequence[float], intercept: bool = True,
+                   absorbed: bool = True, weights: Any = None) -> dict:
+    """Whether this registry has a patient whose leverage x' (X'X)^-1 x, over all rows, is above 0.5, whatever the outcomes: 0 or 1.
+
+    At the fit of a logistic or a Cox model the leverage of such a patient may be small, as his outcome is fitted nearly exactly: it is his
+    outcome that the coefficient tells. inverse : of the gram matrix of everybody, packed.
+    """
+    design = Design.of(terms, rows.dictionary, intercept=intercept, absorbed=absorbed)
+    cases = _weighed(rows.complete(columns), weights)[0]
+    X = _with_constant(design, cases, absorbed)
+    leverage = np.einsum("ij,jk,ik->i", X, steady.unpack(inverse, X.shape[1]), X, optimize=True)
+    if cases.person is not None and cases.n:
+        leverage = np.bincount(cases.person, leverage)
+    return {"objections": int(bool((leverage > LARGEST_LEVERAGE).any()))}
+
+
+def nobody_outlying(totals: Sums, cells: Cells, rules: Rules, keys: Mapping[str, Any]) -> Generator[list[Ask], list[Sums], Any]:
+    """Ask, beside a fit, whether somebody stands far from everybody else. Raises Refused.
+
+    totals : of `model_cells`. keys : what `model_cells` was asked with, outcome and strata aside.
+    """
+    if rules == NO_RULES or not cells.n:
+        return
+    packed = totals["gram"]
+    gram = steady.unpack(packed, (math.isqrt(8 * len(packed) + 1) - 1) // 2)
+    for k in range(len(gram)):
+        gram[k, k] += LEAST_VARIANCE * cells.n      # columns that nobody has, or that say the same as others
+    (found,) = yield [model_outlying(inverse=steady.pack(steady.inverse(gram, LEAST_VARIANCE / 1000)).tolist(), **keys)]
+    check_leverage(int(found["objections"]), rules)
 
 
 def check_leverage(objections: int, rules: Rules) -> None:

@@ -151,6 +151,7 @@ class Cases:
     patient: np.ndarray | None = None
     margins: tuple[tuple[str, ...], np.ndarray] | None = None
     rounded: dict[bytes, np.ndarray] = field(default_factory=dict)
+    counted: dict[bool, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Rows, target: Target, features: Sequence[Feature]) -> Cases:
@@ -214,6 +215,11 @@ class Cases:
         """1 for the row in which a patient is counted, 0 for the others, int64, shape (rows, 1 or 2): without and with the outcome,
         where there are two classes. A patient with several rows is counted once, in the first row with the outcome, else in the last:
         so the counts of nodes add up to those of their parent, and are at most the people there."""
+        if two not in self.counted:
+            self.counted[two] = self._classes(two)
+        return self.counted[two]
+
+    def _classes(self, two: bool) -> np.ndarray:
         who = self.person if self.patient is None else self.patient[self.person]
         place, event = np.arange(len(who)), self.y == 1 if two else np.zeros(len(who), dtype=bool)
         count = int(who.max(initial=-1)) + 1
@@ -225,9 +231,10 @@ class Cases:
         chosen[counted[counted >= 0]] = True
         return np.stack([chosen & ~event, chosen & event] if two else [chosen], axis=1).astype(np.int64)
 
-    def gradients(self, trees: Sequence[str], unit: float, hazard: Sequence[Sequence[float]] | None) -> np.ndarray:
-        """Gradient and hessian of each row as whole numbers of `unit`, int64, shape (rows, 2)."""
-        state = hashlib.sha256(repr((tuple(trees), unit, hazard)).encode()).digest()
+    def gradients(self, trees: Sequence[str], unit: float, hazard: Sequence[Sequence[float]] | None,
+                  people: np.ndarray | None = None) -> np.ndarray:
+        """Gradient and hessian of each row as whole numbers of `unit`, int64, shape (rows, 2 or more). people : further columns."""
+        state = hashlib.sha256(repr((tuple(trees), unit, hazard, people is None)).encode()).digest()
         if state not in self.rounded:
             own = None
             if hazard is not None:
@@ -235,7 +242,8 @@ class Cases:
                 own = once, twice, hazard[2][0]
             pair = gradients(self.target.objective, self.margin(trees), self.y, self.weight, step=self.target.step, hazard=own)
             # the last only: a tree is finished before the next begins
-            self.rounded = {state: np.rint(np.stack(pair, axis=1) / unit).astype(np.int64)}
+            both = np.rint(np.stack(pair, axis=1) / unit).astype(np.int64)
+            self.rounded = {state: both if people is None else np.concatenate([both, people], axis=1)}
         return self.rounded[state]
 
 

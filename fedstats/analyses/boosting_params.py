@@ -12,7 +12,7 @@ from ..errors import QuestionError
 from ..variable import Variable
 from .boosting_bins import columns
 from .boosting_cases import Target
-from .boosting_objectives import COX, HAZARD, LOGISTIC, OBJECTIVES, POISSON, POISSON_STEP, SQUARED, usual_bits
+from .boosting_objectives import COX, FEWEST_BITS, HAZARD, LOGISTIC, OBJECTIVES, POISSON, POISSON_STEP, SQUARED, usual_bits
 from .survival import check_survival
 
 MOST_ROUNDS, DEEPEST, MOST_BINS, MOST_COVARIATES = 5_000, 10, 256, 200
@@ -57,6 +57,7 @@ class BoostParams(Params, frozen=True):
     bits: int | None = None
     splits: str = BEST
     batch: int | None = None
+    rho: float | None = None
 
     @property
     def trees_per_round(self) -> int:
@@ -92,6 +93,7 @@ class BoostParams(Params, frozen=True):
         _ends(self, dictionary)
         _check_numbers(self)
         _check_splits(self)
+        _check_noise(self, dictionary)
         if not self.covariates or len(self.covariates) > MOST_COVARIATES:
             raise QuestionError(f"a model takes 1 to {MOST_COVARIATES} covariates, not {len(self.covariates)}")
         if set(self.covariates) & set(self.columns()) or len(set(self.covariates)) < len(self.covariates):
@@ -141,7 +143,7 @@ def _check_numbers(params: BoostParams) -> None:
                             ("reg_lambda", 0, 1e6), ("reg_alpha", 0, 1e6), ("gamma", 0, 1e6), ("min_child_weight", 0, 1e9),
                             ("max_delta_step", 0, 1e6), ("subsample", 0.01, 1), ("colsample", 0.01, 1), ("validation", 0, 0.5),
                             ("early_stopping", 1, MOST_ROUNDS), ("scale_pos_weight", 1e-6, 1e6), ("bits", 4, MOST_BITS),
-                            ("seed", 0, 2**53), ("batch", 1, MOST_BATCH)):
+                            ("seed", 0, 2**53), ("batch", 1, MOST_BATCH), ("rho", 1e-4, 100)):
         value = getattr(params, name)
         if value is not None and not low <= value <= high:
             raise QuestionError(f"{name} is {value:g}: it lies between {low:g} and {high:g}")
@@ -165,6 +167,23 @@ def _check_splits(params: BoostParams) -> None:
     if params.monotone or params.gamma:
         raise QuestionError("random splits are not chosen by their gain: there is no gamma and no monotone",
                             hint=f'leave these out, or use splits="{BEST}"')
+
+
+def _check_noise(params: BoostParams, dictionary: Dictionary) -> None:
+    if params.rho is None:
+        return
+    if params.splits != RANDOM or params.objective != LOGISTIC:
+        raise QuestionError(f'noise is for {LOGISTIC} with splits="{RANDOM}"', hint="leave out rho")
+    if params.weights or params.scale_pos_weight != 1 or dictionary.most_rows > 1:
+        raise QuestionError("noise is for patients who all count once, in one row", hint="leave out weights and scale_pos_weight, or rho")
+    if params.intercepts:
+        raise QuestionError("a registry's own intercept has no noise: each of its patients would move the gradients of all others",
+                            hint="leave out intercepts, or rho")
+    if params.early_stopping:
+        raise QuestionError("with noise the number of trees is fixed beforehand: each costs a share of the budget",
+                            hint="leave out early_stopping, or rho")
+    if params.bits is not None and params.bits < FEWEST_BITS:
+        raise QuestionError(f"noise needs gradients of at least {FEWEST_BITS} bits", hint="leave out bits")
 
 
 def _is_yes_or_no(variable: Variable) -> bool:

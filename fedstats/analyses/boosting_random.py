@@ -13,18 +13,23 @@ trees with differential privacy, CCS, sections 4.1 and 4.4, for boosting them in
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
-from ..statistic import INDICATORS, Sums
+from ..statistic import INDICATORS, Ask, Sums
 from . import boosting_sums as ask
 from .boosting_bins import Feature
 from .boosting_cases import tree_text
+from .boosting_noise import DELTA, epsilon, noise_sd, share_of_registry
 from .boosting_rules import merge_leaves
 from .boosting_training import Fit, Stopping, Totals, Training
 from .boosting_trees import LEAF, Bins, Growing, Node, Split, TreeSettings, f32
 
+CLEAR = 2.0                 # standard deviations of noise by which a leaf's hessian must exceed 0
 LEAVES_PER_ASK = 20_000     # of which people are counted in one ask: far fewer numbers than one ask may hold
 
 
@@ -46,7 +51,7 @@ class RandomTraining(Training):
         for t in range(0, len(drawn), batch):
             unit, hazard = yield from self._unit(fit)
             now = drawn[t:t + batch]
-            asks = [ask.leaf_sums(**self.known, trees=fit.texts, batch=[tree_text(one) for one in now], unit=unit, hazard=hazard)]
+            asks = [self._ask(fit, now, unit, hazard)]
             held = bool(t and self.params.early_stopping)
             totals = yield asks + ([self._loss_ask(fit, held=True)] if held else [])
             if held and stopping.judge(t, self._mean_loss(totals[1], fit)):
@@ -58,6 +63,31 @@ class RandomTraining(Training):
         fit = stopping.best_of(fit)
         fit.merged = merged
         return fit
+
+    def _ask(self, fit: Fit, batch: Sequence[Growing], unit: float, hazard: Any) -> Ask:
+        same = {**self.known, "trees": fit.texts, "batch": [tree_text(one) for one in batch], "unit": unit}
+        rho = self.params.rho
+        if rho is None:
+            return ask.leaf_sums(**same, hazard=hazard)
+        scale = share_of_registry(noise_sd(rho, self.params.rounds), self.setting.registries) / unit
+        return ask.noisy_leaf_sums(**same, scale=scale)
+
+    def _settings(self) -> TreeSettings:
+        found = super()._settings()
+        if self.params.rho is None or self.params.min_child_weight is not None:
+            return found
+        # a leaf whose hessian could be noise gets no value
+        sd = share_of_registry(noise_sd(self.params.rho, self.params.rounds), self.setting.registries) * math.sqrt(self.setting.registries)
+        return replace(found, min_child_weight=max(found.min_child_weight, CLEAR * sd))
+
+    def _notes(self) -> list[str]:
+        rho = self.params.rho
+        if rho is None:
+            return []
+        return [f"sums over leaves carry discrete Gaussian noise, of standard deviation {noise_sd(rho, self.params.rounds):.4g} also for "
+                f"a registry that knows its own: {rho:g}-zCDP, so epsilon {epsilon(rho):.4g} at delta {DELTA:g}, for one patient more or "
+                "less. Numbers of patients, the starting score, the splits taken back and the fit come from exact totals under the "
+                "release rules: they are not covered, and the guarantee takes them as known"]
 
     def _merge(self, drawn: Sequence[Growing]) -> Totals:
         """Under rules, count people in the leaves and merge those that are too small; how many splits were taken back."""
@@ -127,7 +157,8 @@ def fill(growing: Growing, sums: Sequence[Sequence[int]], unit: float) -> int:
     growing.unit, taken = unit, 0
     for node in growing.nodes:
         if node.left == LEAF:
-            node.sums, taken = (int(sums[taken][0]), int(sums[taken][1])), taken + 1
+            # with noise a hessian may come out below 0, where none is
+            node.sums, taken = (int(sums[taken][0]), max(0, int(sums[taken][1]))), taken + 1
             node.weight = growing.weight_of(node.sums)
     for node in reversed(growing.nodes):        # children come after their parents
         if node.left != LEAF:

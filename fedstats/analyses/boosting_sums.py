@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from .. import steady
 from ..dictionary import Dictionary
 from ..rows import Rows
 from ..statistic import Block, statistic
 from .boosting_bins import columns
 from .boosting_cases import Target, cases_of, intervals_of, read_model, read_tree
 from .boosting_kernels import histograms as add_up
+from .boosting_noise import REACH, noisy
 from .boosting_objectives import LOGISTIC, loss
 from .boosting_trees import LEAF
 
@@ -118,13 +120,11 @@ def histograms(rows: Rows, model: str, trees: Sequence[str], tree: str, nodes: S
     Cox, per grid interval the sums up to it of d / R and d / R^2, and the shift of the margins in R.
     """
     cases = cases_of(rows, model)
-    values = cases.gradients(trees, unit, hazard)
+    values = cases.gradients(trees, unit, hazard, cases.classes(two_classes(cases.target)) if people else None)
     node = cases.nodes_of(read_tree(tree))
     slot_of = np.full(len(read_tree(tree)), -1, dtype=np.int32)
     slot_of[list(nodes)] = np.arange(len(nodes), dtype=np.int32)
     slot = np.where(cases.seen(len(trees)), slot_of[node], -1).astype(np.int32)
-    if people:
-        values = np.concatenate([values, cases.classes(two_classes(cases.target))], axis=1)
     found = add_up(cases.places, slot, values, len(nodes), cases.bins.size)
     if used is not None:
         found = np.concatenate([found[:, cases.bins.first[k]:cases.bins.first[k + 1]] for k in used], axis=1)
@@ -132,10 +132,10 @@ def histograms(rows: Rows, model: str, trees: Sequence[str], tree: str, nodes: S
     if people:
         sums["people"] = found[..., 2:]
     if list(nodes) == [0]:
-        inside = values[slot >= 0]
-        sums["total"] = inside[:, :2].sum(axis=0)
+        total = [int(column[slot >= 0].sum()) for column in values.T]
+        sums["total"] = total[:2]
         if people:
-            sums["everybody"] = inside[:, 2:].sum(axis=0)
+            sums["everybody"] = total[2:]
     return sums
 
 
@@ -188,6 +188,23 @@ def leaf_sums(rows: Rows, model: str, trees: Sequence[str], batch: Sequence[str]
 
     trees : the finished ones, at whose margins gradients are taken. batch : the next ones. hazard : as for histograms.
     """
+    return {"sums": _over_leaves(rows, model, trees, batch, unit, hazard)}
+
+
+def _noisy_leaf_sums_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], batch: Sequence[str], unit: float,
+                            scale: float) -> dict[str, Block]:
+    most = steady.power_of_two(2.0**read_model(model).target.bits + REACH * scale)
+    return {"sums": Block((_leaf_count(batch), 2), most, integer=True)}
+
+
+@statistic("boosting_noisy_leaf_sums/1", layout=_noisy_leaf_sums_layout, alone=True)
+def noisy_leaf_sums(rows: Rows, model: str, trees: Sequence[str], batch: Sequence[str], unit: float, scale: float) -> dict:
+    """The same with whole-number noise of this registry on every sum. scale : its standard deviation in units; 0 for none."""
+    return {"sums": noisy(_over_leaves(rows, model, trees, batch, unit, None), scale)}
+
+
+def _over_leaves(rows: Rows, model: str, trees: Sequence[str], batch: Sequence[str], unit: float,
+                 hazard: Sequence[Sequence[float]] | None) -> np.ndarray:
     cases = cases_of(rows, model)
     seen = cases.seen(len(trees))
     values, found = cases.gradients(trees, unit, hazard)[seen], []
@@ -197,7 +214,7 @@ def leaf_sums(rows: Rows, model: str, trees: Sequence[str], batch: Sequence[str]
         # doubles below 2^53 add whole numbers exactly
         sums = [np.bincount(node, one.astype(float), minlength=len(table)).astype(np.int64) for one in values.T]
         found.append(np.stack(sums, axis=1)[table["left"] == LEAF])
-    return {"sums": np.concatenate(found)}
+    return np.concatenate(found)
 
 
 def _leaves_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], first: int = 0) -> dict[str, Block]:

@@ -91,7 +91,7 @@ class Training:
         fit = yield from self._trees()
         fit = yield from self._check_leaves(fit)
         metrics, notes = yield from self._scores(fit)
-        return self._model(fit, metrics, notes)
+        return self._model(fit, metrics, [*notes, *self._notes()])
 
     @property
     def counted(self) -> tuple[str, ...]:
@@ -332,6 +332,9 @@ class Training:
         return (f"Gradient boosted trees ({kind}) {self._growth()}, {trees} trees of depth {p.max_depth}, "
                 f"learning rate {p.learning_rate:g}, at most {p.bins} bins per covariate at registered cut points; missing values have a "
                 "learned direction.")
+
+    def _notes(self) -> list[str]:
+        return []
 
     def _growth(self) -> str:
         return "grown from histograms summed over registries"

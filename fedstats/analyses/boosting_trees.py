@@ -26,6 +26,7 @@ import numpy as np
 SMALLEST_GAIN = np.float32(1e-6)        # kRtEps of xgboost
 LARGEST = float(np.finfo(np.float32).max)
 LEAF = -1
+MOST_AT_ONCE = 2**18        # candidates whose gains are worked out in one go
 
 f32 = np.float32
 
@@ -50,6 +51,11 @@ class TreeSettings:
     @property
     def constrained(self) -> bool:
         return any(self.monotone)
+
+    @property
+    def weights_matter(self) -> bool:
+        """Whether a gain depends on the boxed weight, not on the sums alone."""
+        return self.constrained or self.max_delta_step != 0
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,8 @@ class Growing:
                 known[parent.left + parent.right - small] = self.histograms[self.nodes[small].parent] - histograms[small]
         kept = {k: known[k] for k in self.open}
         below: list[int] = []
-        for k in self.open:
-            split = best_split(kept[k], self.nodes[k], self.unit, self.bins, self.settings)
+        splits = best_splits(list(kept.values()), [self.nodes[k] for k in self.open], self.unit, self.bins, self.settings)
+        for k, split in zip(self.open, splits):
             if split is not None:
                 below += self._divide(k, split)
         self.histograms = kept
@@ -188,59 +194,83 @@ class Growing:
         return self.nodes[k].sums[1] * self.unit >= 2 * least and self.nodes[k].sums[1] > 0
 
 
-def best_split(histogram: np.ndarray, node: Node, unit: float, bins: Bins, settings: TreeSettings) -> Split | None:
-    """The best split of one node, or None if none is good enough. histogram : int64, shape (bins, channels)."""
+def best_splits(histograms: Sequence[np.ndarray], nodes: Sequence[Node], unit: float, bins: Bins, settings: TreeSettings
+                ) -> list[Split | None]:
+    """The best split of each node, None where none is good enough. histograms : int64, each of shape (bins, channels)."""
+    at_once = max(1, MOST_AT_ONCE // max(1, bins.size))
+    found: list[Split | None] = []
+    for start in range(0, len(nodes), at_once):
+        found += _best_splits(np.stack(histograms[start:start + at_once]), nodes[start:start + at_once], unit, bins, settings)
+    return found
+
+
+def _best_splits(histogram: np.ndarray, nodes: Sequence[Node], unit: float, bins: Bins, settings: TreeSettings) -> list[Split | None]:
     first = np.asarray(bins.first)
     lengths = first[1:] - first[:-1]
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    total = np.array(node.sums, dtype=np.int64)
-    running = np.cumsum(histogram, axis=0)                  # whole numbers: exact in any order
-    before = np.vstack([np.zeros((1, len(total)), dtype=np.int64), running])[first[:-1]]
-    up = running - before[owner]                            # left side of a split above each bin, missing right
-    known = up[first[1:] - 1]                               # all that is not missing, per feature
-    down = known[owner] - up + histogram                    # right side of a split below each bin, missing left
+    total = np.array([node.sums for node in nodes], dtype=np.int64)[:, None]
+    running = np.zeros((len(nodes), bins.size + 1, total.shape[2]), dtype=np.int64)
+    np.cumsum(histogram, axis=1, out=running[:, 1:])        # whole numbers: exact in any order
+    before, upto = running[:, first[:-1]], running[:, first[1:]]
+    up = running[:, 1:] - before[:, owner]                  # left side of a split above each bin, missing right
+    lacking = total - (upto - before)                       # all that is missing, per feature
+    gaps = (lacking != 0)[..., :2].any(axis=2)
     way = np.array([settings.monotone[k] if settings.monotone else 0 for k in bins.features])[owner]
-    gains_up = _gains(up, total - up, unit, node, settings, way)
-    gains_down = np.where((known != total)[:, :2].any(axis=1)[owner], _gains(total - down, down, unit, node, settings, way), f32(-np.inf))
-    best = max(gains_up.max(initial=f32(-np.inf)), gains_down.max(initial=f32(-np.inf)))
-    if not best > SMALLEST_GAIN or best < f32(settings.gamma) or not np.isfinite(best):
-        return None
-    places_up, places_down = np.flatnonzero(gains_up == best), np.flatnonzero(gains_down == best)
-    ups, downs = owner[places_up], owner[places_down]
-    if len(ups) and (not len(downs) or ups[0] <= downs[0]):
-        k, place, left_first = int(ups[0]), int(places_up[0]), False
-        cut, left = place - bins.first[k] + 1, up[place]
-    else:
-        k, left_first = int(downs[0]), True
-        place = int(places_down[downs == k][-1])            # scanned downwards: the highest bin comes first
-        cut, left = place - bins.first[k], total - down[place]
-    share = tuple(left.tolist())
-    return Split(bins.features[k], cut, left_first, best, share, tuple(a - b for a, b in zip(node.sums, share)))
+    gains_up = _gains(up, total - up, unit, nodes, settings, way)
+    gains_down = np.full_like(gains_up, -np.inf)
+    if gaps.any():
+        left = up - histogram + lacking[:, owner]           # left side of a split below each bin, missing left
+        gains_down = np.where(gaps[:, owner], _gains(left, total - left, unit, nodes, settings, way), f32(-np.inf))
+    best = np.maximum(gains_up.max(axis=1, initial=f32(-np.inf)), gains_down.max(axis=1, initial=f32(-np.inf)))
+    found: list[Split | None] = []
+    for m, node in enumerate(nodes):
+        if not best[m] > SMALLEST_GAIN or best[m] < f32(settings.gamma) or not np.isfinite(best[m]):
+            found.append(None)
+            continue
+        places_up, places_down = np.flatnonzero(gains_up[m] == best[m]), np.flatnonzero(gains_down[m] == best[m])
+        ups, downs = owner[places_up], owner[places_down]
+        if len(ups) and (not len(downs) or ups[0] <= downs[0]):
+            k, place, left_first = int(ups[0]), int(places_up[0]), False
+            cut, side = place - bins.first[k] + 1, up[m, place]
+        else:
+            k, left_first = int(downs[0]), True
+            place = int(places_down[downs == k][-1])        # scanned downwards: the highest bin comes first
+            cut, side = place - bins.first[k], left[m, place]
+        share = tuple(side.tolist())
+        found.append(Split(bins.features[k], cut, left_first, best[m], share, tuple(a - b for a, b in zip(node.sums, share))))
+    return found
 
 
-def _gains(left: np.ndarray, right: np.ndarray, unit: float, node: Node, settings: TreeSettings, way: np.ndarray) -> np.ndarray:
-    """loss_chg of xgboost for every candidate, float32; -inf where a side is too light or the constraint is broken."""
-    least = float(f32(settings.min_child_weight))
+def _gains(left: np.ndarray, right: np.ndarray, unit: float, nodes: Sequence[Node], settings: TreeSettings, way: np.ndarray) -> np.ndarray:
+    """loss_chg of xgboost for every candidate, float32, shape (nodes, bins); -inf where a side is too light or the constraint is
+    broken. left, right : shape (nodes, bins, channels)."""
+    least, unweighted = float(f32(settings.min_child_weight)), np.zeros((), dtype=f32)
+    own, lower, upper = (np.array([getattr(node, name) for node in nodes], dtype=f32)[:, None] for name in ("gain", "lower", "upper"))
     sides = []
     for sums in (left, right):
-        G, H = sums[:, 0] * unit, sums[:, 1] * unit         # exact: whole numbers below 2^53 times a power of two
-        weight = _weights(G, H, settings, node.lower, node.upper)
+        G, H = sums[..., 0] * unit, sums[..., 1] * unit     # exact: whole numbers below 2^53 times a power of two
+        weight = _weights(G, H, settings, lower, upper) if settings.weights_matter else unweighted
         sides.append((H, weight, _gains_of(G, H, weight, settings)))
     (hl, wl, gl), (hr, wr, gr) = sides
-    found = (gl + gr) - node.gain
+    fits = (hl >= least) & (hr >= least)
+    if settings.constrained:
+        fits &= np.where(way > 0, wl <= wr, np.where(way < 0, wl >= wr, True))
     if settings.min_people:
-        found = np.where(_enough(left[:, 2:], settings.min_people) & _enough(right[:, 2:], settings.min_people), found, f32(-np.inf))
-    fits = (hl >= least) & (hr >= least) & np.where(way > 0, wl <= wr, np.where(way < 0, wl >= wr, True))
-    return np.where(fits, found, f32(-np.inf)).astype(f32)
+        fits &= _enough(left[..., 2:], settings.min_people) & _enough(right[..., 2:], settings.min_people)
+    return np.where(fits, (gl + gr) - own, f32(-np.inf)).astype(f32)
 
 
 def _enough(cells: np.ndarray, least: int) -> np.ndarray:
     """Whether each row of people by outcome holds enough in all, and none or enough in each cell."""
-    everybody = cells[:, 0] if cells.shape[1] == 1 else cells[:, 0] + cells[:, 1]
-    return (everybody >= least) & ((cells == 0) | (cells >= least)).all(axis=1)
+    everybody = cells[..., 0] if cells.shape[-1] == 1 else cells[..., 0] + cells[..., 1]
+    found = everybody >= least
+    for k in range(cells.shape[-1]):
+        found &= (cells[..., k] == 0) | (cells[..., k] >= least)
+    return found
 
 
-def _weights(G: np.ndarray, H: np.ndarray, settings: TreeSettings, lower: np.float32, upper: np.float32) -> np.ndarray:
+def _weights(G: np.ndarray, H: np.ndarray, settings: TreeSettings, lower: np.ndarray | np.float32, upper: np.ndarray | np.float32
+             ) -> np.ndarray:
     """CalcWeight of xgboost, in doubles, then boxed as float32."""
     with np.errstate(divide="ignore", invalid="ignore"):
         step = -_soft(G, settings) / (H + float(f32(settings.reg_lambda)))
@@ -257,7 +287,7 @@ def _gains_of(G: np.ndarray, H: np.ndarray, weight: np.ndarray, settings: TreeSe
     """CalcGainGivenWeight of xgboost: each operand rounded to float32 where it does so."""
     penalty = float(f32(settings.reg_lambda))
     with np.errstate(divide="ignore", invalid="ignore"):
-        if settings.max_delta_step == 0 and not settings.constrained:
+        if not settings.weights_matter:
             soft = _soft(G, settings)
             found = (soft * soft).astype(f32) / (H + penalty).astype(f32)
         else:

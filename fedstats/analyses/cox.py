@@ -24,5 +24,5 @@ from .cox_rounds import ask_rounds
 def cox(params: CoxParams, setting: Setting) -> Joint:
     """Cox regression: coefficients and hazard ratios with model-based and robust errors, tests, proportional hazards, concordance,
     baseline hazard and survival curves. With strata="registry" on true times, else on the registered time grid."""
-    (study, fit, last), cost = yield from metered(ask_rounds(params, setting), setting)
-    return release(study, fit, last, cost)
+    (study, fit, last, reduced), cost = yield from metered(ask_rounds(params, setting), setting)
+    return release(study, fit, last, reduced, cost)

@@ -63,6 +63,12 @@ def pair_ends(strata: int, times: int, kinds: int, also: Sequence[int] = ()) -> 
     return sorted({*range(run, times, run), *(place + 1 for place in also), times})
 
 
+def risk_bins(at: Sorted, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float) -> np.ndarray:
+    """The interval of risk of each row, shape (n,): the middle one starts at 0, the outer ones are open."""
+    eta = at.z(as_frame(frame))[:, 1:] @ np.asarray(beta, dtype=float) + at.offset
+    return np.clip(np.floor(eta / width) + RISK_BINS // 2, 0, RISK_BINS - 1).astype(np.int64)
+
+
 def _pairs_layout(dictionary: Dictionary, *, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float,
                   ends: Sequence[int]) -> dict[str, Block]:
     read = model_of(model)
@@ -81,8 +87,7 @@ def cox_pairs(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Seq
     """
     read = model_of(model)
     _, at = kept(rows, read)
-    eta = at.z(as_frame(frame))[:, 1:] @ np.asarray(beta, dtype=float) + at.offset
-    risk = np.clip(np.floor(eta / width) + RISK_BINS // 2, 0, RISK_BINS - 1).astype(np.int64)
+    risk = risk_bins(at, beta, frame, width)
     run, shape = np.asarray(ends), (at.strata, len(ends), RISK_BINS)
 
     def count(keep: np.ndarray, cell: np.ndarray) -> np.ndarray:

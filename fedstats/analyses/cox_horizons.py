@@ -19,18 +19,21 @@ from ..dictionary import Dictionary
 from ..disclosure import Rules, safe
 from ..errors import QuestionError
 from ..variable import ON_STEP
+from .cox_calibration import RiskGroup
 from .cox_concordance import RISK_BINS
 from .survival import times_of
 
 
 class Horizon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Prediction of the event by one time. auc : chance that who has the event by then had a higher risk than who has not. brier : mean
-    squared error of the predicted survival; brier_without : of the same curve for everybody. None: not released."""
+    squared error of the predicted survival; brier_without : of the same curve for everybody. None: not released. calibration : groups
+    of predicted risk, where they were asked for; none where they are too small."""
 
     time: float
     auc: float | None = None
     brier: float | None = None
     brier_without: float | None = None
+    calibration: tuple[RiskGroup, ...] = ()
 
 
 def check_horizons(dictionary: Dictionary, time: str, horizons: Sequence[float]) -> None:

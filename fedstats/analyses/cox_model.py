@@ -67,6 +67,11 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def weighting(self, dictionary: Dictionary) -> Weighting | None:
         return Weighting.of(self.weights, dictionary)
 
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """The variables that select or weigh on their own: those of the weights, and those of the offset."""
+        return (*weight_variables(self.weights), *(variables_of((self.offset,)) if self.offset else ()))
+
     def strata_count(self, dictionary: Dictionary) -> int:
         return math.prod(len(groups(dictionary, name)) for name in self.levels)
 

@@ -27,11 +27,13 @@ MAX_ROUNDS, MOST_ROUNDS = 25, 100
 class CoxParams(Params, frozen=True):
     """time, event : follow-up and whether it ended with the event; entry : after which a row is at risk (left truncation, or the start of
     (start, stop] rows). terms : covariates. strata : variables with a baseline of their own per level, "registry" among them or not.
-    weights : a variable, or inverse probabilities of treatment. offset : a term with coefficient 1. ridge : times half the squared coefficients is taken off the log likelihood.
+    weights : a variable, or inverse probabilities of treatment. offset : a term with coefficient 1. ridge :
+    times half the squared coefficients is taken off the log likelihood.
     robust : whether robust errors stand behind intervals and p values; by default where there are weights or several rows per patient.
     cluster : None or the column of patients: residuals are always summed over the rows of a patient first.
     concordance, baseline : whether to work them out. transforms : of time, for the test of proportional hazards. horizons : times of the
-    grid at which AUC and Brier score are wanted.
+    grid at which AUC and Brier score are wanted. lr : likelihood ratio tests of every term, beside that of the model.
+    calibration : what was predicted by the last horizon, and what happened, in groups of risk.
     """
 
     episodes: ClassVar[bool] = True
@@ -53,6 +55,8 @@ class CoxParams(Params, frozen=True):
     transforms: tuple[Transform, ...] = ("km",)
     horizons: tuple[float, ...] = ()
     max_rounds: int = MAX_ROUNDS
+    lr: bool = False
+    calibration: bool = False
 
     @property
     def model(self) -> Model:
@@ -92,6 +96,8 @@ class CoxParams(Params, frozen=True):
         if self.cluster not in (None, dictionary.patient_id):
             raise QuestionError(f'errors cannot be clustered by "{self.cluster}": only rows of one patient are, "{dictionary.patient_id}"',
                                 hint="use strata for groups of patients")
+        if self.calibration and (not self.horizons or self.weights):
+            raise QuestionError("calibration is for a horizon, and for models without weights", hint="give horizons, leave out weights")
         if self.horizons:
             if self.strata or self.entry or dictionary.most_rows > 1:
                 raise QuestionError("AUC and Brier score at horizons are for one baseline, one row per patient and no late entry",
@@ -103,12 +109,14 @@ class CoxParams(Params, frozen=True):
         model.bounds(dictionary, (), ())
         if not 0 <= self.ridge < math.inf:
             raise QuestionError(f"ridge must be 0 or more: {self.ridge:g} was given")
+        if self.lr and self.ridge:
+            raise QuestionError("with a ridge penalty likelihood ratios have no known distribution", hint="leave out lr or ridge")
         if not 1 <= self.max_rounds <= MOST_ROUNDS:
             raise QuestionError(f"max_rounds lies between 1 and {MOST_ROUNDS}: {self.max_rounds} was given")
 
     def _check_size(self, dictionary: Dictionary, p: int) -> None:
         cells = self.model.strata_count(dictionary) * len(times_of(dictionary, self.time))
-        numbers = cells * moments_size(p) * (2 if self.efron else 1)
+        numbers = cells * moments_size(p) * (2 if self.efron else 1) * (1 + (len(self.terms) if self.lr else 0))
         if 2 * numbers > MOST_VALUES:
             raise QuestionError(f"{p} columns at {cells} times and strata need {numbers} sealed numbers per round: at most "
                                 f"{MOST_VALUES // 2} are allowed",
@@ -124,12 +132,12 @@ def _check_time(dictionary: Dictionary, name: str) -> None:
 
 
 def call(formula: str | None = None, *, time: str | None = None, event: str | None = None, covariates: Any = None,
-          entry: str | None = None, strata: str | Sequence[str] = (), weights: str | InverseProbability | None = None, offset: Any = None, ties: Ties = "efron",
-          ridge: float = 0.0, robust: bool | None = None, cluster: str | None = None, confidence: float = CONFIDENCE,
-          concordance: bool = True, baseline: bool = True, transforms: str | Sequence[str] = ("km",),
-         horizons: float | Sequence[float] = (),
-          max_rounds: int = MAX_ROUNDS) -> CoxParams:
-    """cox("Surv(time, event) ~ age + sex + strata(registry)", ties="efron", ridge=0.0, robust=None, ...), or
+         entry: str | None = None, strata: str | Sequence[str] = (), weights: str | InverseProbability | None = None, offset: Any = None,
+         ties: Ties = "efron", ridge: float = 0.0, robust: bool | None = None, cluster: str | None = None, confidence: float = CONFIDENCE,
+         concordance: bool = True, baseline: bool = True, transforms: str | Sequence[str] = ("km",),
+         horizons: float | Sequence[float] = (), max_rounds: int = MAX_ROUNDS, lr: bool = False,
+         calibration: bool = False) -> CoxParams:
+    """cox("Surv(time, event) ~ age + sex + strata(registry)", ties="efron", ridge=0.0, robust=None, lr=False, horizons=(), ...), or
     cox(time=, event=, covariates=[...], entry=None, strata=(), weights=None, offset=None, ...)"""
     if ties not in get_args(Ties):
         raise QuestionError(f'ties = "{ties}" is not offered', hint="ties are " + " or ".join(get_args(Ties)))
@@ -159,4 +167,5 @@ def call(formula: str | None = None, *, time: str | None = None, event: str | No
     if weights is not None and not isinstance(weights, (str, InverseProbability)):
         weights = read_inverse(weights)
     return CoxParams(time, event, tuple(terms), entry, named, weights, None if offset is None else parse_term(offset), ties, float(ridge),
-                     robust, cluster, confidence, concordance or bool(at), baseline, wanted, at, max_rounds)      # type: ignore[arg-type]
+                     robust, cluster, confidence, concordance or bool(at), baseline, wanted, at, max_rounds, lr,      # type: ignore[arg-type]
+                     calibration)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 
 from .. import steady
 from ..dictionary import Dictionary
-from ..disclosure import NO_RULES
+from ..disclosure import NO_RULES, safe
 from ..statistic import Sums
 from ..variable import value_text
 from ..weights import InverseProbability
 from ._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
 from ._common import groups, p_chi2
 from ._model_rules import SCALARS_PER_PATIENT
+from .cox_calibration import calibration
 from .cox_concordance import Concordance, concordance_of, registry_concordance
 from .cox_fit import Fit, penalised
 from .cox_hazards import HazardTest, hazard_tests, slopes
@@ -25,9 +27,11 @@ from .cox_rounds import Study, grid_transform, small, width
 from .cox_times import shown_times
 from .survival import beyond_note, times_of
 
+UNKNOWN = 0.5       # a concordance that may be off by so much says nothing
 
-def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
-    """The result. Nothing is asked any more: any arithmetic will do."""
+
+def release(study: Study, fit: Fit, last: dict[str, Sums], reduced: dict[str, Fit], cost: Cost) -> Cox:
+    """The result. reduced : fits without a term. Nothing is asked any more: any arithmetic will do."""
     params, setting, design, p = study.params, study.setting, study.design, len(study.design)
     information = penalised(fit.point.information, study.penalty)
     inverse = np.linalg.inv(information)
@@ -43,12 +47,14 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
     concordance: Concordance | None = None
     if pairs is not None:
         concordance = concordance_of(pairs, study.joined) if study.grid else registry_concordance(pairs)
+    if concordance is not None and concordance.off >= UNKNOWN:
+        concordance = None
     spent, most = small(params, p), SCALARS_PER_PATIENT * setting.size.n
     free = setting.rules.min_cell <= 1
     whole = free or spent + p * (p + 1) <= most
     room = setting.size.n if free else int(most - spent - (p * (p + 1) if whole else 0)) // (2 + p if whole else 1)
     baselines, held_back = _baselines(study, fit, last.get("runs"), room, whole) if params.baseline and study.grid else ((), False)
-    horizons = tuple(_horizon(study, fit, one, last["pairs"]) for one in params.horizons)
+    horizons = _horizons(study, fit, last) if params.horizons else ()
     needed = {*design.variables, *(study.model.columns if params.offset else ())}
     return Cox(
         size=setting.size, time=params.time, event=params.event, entry=params.entry, strata=params.strata, weights=params.weights,
@@ -57,7 +63,7 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
         coefficients=coefficients_of(design.names, beta, cov, robust=robust, use_robust=use_robust, confidence=params.confidence,
                                      vif=vif_of(fit.point.information, False)),
         covariance=rows_of(cov) if whole else None, covariance_robust=rows_of(robust) if whole else None, confidence=params.confidence,
-        se_used="robust" if use_robust else "model", tests=_tests(study, fit, beta, used), cost=cost,
+        se_used="robust" if use_robust else "model", tests=_tests(study, fit, reduced, beta, used), cost=cost,
         loglik=fit.point.loglik, loglik_null=fit.null.loglik, aic=-2 * fit.point.loglik + 2 * p,
         bic=-2 * fit.point.loglik + p * math.log(count),
         means=tuple(float(c + h * s) for c, h, s in zip(design.center, design.half, study.shift)),
@@ -65,7 +71,7 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], cost: Cost) -> Cox:
         notes=_notes(study, several, held_back, whole, use_robust, concordance), methods=_methods(study, use_robust, several))
 
 
-def _tests(study: Study, fit: Fit, beta: np.ndarray, used: np.ndarray) -> tuple[Test, ...]:
+def _tests(study: Study, fit: Fit, reduced: dict[str, Fit], beta: np.ndarray, used: np.ndarray) -> tuple[Test, ...]:
     """Tests of the whole model and of each term. With a penalty the likelihood ratio and the score have no known distribution."""
     p = len(beta)
     chi2, df = wald(beta, used, range(p))
@@ -73,7 +79,9 @@ def _tests(study: Study, fit: Fit, beta: np.ndarray, used: np.ndarray) -> tuple[
     if not study.params.ridge:
         score = float(fit.null.score @ np.linalg.solve(fit.null.information, fit.null.score))
         whole = [lr_test("(model)", fit.point.loglik, fit.null.loglik, p), *whole, Test("score", "(model)", score, p, p_chi2(score, p))]
-    return (*whole, *wald_tests(beta, used, study.design.terms))
+    terms = study.design.terms
+    ratios = [lr_test(label, fit.point.loglik, one.point.loglik, len(terms[label])) for label, one in reduced.items()]
+    return (*whole, *wald_tests(beta, used, terms), *ratios)
 
 
 def _hazard_tests(study: Study, fit: Fit, last: dict[str, Sums]) -> list[HazardTest]:
@@ -119,14 +127,36 @@ def _baselines(study: Study, fit: Fit, counted: Sums | None, room: int, whole: b
     return tuple(found), held_back
 
 
-def _horizon(study: Study, fit: Fit, time: float, pairs: Sums) -> Horizon:
-    """AUC and Brier score by one time of the grid."""
+def _horizons(study: Study, fit: Fit, last: dict[str, Sums]) -> tuple[Horizon, ...]:
+    """Those horizons are shown between which, and after which, nobody or enough have the event and leave without it: the Brier score of
+    a curve for everybody tells how many had the event by then."""
+    assert study.events is not None
+    times, rules = times_of(study.setting.dictionary, study.params.time), study.setting.rules
+    found: dict[float, Horizon] = {}
+    shown = [0, len(times)]
+    for time in study.params.horizons:
+        place = int(np.abs(times - time).argmin()) + 1
+        spans = [slice(*sorted((place, other))) for other in shown]
+        people = [int(study.events[name][0][span].sum()) for name in ("with_event", "without") for span in spans]
+        if all(safe(count, rules) for count in people):
+            found[time] = _horizon(study, fit, time, last)
+            shown.append(place)
+    return tuple(found.get(time, Horizon(time)) for time in study.params.horizons)
+
+
+def _horizon(study: Study, fit: Fit, time: float, last: dict[str, Sums]) -> Horizon:
+    """AUC and Brier score by one time of the grid; calibration by the last one."""
     assert fit.cells is not None
     times = times_of(study.setting.dictionary, study.params.time)
     place = int(np.abs(times - time).argmin())
     hazard = fit.cells.hazard[fit.cells.place <= place].sum()
     survival = np.exp(-hazard * np.exp(risks(width(study, fit.at))))
-    return horizon(time, study.ends.index(place + 1), {name: counts[0] for name, counts in pairs.items()}, survival, study.setting.rules)
+    pairs, rules, run = {name: counts[0] for name, counts in last["pairs"].items()}, study.setting.rules, study.ends.index(place + 1)
+    found = horizon(time, run, pairs, survival, rules)
+    if "groups" not in last or time != study.params.horizons[-1]:
+        return found
+    groups = calibration(pairs, run, study.groups(last), 1 - survival, last["groups"], rules, study.params.confidence)
+    return msgspec.structs.replace(found, calibration=groups)
 
 
 def _stratum_labels(model: Model, dictionary: Dictionary) -> list[str]:
@@ -168,6 +198,9 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust
         notes.append(f"ridge penalty {params.ridge:g}: coefficients are drawn towards 0, and tests are approximate")
     if several:
         notes.append("robust standard errors add up the rows of each patient first")
+    if params.concordance and concordance is None:
+        notes.append("no concordance: too few pairs of rows are known to be in order at the times that are counted; strata(registry) "
+                     "compares the patients of each registry on true times")
     if concordance is not None and concordance.risk_bins:
         notes.append(f"concordance: risks counted in {concordance.risk_bins} intervals at {concordance.times} times; that of the risks "
                      f"themselves, at all times of the grid, differs by at most {concordance.off:.2g}")

@@ -76,16 +76,16 @@ def residuals(at: Sorted, z: np.ndarray, ratio: np.ndarray, baseline: Baseline) 
     return found, ratio * exposed
 
 
-def squares(at: Sorted, residual: np.ndarray, expected: np.ndarray, covariance: Sequence[float]) -> dict[str, Any]:
+def squares(person: np.ndarray | None, residual: np.ndarray, expected: np.ndarray, covariance: Sequence[float]) -> dict[str, Any]:
     """The sum of u u' over patients, packed, u being the sum of the residuals of a patient's rows; how many patients object; and the sums
-    of the expected events and of their squares, which tell how many patients carry the fit.
+    of the expected events and of their squares, which tell how many patients carry the fit. person : of each row, see `Rows`.
 
     A patient's leverage is u' V u: the part of the information that is his (V its inverse, packed).
     """
-    if at.person is not None and at.n:
-        by_person = np.zeros((int(at.person.max()) + 1, residual.shape[1]))
-        np.add.at(by_person, at.person, residual)
-        residual, expected = by_person, np.bincount(at.person, expected)
+    if person is not None and len(person):
+        by_person = np.zeros((int(person.max()) + 1, residual.shape[1]))
+        np.add.at(by_person, person, residual)
+        residual, expected = by_person, np.bincount(person, expected)
     leverage = ((residual @ steady.unpack(covariance, residual.shape[1])) * residual).sum(axis=1)
     return {"objections": (leverage > LARGEST_LEVERAGE).sum(), "squares": steady.pack(residual.T @ residual),
             "working": expected.sum(), "working_squares": (expected**2).sum()}
@@ -116,4 +116,4 @@ def cox_residuals(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence
     _, at = kept(rows, model_of(model))
     z = at.z(as_frame(frame))
     ratio = at.ratio(z, np.asarray(beta, dtype=float))
-    return squares(at, *residuals(at, z, ratio, msgspec.convert(baseline, Baseline)), covariance)
+    return squares(at.person, *residuals(at, z, ratio, msgspec.convert(baseline, Baseline)), covariance)

@@ -64,8 +64,8 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "cox"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "codebook", "terms", "cost", "offset", "times", "time", "ridge", "weights",
-                                                    "risk_bins"})
+    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "codebook", "terms", "cost", "offset", "times", "time", "ridge",
+                                                    "weights", "risk_bins"})
     curves: ClassVar[frozenset[str]] = frozenset()
 
     time: str
@@ -172,6 +172,12 @@ class Cox(ModelResult, frozen=True, kw_only=True):
         if self.horizons:
             found.append(Table(("time", "AUC", "Brier score", "Brier score without covariates"),
                                tuple((one.time, one.auc, one.brier, one.brier_without) for one in self.horizons), title="Prediction"))
+        for one in self.horizons:
+            if one.calibration:
+                found.append(Table(("group", "patients", "predicted", "observed", "lower", "upper"),
+                                   tuple((k, g.patients, g.predicted, g.observed, g.lower, g.upper)
+                                         for k, g in enumerate(one.calibration, start=1)),
+                                   title=f"Predicted and observed risk by {one.time:g}"))
         return tuple(found)
 
     def picture(self) -> Picture:

@@ -38,12 +38,16 @@ def cox_totals(rows: Rows, model: Any) -> dict:
     the events that count; the sum of the squared weights of these; how many rows lie in each 256th of [-1, 1], per column."""
     cases, at = kept(rows, model_of(model))
     weighted = cases.x * cases.weight[:, None]
-    part = np.minimum((cases.x + 1.0) * (USED_PARTS / 2), USED_PARTS - 1).astype(np.int64)
-    used = np.array([np.bincount(column, minlength=USED_PARTS) for column in part.T]).reshape(-1, USED_PARTS)
-    return {"rows": len(cases.time), "events": at.died.sum(), "lost": at.lost, "used": used, "w": cases.weight.sum(),
+    return {"rows": len(cases.time), "events": at.died.sum(), "lost": at.lost, "used": used_parts(cases.x), "w": cases.weight.sum(),
             "x": weighted.sum(axis=0), "xx": steady.pack(cases.x.T @ weighted), "events_w": at.weight[at.died].sum(),
             "events_ww": (at.weight[at.died] ** 2).sum(),
             "events_x": at.event_sums(at.z()).sum(axis=0)}
+
+
+def used_parts(x: np.ndarray) -> np.ndarray:
+    """How many rows lie in each 256th of [-1, 1], per column: shape (p, 256)."""
+    part = np.minimum((x + 1.0) * (USED_PARTS / 2), USED_PARTS - 1).astype(np.int64)
+    return np.array([np.bincount(column, minlength=USED_PARTS) for column in part.T]).reshape(-1, USED_PARTS)
 
 
 def _events_layout(dictionary: Dictionary, *, model: Any) -> dict[str, Block]:

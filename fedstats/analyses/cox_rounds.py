@@ -12,12 +12,23 @@ import numpy as np
 
 from .. import steady
 from ..analysis import Setting
-from ..disclosure import NO_RULES
-from ..errors import QuestionError
+from ..disclosure import NO_RULES, Rules, safe
+from ..errors import QuestionError, Refused
 from ..statistic import Ask, Sums
 from ..terms import Design
 from ._model_rules import check_columns as empty_columns
-from ._model_rules import check_effective, check_leverage, check_model, model_cells
+from ._model_rules import (
+    check_effective,
+    check_informed,
+    check_leverage,
+    check_model,
+    model_cells,
+    model_informed,
+    nobody_outlying,
+    selecting,
+)
+from ._newton import abreast
+from .cox_calibration import GROUPS, cox_groups, group_ends
 from .cox_concordance import RISK_BINS, SPREAD, cox_pairs, cox_registry_pairs, pair_ends
 from .cox_fit import Fit, Reader, check_columns, frame_of, newton, penalised, reaches, start_of
 from .cox_hazards import cox_registry_slopes, transformed
@@ -28,6 +39,7 @@ from .cox_residuals import baseline_of, cox_residuals
 from .cox_risk import cox_events, cox_risk, cox_totals
 from .cox_strata import cox_registry, cox_registry_residuals, cox_start
 from .cox_times import Ends, cox_runs, first_runs
+from .glm_fit import droppable
 from .survival import at_risk, times_of
 
 USUAL_EVALUATIONS = 4       # of the likelihood, from a first guess that is not far off
@@ -61,6 +73,18 @@ class Study:
         times = times_of(self.setting.dictionary, self.params.time)
         horizons = [int(np.searchsorted(times, one * (1 - 1e-9))) for one in self.params.horizons]
         return pair_ends(self.model.strata_count(self.setting.dictionary), len(times), 3 if self.model.entry else 2, horizons)
+
+    @property
+    def last_horizon(self) -> int:
+        """The place of the last horizon among the runs of times."""
+        grid = times_of(self.setting.dictionary, self.params.time)
+        return self.ends.index(int(np.abs(grid - self.params.horizons[-1]).argmin()) + 1)
+
+    def groups(self, last: dict[str, Sums]) -> list[int]:
+        """Where groups of risk end whose calibration is wanted. last : totals at the fit."""
+        if not self.params.calibration:
+            return []
+        return group_ends({name: counts[0] for name, counts in last["pairs"].items()}, self.last_horizon, self.setting.rules)
 
     @property
     def joined(self) -> bool:
@@ -118,28 +142,59 @@ class Study:
         return Reader(lambda beta: cox_risk(**self.asked(beta), efron=efron), read)
 
 
-def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list[Sums], tuple[Study, Fit, dict[str, Sums]]]:
-    """All rounds of a model; returns the model with what the first round found, the fit, and the totals at the fit."""
+def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list[Sums], tuple[Study, Fit, dict[str, Sums], dict[str, Fit]]]:
+    """All rounds of a model; returns the model with what the first round found, the fit, the totals at the fit, and by term the fit
+    without it (lr; in the same rounds)."""
     model, dictionary, rules = params.model, setting.dictionary, setting.rules
     plain, full = msgspec.to_builtins(model), model.design(dictionary)
-    cells_params = {"columns": list(model.columns), "terms": plain["terms"], "outcome": params.event, "also": list(model.levels),
-                    "intercept": False, "weights": params.weights if isinstance(params.weights, str) else None}
+    also = list(dict.fromkeys([*model.levels, *selecting(model.selectors, dictionary)]))
+    keys = {"columns": list(model.columns), "terms": plain["terms"], "outcome": params.event, "weights": plain["weights"]}
     # without one baseline for all, times of the grid are only needed for ranks and the pooled curve
     on_grid = {**plain, "strata": list(model.levels)} if model.by_registry else plain
     needed = not model.by_registry or bool({"km", "rank"} & set(params.transforms))
-    asks = [model_cells(**cells_params), cox_totals(model=plain), cox_start(model=plain, efron=params.efron)]
-    first, totals, guess, *rest = yield asks + ([cox_events(model=on_grid)] if needed else [])
-    cells = check_model(first, full, dictionary, params.terms, rules, parameters=len(full) - len(_empty(first)), also=model.levels,
+    asks = [model_cells(**keys, also=also, intercept=False), cox_totals(model=plain), cox_start(model=plain, efron=params.efron)]
+    asks += [cox_events(model=on_grid)] * needed + [model_informed(**keys, survival=True)] * model.by_registry
+    first, totals, guess, *rest = yield asks
+    cells = check_model(first, full, dictionary, params.terms, rules, parameters=len(full) - len(_empty(first)), also=also,
                         released=small(params, len(full)), survival=True)
+    if model.by_registry:
+        check_informed(rest.pop()["informed"], full.names, cells, rules)
+    elif dictionary.most_rows == 1:
+        _check_on_grid(int(cells.outcome[-1]) - int(totals["events"]), params, rules)
     if not setting.size.n:
         yield from _usual_rounds(_study(params, setting, (), totals, rest[0] if rest else None, guess)[0])
-    study, guess = _study(params, setting, empty_columns(cells, full), totals, rest[0] if rest else None, guess)
+    empty, found = empty_columns(cells, full), (totals, rest[0] if rest else None, guess)
+    study, guess = _study(params, setting, empty, *found)
     check_columns(study.totals, study.design.low, study.design.high, study.names, params.ridge > 0)
-    reach = reaches(study.totals, study.frame, study.design.low, study.design.high)
-    fit = yield from newton(study.reader(), start_of(guess, study.frame), study.penalty, study.frame, reach, study.names, params.max_rounds)
+    without = {label: (*empty, *(study.names[k] for k in study.design.terms[label])) for label in _tested(study)}
+    reduced = [_study(params, setting, drop, *found) for drop in without.values()]
+    outlying = nobody_outlying(first, cells, rules, {"intercept": False, **{name: keys[name] for name in ("columns", "terms", "weights")}})
+    _, fit, *others = yield from abreast([outlying, *(_fitted(*one) for one in [(study, guess), *reduced])])
     last = yield from _last_round(study, fit)
     check_carried(study, last["residuals"])
-    return study, fit, last
+    groups = study.groups(last)
+    if groups:
+        place = int(np.searchsorted(times_of(dictionary, params.time), params.horizons[-1] * (1 - 1e-9)))
+        (last["groups"],) = yield [cox_groups(**study.asked(fit.at), width=width(study, fit.at), ends=groups, place=place)]
+    return study, fit, last, dict(zip(without, others))
+
+
+def _fitted(study: Study, guess: Sums) -> Generator[list[Ask], list[Sums], Fit]:
+    reach = reaches(study.totals, study.frame, study.design.low, study.design.high)
+    return newton(study.reader(), start_of(guess, study.frame), study.penalty, study.frame, reach, study.names, study.params.max_rounds)
+
+
+def _tested(study: Study) -> list[str]:
+    """Terms that a likelihood ratio test leaves out; a model of one term is compared with none."""
+    terms = study.design.terms
+    return [label for label in droppable(study.params.terms) if label in terms and len(terms) > 1] if study.params.lr else []
+
+
+def _check_on_grid(elsewhere: int, params: CoxParams, rules: Rules) -> None:
+    """elsewhere : events that the grid leaves out. The number of all events is known from other questions. Raises Refused."""
+    if rules != NO_RULES and not safe(elsewhere, rules):
+        raise Refused(f"fewer than {rules.min_cell} patients have the event where the grid of \"{params.time}\" does not count it (rule "
+                      "min_cell): they would follow from the number of events", hint="let the cut points in the dictionary reach further")
 
 
 def check_carried(study: Study, at_fit: Sums) -> None:
@@ -164,7 +219,8 @@ def small(params: CoxParams, p: int) -> int:
     """How many numbers a result shows in any case, those that follow from others left out: coefficient, two errors, VIF and mean of
     each column; events, two likelihoods, score test, concordance and its bound; a test per term; checks. No covariances, no baselines.
     """
-    return 5 * p + 6 + len(params.terms) + len(params.transforms) * (len(params.terms) + 1) + 3 * len(params.horizons)
+    return (5 * p + 6 + len(params.terms) * (1 + params.lr) + len(params.transforms) * (len(params.terms) + 1) + 3 * len(params.horizons)
+            + 5 * GROUPS * params.calibration)
 
 
 def _empty(first: Sums) -> np.ndarray:

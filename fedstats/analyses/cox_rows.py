@@ -151,6 +151,10 @@ class Cases:
     strata: int
     person: np.ndarray | None
 
+    def where(self, keep: np.ndarray) -> Cases:
+        """Some of the rows."""
+        return Cases(*(one[keep] if isinstance(one, np.ndarray) else one for one in vars(self).values()))
+
     def cells(self, times: np.ndarray) -> Sorted:
         """The rows in the cells of a grid: a time falls at the next grid point; beyond the last one nothing happens."""
         leaves = bin_of(self.time, times)

@@ -78,7 +78,7 @@ def cox_registry_residuals(rows: Rows, model: Any, beta: Sequence[float], frame:
     """As `cox_residuals`, each registry being a stratum with its own baseline."""
     _, at = kept(rows, model_of(model))
     cells, z, ratio = cells_at(at, np.asarray(beta, dtype=float), as_frame(frame), efron)
-    return squares(at, *residuals(at, z, ratio, baseline_of(cells)), covariance)
+    return squares(at.person, *residuals(at, z, ratio, baseline_of(cells)), covariance)
 
 
 # -- where to start -----------------------------------------------------------------------------------------------------------------

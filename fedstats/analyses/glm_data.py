@@ -94,6 +94,15 @@ class Data:
         return Data(spec.design.matrix(cases), (cases.values(spec.response) - center) / half, w, offset, cases.person)
 
 
+def by_person(values: np.ndarray, person: np.ndarray | None) -> np.ndarray:
+    """Sums over the rows of each patient. values : shape (n, ...); person : as in `Rows`."""
+    if person is None or not len(values):
+        return values
+    found = np.zeros((int(person.max()) + 1, *values.shape[1:]))
+    np.add.at(found, person, values)
+    return found
+
+
 def gram(X: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """X' W X, shape (p, p), in blocks of rows that the linear algebra library does not spread over threads: on a busy machine its
     threads wait for each other a hundred times longer than such a product takes."""

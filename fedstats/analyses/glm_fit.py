@@ -16,7 +16,18 @@ from ..disclosure import NO_RULES
 from ..errors import NotConverged, QuestionError
 from ..statistic import Ask, Sums
 from ..terms import INTERCEPT, Design, Term, factors_of
-from ._model_rules import Cells, check_columns, check_effective, check_leverage, check_model, model_cells
+from ._model_rules import (
+    Cells,
+    check_columns,
+    check_effective,
+    check_informed,
+    check_leverage,
+    check_model,
+    model_cells,
+    model_informed,
+    nobody_outlying,
+    selecting,
+)
 from ._newton import Fit, Problem, Reading, abreast, collinear, settle, usual_course
 from .glm_data import Spec
 from .glm_family import Family
@@ -105,17 +116,19 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     dictionary, binary = setting.dictionary, spec.family.binary
     # a mean of few-level values is the table of these levels in disguise; so is what weights or an offset of few levels select
     outcome = spec.response if binary or few_levels(dictionary[spec.response]) else None
-    also = [name for name in plan.selectors if few_levels(dictionary[name])]
-    weights = plan.model["weights"]
-    keys = {"also": also, "weights": weights if isinstance(weights, str) else None, "columns": list(spec.columns),
-            "terms": plan.model["terms"], "intercept": spec.design.intercept, "absorbed": spec.own}
-    first = [model_cells(outcome=outcome, **keys), glm_start(**plan.model)]
+    also = selecting(plan.selectors, dictionary)
+    keys = {"weights": plan.model["weights"], "columns": list(spec.columns), "terms": plan.model["terms"]}
+    first = [model_cells(outcome=outcome, also=also, intercept=spec.design.intercept, absorbed=spec.own, **keys), glm_start(**plan.model)]
+    if spec.own:
+        first.append(model_informed(outcome=spec.response, **keys))
     if not setting.size.n:
         yield from usual_course(first, lambda last: [_ask(spec)(beta=[0.0] * len(spec.design), last=last, **plan.model)])
-    cell_totals, start = yield first
+    cell_totals, start, *informed = yield first
     parameters = max(len(spec.design) - int(spec.design.intercept), 1)
     cells = check_model(cell_totals, spec.design, dictionary, plan.terms, setting.rules, released=released, also=also,
                         parameters=parameters, what="events" if outcome else "patients")
+    for found in informed:
+        check_informed(found["informed"], spec.design.names, cells, setting.rules)
     dropped = check_columns(cells, spec.design)
     if binary and not plan.ridge:
         _check_separation(cells, plan)
@@ -123,10 +136,11 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     if null and spec.family.kind != "negativebinomial":
         wanted[NULL] = tuple(name for name in spec.design.names if name != INTERCEPT)
     if lr:
-        wanted |= {label: (*dropped, *(spec.design.names[k] for k in spec.design.terms[label])) for label in _droppable(plan.terms)
+        wanted |= {label: (*dropped, *(spec.design.names[k] for k in spec.design.terms[label])) for label in droppable(plan.terms)
                    if label in spec.design.terms}
-    ends = yield from abreast([_one(plan, drop, start, spec.design) for drop in wanted.values()])
-    fits = dict(zip(wanted, ends))
+    outlying = nobody_outlying(cell_totals, cells, setting.rules, keys | {"intercept": spec.design.intercept, "absorbed": spec.own})
+    ends = yield from abreast([outlying, *(_one(plan, drop, start, spec.design) for drop in wanted.values())])
+    fits = dict(zip(wanted, ends[1:]))
     full = fits.pop("")
     check_precision(full, setting)
     check_effective(full.total("working"), full.total("working_squares"), parameters, setting.rules)
@@ -161,7 +175,7 @@ def penalties(design: Design, ridge: float) -> list[float]:
     return [0.0 if design.intercept and k == 0 else ridge / (half * half) for k, half in enumerate(design.half)]
 
 
-def _droppable(terms: Sequence[Term]) -> list[str]:
+def droppable(terms: Sequence[Term]) -> list[str]:
     """Terms that are not part of an interaction in the model, as R's drop1."""
     inside = [frozenset(factors_of(term)) for term in terms]
     return [term.label for term, mine in zip(terms, inside) if not any(mine < other for other in inside)]

@@ -12,7 +12,7 @@ from ..dictionary import RESERVED, Dictionary
 from ..errors import QuestionError
 from ..formula import parse, parse_term, parse_terms
 from ..terms import Term, single, variables_of
-from ..weights import InverseProbability, Weighting
+from ..weights import InverseProbability, Weighting, weight_variables
 from ._common import CONFIDENCE, check_confidence
 from .glm_data import Spec
 from .glm_family import LINKS, Family
@@ -44,14 +44,12 @@ class GlmParams(Params, frozen=True):
     confidence: float = CONFIDENCE
 
     def columns(self) -> tuple[str, ...]:
-        weights = self.weights.variables if isinstance(self.weights, InverseProbability) else ()
-        return tuple(dict.fromkeys([self.outcome, *variables_of(self.terms), *self.selectors, *weights]))
+        return tuple(dict.fromkeys([self.outcome, *variables_of(self.terms), *self.selectors]))
 
     @property
     def selectors(self) -> tuple[str, ...]:
-        """The variables that select or weigh on their own: a column of weights, and those of the offset."""
-        weights = (self.weights,) if isinstance(self.weights, str) else ()
-        return (*weights, *(variables_of([self.offset]) if self.offset is not None else ()))
+        """The variables that select or weigh on their own: those of the weights, and those of the offset."""
+        return (*weight_variables(self.weights), *(variables_of([self.offset]) if self.offset is not None else ()))
 
     @property
     def own(self) -> bool:

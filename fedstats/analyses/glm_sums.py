@@ -17,7 +17,7 @@ from .. import steady
 from ..dictionary import Dictionary
 from ..rows import Rows
 from ..statistic import Block, statistic
-from .glm_data import Data, Spec, gram
+from .glm_data import Data, Spec, by_person, gram
 from .glm_family import Family
 
 LARGEST_PEARSON = 2.0**34   # bound of one row's share of Pearson's chi-squared
@@ -44,8 +44,9 @@ def _layout(dictionary: Dictionary, *, beta: Sequence[float], theta: float | Non
         blocks["pearson"] = Block((), bound["pearson"])
     if last:
         weight = steady.power_of_two(span.weight)
-        blocks |= {"working": Block((), bound["W"]), "working_squares": Block((), bound["W"] * bound["W"]),
-                   "deviance": Block((), bound["deviance"]), "constant": Block((), bound["constant"]), "rows": Block((), 1.0, integer=True),
+        blocks |= {"working": Block((), bound["W"]), "deviance": Block((), bound["deviance"]),
+                   "working_squares": Block((), steady.power_of_two(bound["W"] * bound["W"] * dictionary.most_rows)),
+                   "constant": Block((), bound["constant"]), "rows": Block((), 1.0, integer=True),
                    "weight": Block((), weight)}
         if p:
             far = 4.0 if spec.own else 1.0      # columns are centred by the registry's own mean
@@ -119,12 +120,8 @@ def _sums(data: Data, spec: Spec, beta: np.ndarray, theta: float | None, last: b
         if _has_pearson(spec, bound, last):
             found["pearson"] = w @ pearson
     if last:
-        residual = (X - own_mean) * r[:, None]
-        if data.person is not None and len(eta):
-            patients = np.zeros((int(data.person.max()) + 1, p))
-            np.add.at(patients, data.person, residual)
-            residual = patients
-        found |= {"working": W.sum(), "working_squares": W @ W, "deviance": w @ deviance, "constant": w @ constant, "rows": n,
+        residual, carried = by_person((X - own_mean) * r[:, None], data.person), by_person(W, data.person)
+        found |= {"working": W.sum(), "working_squares": carried @ carried, "deviance": w @ deviance, "constant": w @ constant, "rows": n,
                   "weight": w.sum(), "meat": gram(residual)[np.triu_indices(p)]}
     if not p:
         for name in ("score", "information", "observed", "cross", "meat"):

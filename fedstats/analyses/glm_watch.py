@@ -14,7 +14,7 @@ from ..rows import Rows
 from ..statistic import Ask, Block, Sums, statistic
 from ._model_rules import LARGEST_LEVERAGE
 from ._newton import Watch
-from .glm_data import Data, Spec
+from .glm_data import Data, Spec, by_person
 from .glm_sums import at_theta, own_intercept
 
 REACH_BINS = 256
@@ -96,7 +96,8 @@ def _leverage_layout(dictionary: Dictionary, **_: Any) -> dict[str, Block]:
 
 @statistic("glm_leverage/1", layout=_leverage_layout, alone=True)
 def glm_leverage(rows: Rows, beta: Sequence[float], inverse: Sequence[float], theta: float | None = None, **model: Any) -> dict:
-    """Whether this registry has a row whose leverage w W x' I^-1 x is above 0.5: 0 or 1. inverse : I^-1 of all, packed."""
+    """Whether this registry has a patient whose leverage w W x' I^-1 x, over all rows, is above 0.5: 0 or 1. inverse : I^-1 of all,
+    packed. (The leverages of several rows add up to at least the patient's share of the information in any direction.)"""
     spec = Spec.of(rows.dictionary, **model)
     data = Data.of(rows, spec)
     family, t, p = at_theta(spec.family, theta), theta if theta is not None else 1.0, len(spec.design)
@@ -110,4 +111,5 @@ def glm_leverage(rows: Rows, beta: Sequence[float], inverse: Sequence[float], th
     if spec.own:
         X = X - (W @ X) / W.sum()       # what a row does to the registry's own intercept stays there
     C = steady.unpack(inverse, p)
-    return {"objections": int(bool((W * np.einsum("ij,jk,ik->i", X, C, X, optimize=True) > LARGEST_LEVERAGE).any()))}
+    leverage = by_person(W * np.einsum("ij,jk,ik->i", X, C, X, optimize=True), data.person)
+    return {"objections": int(bool((leverage > LARGEST_LEVERAGE).any()))}

@@ -61,6 +61,7 @@ from .registry import dictionary as shipped_dictionary
 
 VERSION = 1             # of this recipe: what a tree means never changes under one number
 COUNTED = "relapse_count"
+IF_EVER = ("days_since_relapse", "days_on_dmt")     # covariates of those who had a relapse, who are treated
 LONGEST_LAG = 1096      # days: three years
 LAG_CUTS = (84, 112, 140, 168, 196, 224, 252, 308, 336, 364, 392, 448, 504, 560, 730)     # weeks of usual definitions and between
 
@@ -127,6 +128,13 @@ class Recipe:
             return self._dictionary(self.tree.covariates, self._interval_variables(), self.tree.rows.time_varying)
         return self._dictionary(self.tree.covariates, [*self._follow_up_variables(), *(v for one in self.tree.outcomes
                                                                                       for v in self._outcome_variables(one))])
+
+    @property
+    def conditional(self) -> dict[str, str]:
+        """Columns that are known only of those to whom something happened: that they are known says so. With each the column that is
+        known of everybody who was watched for it, "" where that is everybody."""
+        lags = {f"{one.name}_lag_days": f"{one.name}_event" for one in self.tree.outcomes if isinstance(one, (Worsening, Milestone))}
+        return {name: event for name, event in (dict.fromkeys(IF_EVER, "") | lags).items() if name in self.dictionary}
 
     @cached_property
     def baseline_dictionary(self) -> Dictionary:

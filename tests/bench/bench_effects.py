@@ -28,11 +28,12 @@ from fedstats.ms.history_course import Forced
 from fedstats.ms.history_parameters import parameters
 from fedstats.ms.synthetic import DATA_CUT, registries
 
-SEEDS, PATIENTS = 20, 10_000
+SEEDS, PATIENTS = 20, 12_000
+SINCE = "2010-01-01"          # all classes exist: earlier starters could not have had the other treatment, nor changed to it
 COHORT: dict[str, Any] = {
     "index": {"event": "dmt_start"},
-    "covariates": ["age", "sex", "edss", "relapses_12m", "disease_duration", "onset_course", "dmt_class"],
-    "eligibility": [["edss", "missing", False]],
+    "covariates": ["index_date", "age", "sex", "edss", "relapses_12m", "disease_duration", "onset_course", "dmt_class"],
+    "eligibility": [["edss", "missing", False], ["index_date", ">=", SINCE]],
     "outcomes": [{"kind": "definition", "definition": "cdw24", "version": 1}],
     "follow_up": {"max_days": 1825},
 }
@@ -78,8 +79,8 @@ def main(seeds: int = SEEDS, patients: int = PATIENTS, first: int = 1) -> None:
         fed = fedstats.pooled({name: one.tables for name, one in registries(seed, sizes=sizes).items()}, data_cut=DATA_CUT)
         found.append(estimates(fed))
         truths.append(oracle(seed, sizes))
-        print(f"seed {seed:3d}  " + "   ".join(f"{kind} {found[-1][kind][0]:6.3f} ({found[-1][kind][1]:.3f}), oracle {truths[-1][kind]:6.3f}"
-                                               for kind in KINDS), flush=True)
+        here = [f"{kind} {found[-1][kind][0]:6.3f} ({found[-1][kind][1]:.3f}), oracle {truths[-1][kind]:6.3f}" for kind in KINDS]
+        print(f"seed {seed:3d}  " + "   ".join(here), flush=True)
     z = z_of(0.95)
     print(f"{seeds} seeds of {patients} patients, {time.perf_counter() - began:.0f} s; log hazard ratios, high against low efficacy")
     for kind in KINDS:
