@@ -16,7 +16,7 @@ import numpy as np
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .analyses.boosting_model import RiskModel, Tree
+    from .analyses.boosting.model import RiskModel, Tree
 
 ROOT_PARENT = 2147483647    # how xgboost writes "no parent"
 OF_XGBOOST = {"hazard:logistic": "binary:logistic"}     # a discrete-time hazard is a logistic model of person-periods
@@ -61,7 +61,7 @@ def _shifted(trees: tuple[Tree, ...], margin: np.float32) -> tuple[Tree, ...]:
 
     For machines whose logarithm of the base score differs from ours in the last bit.
     """
-    from .analyses.boosting_model import Tree
+    from .analyses.boosting.model import Tree
 
     if not trees:
         return (Tree((-1,), (-1,), (0,), (0.0,), (False,), (float(margin),), (1.0,)),)

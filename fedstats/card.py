@@ -16,9 +16,9 @@ import msgspec
 
 from . import __version__
 from .analyses._coefficients import ModelResult
-from .analyses.boosting_model import RiskModel
-from .analyses.boosting_objectives import COX, HAZARD
-from .analyses.validation_result import Validation
+from .analyses.boosting.model import RiskModel
+from .analyses.boosting.objectives import COX, HAZARD
+from .analyses.validation.result import Validation
 from .analysis import Result
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
 from .disclosure import Rules

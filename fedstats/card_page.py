@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .analyses.performance import Metrics, Performance, Spread
-from .analyses.scores_classes import RiskClass
+from .analyses.scores.classes import RiskClass
+from .analyses.validation.performance import Metrics, Performance, Spread
 from .card import card_text
 from .card_form import Card
 from .errors import InputError

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .analyses.boosting_model import RiskModel
-from .analyses.boosting_objectives import LOGISTIC
+from .analyses.boosting.model import RiskModel
+from .analyses.boosting.objectives import LOGISTIC
 from .analyses.folds import fold_of
 from .analyses.scores import BINS, auc, bin_of_margin, risk_of
-from .analyses.scores_sums import logits_of
+from .analyses.scores.sums import logits_of
 from .client.federation import Cohort, Federation
 from .client.worlds import Pooled
 from .disclosure import NO_RULES

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .demo_study import COHORT, difference
 
 if TYPE_CHECKING:
-    from .analyses.boosting_model import RiskModel
-    from .analyses.validation_result import Validation
+    from .analyses.boosting.model import RiskModel
+    from .analyses.validation.result import Validation
     from .analysis import Result
     from .card_form import Card
     from .client.federation import Cohort, CohortQuestion, Federation
@@ -71,8 +71,8 @@ def train(fed: Federation, data_cut: str, date: str) -> Trained:
 
 def ask(fed: Federation) -> tuple[RiskModel, Validation]:
     """Model and validation in any world. Raises FedstatsError where one of them was not answered."""
-    from .analyses.boosting_model import RiskModel
-    from .analyses.validation_result import Validation
+    from .analyses.boosting.model import RiskModel
+    from .analyses.validation.result import Validation
     from .analysis import Failed
 
     model, validation = fed.ask(*questions(fed.cohort(COHORT)), purpose=PURPOSE)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from . import demo_model
-from .analyses.performance import Metrics
+from .analyses.validation.performance import Metrics
 from .card_form import Card
 from .card_page import calibration, interval
 from .patient_page import bars

@@ -21,10 +21,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .analyses.boosting_model import RiskModel
-from .analyses.boosting_objectives import COX, HAZARD, LOGISTIC
-from .analyses.performance import Performance
-from .analyses.scores_classes import percentile
+from .analyses.boosting.model import RiskModel
+from .analyses.boosting.objectives import COX, HAZARD, LOGISTIC
+from .analyses.scores.classes import percentile
+from .analyses.validation.performance import Performance
 from .analysis import read_result
 from .card import covariate, model_hash, read_card, write_card
 from .card_form import Card

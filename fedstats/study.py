@@ -32,9 +32,9 @@ from typing import Any
 
 from .analyses._common import CONFIDENCE
 from .analyses.boosting import _call as boost_call
-from .analyses.boosting_model import RiskModel
-from .analyses.performance import Performance
+from .analyses.boosting.model import RiskModel
 from .analyses.validation import performance_here
+from .analyses.validation.performance import Performance
 from .client.federation import Cohort, CohortQuestion
 from .errors import InputError
 from .rows import Rows

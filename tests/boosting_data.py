@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats.analyses.boosting_trees import LARGEST
+from fedstats.analyses.boosting.trees import LARGEST
 
 xgboost = pytest.importorskip("xgboost")
 LEAF_CLOSE = 1e-5       # leaves differ by the rounding of gradients to 2^-20, and by float32 in xgboost's own sums

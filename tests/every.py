@@ -3,32 +3,32 @@
 `test_every_statistic` fails when a registered statistic has no example here. Columns are those of `random_rows`.
 """
 
-from fedstats.analyses import boosting_sums as boosting
 from fedstats.analyses._model_rules import model_cells, model_informed, model_outlying
-from fedstats.analyses.boosting_bins import Feature
-from fedstats.analyses.boosting_cases import Model, Target
-from fedstats.analyses.boosting_model import Column, RiskModel, Tree
+from fedstats.analyses.boosting import sums as boosting
+from fedstats.analyses.boosting.bins import Feature
+from fedstats.analyses.boosting.cases import Model, Target
+from fedstats.analyses.boosting.model import Column, RiskModel, Tree
 from fedstats.analyses.correlation import pair, products
-from fedstats.analyses.cox_calibration import cox_groups
-from fedstats.analyses.cox_concordance import cox_pairs, cox_registry_pairs
-from fedstats.analyses.cox_hazards import cox_registry_slopes
-from fedstats.analyses.cox_residuals import cox_residuals
-from fedstats.analyses.cox_risk import cox_events, cox_risk, cox_totals
-from fedstats.analyses.cox_strata import cox_registry, cox_registry_residuals, cox_start
-from fedstats.analyses.cox_times import cox_runs
+from fedstats.analyses.cox.calibration import cox_groups
+from fedstats.analyses.cox.concordance import cox_pairs, cox_registry_pairs
+from fedstats.analyses.cox.hazards import cox_registry_slopes
+from fedstats.analyses.cox.residuals import cox_residuals
+from fedstats.analyses.cox.risk import cox_events, cox_risk, cox_totals
+from fedstats.analyses.cox.strata import cox_registry, cox_registry_residuals, cox_start
+from fedstats.analyses.cox.times import cox_runs
 from fedstats.analyses.crosstab import counts
 from fedstats.analyses.folds import fold_sizes, of_fold
-from fedstats.analyses.glm_start import glm_start
-from fedstats.analyses.glm_sums import glm_own, glm_sums
-from fedstats.analyses.glm_watch import glm_leverage, glm_reach
+from fedstats.analyses.glm.start import glm_start
+from fedstats.analyses.glm.sums import glm_own, glm_sums
+from fedstats.analyses.glm.watch import glm_leverage, glm_reach
 from fedstats.analyses.histogram import binned
 from fedstats.analyses.logrank import logrank_scores
 from fedstats.analyses.moments import moments
 from fedstats.analyses.multinomial import multinomial_sums
 from fedstats.analyses.ordinal import ordinal_sums
-from fedstats.analyses.piecewise_sums import piecewise_residuals, piecewise_risk, piecewise_totals
+from fedstats.analyses.piecewise.sums import piecewise_residuals, piecewise_risk, piecewise_totals
 from fedstats.analyses.rates import person_time
-from fedstats.analyses.scores_sums import plain_model, registry_sizes, score_classes, score_spread, scores
+from fedstats.analyses.scores.sums import plain_model, registry_sizes, score_classes, score_spread, scores
 from fedstats.analyses.severity import severity_counts
 from fedstats.analyses.survival import life_table
 from fedstats.analyses.table_one import characteristics

@@ -7,7 +7,7 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.analyses.boosting_trees import LARGEST
+from fedstats.analyses.boosting.trees import LARGEST
 from fedstats.errors import QuestionError, RangeError, Refused
 
 from .boosting_data import assert_same_trees, boosted, dictionary_of, in_bins, names_of, native, synthetic, tables, with_gaps, xgboost
@@ -309,9 +309,9 @@ def test_a_rare_outcome_is_refused(cancer):
 def test_sums_that_do_not_fit_are_refused_before_anything_is_sealed():
     """Weights up to 1e15 with 30 bits beside them cannot be carried exactly: an error before a number leaves."""
     from fedstats import rounds
-    from fedstats.analyses import boosting_sums
-    from fedstats.analyses.boosting_bins import Feature
-    from fedstats.analyses.boosting_cases import Model, Target
+    from fedstats.analyses.boosting import sums as boosting_sums
+    from fedstats.analyses.boosting.bins import Feature
+    from fedstats.analyses.boosting.cases import Model, Target
     from fedstats.dictionary import Dictionary
 
     X = np.zeros((4, 1))

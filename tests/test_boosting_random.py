@@ -5,7 +5,7 @@ import pytest
 
 import fedstats
 from fedstats import Rules, rounds
-from fedstats.analyses import boosting_noise
+from fedstats.analyses.boosting import noise as boosting_noise
 from fedstats.errors import QuestionError
 
 from .boosting_data import assert_same_trees, boosted, dictionary_of, names_of, synthetic, tables, trees_of, xgboost

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fedstats.analyses import boosting_kernels
-from fedstats.analyses.boosting_bins import Feature, merged
-from fedstats.analyses.boosting_objectives import starting_score
-from fedstats.analyses.boosting_rules import merge_leaves
-from fedstats.analyses.boosting_trees import LARGEST, Bins, Growing, TreeSettings
+from fedstats.analyses.boosting import kernels as boosting_kernels
+from fedstats.analyses.boosting.bins import Feature, merged
+from fedstats.analyses.boosting.objectives import starting_score
+from fedstats.analyses.boosting.rules import merge_leaves
+from fedstats.analyses.boosting.trees import LARGEST, Bins, Growing, TreeSettings
 from fedstats.disclosure import NO_RULES, Rules
 
 from .boosting_data import synthetic, xgboost

@@ -6,7 +6,8 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses import cox_fit, cox_rounds
+from fedstats.analyses.cox import fit as cox_fit
+from fedstats.analyses.cox import rounds as cox_rounds
 from fedstats.errors import NotConverged, QuestionError, Refused
 
 from .helpers import OPEN_RULES, split
@@ -309,7 +310,7 @@ def test_what_a_fit_will_ask_is_told_beforehand():
 
 def test_a_step_that_goes_too_far_is_halved():
     """Newton's method on a function that it overshoots still ends at the maximum."""
-    from fedstats.analyses.cox_likelihood import Point
+    from fedstats.analyses.cox.likelihood import Point
     from fedstats.statistic import Ask
 
     def read(totals, beta):     # -sqrt(1 + b^2) with b = beta - 3: from b = 2 a full step goes to -8

@@ -48,8 +48,8 @@ DOORS = {       # library -> the files that may import it
     "starlette": {"fedstats/coordinator/", "fedstats/web/"},
     "uvicorn": {"fedstats/coordinator/", "fedstats/web/"},
     "typer": {"fedstats/cli/", "nodes/cli.py"},
-    "sqlite3": {"nodes/"}, "numba": {"fedstats/ms/kernels.py", "fedstats/analyses/boosting_kernels.py"},
-    "xgboost": {"fedstats/booster.py"}, "opendp": {"fedstats/analyses/boosting_noise.py"},
+    "sqlite3": {"nodes/"}, "numba": {"fedstats/ms/kernels.py", "fedstats/analyses/boosting/kernels.py"},
+    "xgboost": {"fedstats/booster.py"}, "opendp": {"fedstats/analyses/boosting/noise.py"},
     "pickle": set(), "marshal": set(), "shelve": set(), "dill": set(), "joblib": set(), "lifelines": set(), "statsmodels": set(),
     "sklearn": set(), "patsy": set(), "formulaic": set(),
 }

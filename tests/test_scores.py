@@ -5,8 +5,7 @@ import pytest
 
 from fedstats import Rules
 from fedstats.analyses import scores
-from fedstats.analyses.performance import _per_parameter
-from fedstats.analyses.scores_classes import (
+from fedstats.analyses.scores.classes import (
     calibration_error,
     cut_classes,
     decomposition,
@@ -16,6 +15,7 @@ from fedstats.analyses.scores_classes import (
     risk_classes,
     wilson,
 )
+from fedstats.analyses.validation.performance import _per_parameter
 from fedstats.disclosure import NO_RULES
 
 CONFIDENCE = 0.95

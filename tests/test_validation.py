@@ -9,8 +9,8 @@ import pytest
 import fedstats
 from fedstats import Dictionary, Rules
 from fedstats.analyses import folds, scores
-from fedstats.analyses.performance import Performance, size_bands
-from fedstats.analyses.validation_result import Validation
+from fedstats.analyses.validation.performance import Performance, size_bands
+from fedstats.analyses.validation.result import Validation
 from fedstats.disclosure import NO_RULES
 from fedstats.errors import InputError, QuestionError, Refused
 from fedstats.rows import load

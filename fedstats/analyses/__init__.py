@@ -1,4 +1,5 @@
-"""The list of analyses. A new analysis is one file with two halves, a reference test, and a line here."""
+"""The list of analyses. A new analysis is one file with two halves, a reference test, and a line here; one that has grown is a folder of
+that name, with its joint half in `__init__`."""
 
 from . import (
     boosting,

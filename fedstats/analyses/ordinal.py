@@ -22,7 +22,7 @@ from ..terms import Design, Term
 from ._common import CONFIDENCE
 from ._levelled import Levelled, LevelledParams, Levels, content, fitted, meat_of, read_call
 from ._newton import metered
-from .glm_params import check_choice
+from .glm.params import check_choice
 
 LINKS = ("logit", "probit")
 LEAST_GAP = 1e-4            # between neighbouring cut points of a step, on the scale of the linear predictor

@@ -13,7 +13,7 @@ from .ask import world
 from .manners import Json, console, machine, note, plain_group, progress, table, write_text
 
 if TYPE_CHECKING:
-    from ..analyses.performance import Metrics
+    from ..analyses.validation.performance import Metrics
     from ..card_form import Card
     from ..risk import Prediction
 
@@ -66,8 +66,8 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
       by = ["sex"]
       horizons = [364, 728]
     """
-    from ..analyses.boosting_model import RiskModel
-    from ..analyses.validation_result import Validation
+    from ..analyses.boosting.model import RiskModel
+    from ..analyses.validation.result import Validation
     from ..analysis import Failed
     from ..card import INTENDED, card_of
     from ..risk import write_folder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fedstats import Dictionary, Rules, rounds
-from fedstats.analyses.boosting_cases import read_model, read_tree
+from fedstats.analyses.boosting.cases import read_model, read_tree
 from fedstats.analysis import ANALYSES, Setting, Size, question_of
 from fedstats.disclosure import NO_RULES
 from fedstats.rows import load

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import fedstats
 from fedstats import Rules, rounds, seal
-from fedstats.analyses import boosting_kernels
-from fedstats.analyses.boosting_trees import LARGEST
+from fedstats.analyses.boosting import kernels as boosting_kernels
+from fedstats.analyses.boosting.trees import LARGEST
 from tests.boosting_data import boosted, dictionary_of, in_bins, names_of, native, synthetic, trees_of, xgboost
 
 REGISTRIES = 5

@@ -24,9 +24,9 @@ import pandas as pd
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses.cox_params import call
-from fedstats.analyses.cox_risk import cox_risk
-from fedstats.analyses.cox_strata import cox_registry
+from fedstats.analyses.cox.params import call
+from fedstats.analyses.cox.risk import cox_risk
+from fedstats.analyses.cox.strata import cox_registry
 from fedstats.laptop import Laptop, prepare
 from fedstats.rows import load
 from fedstats.statistic import answer

@@ -13,8 +13,8 @@ import numpy as np
 
 import fedstats
 from fedstats.analyses._model_rules import model_cells
-from fedstats.analyses.glm_start import glm_start
-from fedstats.analyses.glm_sums import glm_sums
+from fedstats.analyses.glm.start import glm_start
+from fedstats.analyses.glm.sums import glm_sums
 from fedstats.disclosure import Rules
 from fedstats.rows import load
 from fedstats.statistic import answer

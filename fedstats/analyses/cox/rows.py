@@ -1,0 +1,209 @@
+"""A registry's rows in cells, one cell per stratum and time: what all local halves of Cox regression start from.
+
+How this works. A row is at risk in the cells after the one where it enters, up to the one where it leaves ((start, stop]; a time falls
+at the next grid point, as in a life table). Sums over the rows that leave in a cell are added up from the last cell to the first; those
+that enter in a cell or later are taken off. Rows that enter and leave in one cell are never at risk: on a grid these are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...rows import Rows
+from .._common import group_of, groups
+from ..survival import bin_of, times_of
+from .model import Model
+
+NEVER = -1                      # the cell where somebody enters who was there from the start
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Rows that are ever at risk, sorted by stratum and the cell where they leave.
+
+    x : columns, shape (n, p). weight, offset, died : shape (n,). stratum : shape (n,). leaves : the cell of the time, within the
+    stratum; enters : the cell after which they are at risk, or None. person : number of the patient of each row, or None.
+    times : number of cells per stratum. strata : number of strata. lost : events that the grid leaves out.
+    """
+
+    x: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    died: np.ndarray
+    stratum: np.ndarray
+    leaves: np.ndarray
+    enters: np.ndarray | None
+    person: np.ndarray | None
+    times: int
+    strata: int
+    lost: int
+
+    @property
+    def n(self) -> int:
+        return len(self.weight)
+
+    def z(self, frame: np.ndarray | None = None) -> np.ndarray:
+        """1 and the columns, in a frame, shape (n, p + 1). frame : shift and scale of each column, shape (p, 2 or more)."""
+        found = np.ones((self.n, 1 + self.x.shape[1]))
+        if frame is None:
+            found[:, 1:] = self.x
+        else:
+            np.subtract(self.x, frame[:, 0], out=found[:, 1:])
+            found[:, 1:] /= frame[:, 1]
+        return found
+
+    def ratio(self, z: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        """weight times exp(eta) of each row."""
+        return self.weight * np.exp(z[:, 1:] @ beta + self.offset)
+
+    @functools.cached_property
+    def by_exit(self) -> np.ndarray:
+        return self.stratum * self.times + self.leaves
+
+    @functools.cached_property
+    def by_entry(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that enter late, sorted by cell of entry, and these cells."""
+        assert self.enters is not None
+        late = np.flatnonzero(self.enters > NEVER)
+        cell = self.stratum[late] * self.times + self.enters[late]
+        order = np.argsort(cell, kind="stable")
+        return late[order], cell[order]
+
+    def cell_sums(self, z: np.ndarray, ratio: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Packed sums of ratio z z' per cell, shape (strata, times, moments); rows are sorted by cell."""
+        found = np.zeros((self.strata * self.times, z.shape[1], z.shape[1]))
+        weighted = z * ratio[:, None]
+        used, start = np.unique(cell, return_index=True)
+        for k, a, b in zip(used.tolist(), start.tolist(), [*start[1:].tolist(), len(cell)]):
+            found[k] = z[a:b].T @ weighted[a:b]
+        i, j = np.triu_indices(z.shape[1])
+        return found[:, i, j].reshape(self.strata, self.times, -1)
+
+    def risk(self, z: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+        """Packed sums over all rows at risk in each cell, shape (strata, times, moments)."""
+        found = from_the_end(self.cell_sums(z, ratio, self.by_exit))
+        if self.enters is not None:
+            late, cell = self.by_entry
+            found -= from_the_end(self.cell_sums(z[late], ratio[late], cell))
+        return found
+
+    def tied(self, z: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+        """Packed sums over the rows with an event in each cell."""
+        return self.cell_sums(z[self.died], ratio[self.died], self.by_exit[self.died])
+
+    def people(self, keep: np.ndarray) -> np.ndarray:
+        """People per cell where a row of theirs leaves, shape (strata, times)."""
+        if self.person is None:
+            return self.count(keep)
+        cell = np.unique(np.stack([self.by_exit[keep], self.person[keep]]), axis=1)[0]
+        return np.bincount(cell, minlength=self.strata * self.times).reshape(self.strata, self.times)
+
+    def event_sums(self, z: np.ndarray) -> np.ndarray:
+        """Weighted sums of the columns of the events of each cell, shape (strata * times, p)."""
+        found = [self.count(self.died, self.weight * column).ravel() for column in z[:, 1:].T]
+        return np.stack(found, axis=-1) if found else np.zeros((self.strata * self.times, 0))
+
+    def count(self, keep: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+        """Rows per cell where they leave (or weights of rows), shape (strata, times)."""
+        return np.bincount(self.by_exit[keep], None if of is None else of[keep],
+                           minlength=self.strata * self.times).reshape(self.strata, self.times)
+
+
+def from_the_end(sums: np.ndarray) -> np.ndarray:
+    """Sums over this cell and all later ones of its stratum; cells are the second axis."""
+    return np.cumsum(sums[:, ::-1], axis=1)[:, ::-1]
+
+
+def sort(x: np.ndarray, weight: np.ndarray, offset: np.ndarray, died: np.ndarray, stratum: np.ndarray, leaves: np.ndarray,
+         enters: np.ndarray | None, person: np.ndarray | None, times: int, strata: int) -> Sorted:
+    """Rows sorted; those that are never at risk are left out."""
+    keep = (leaves >= 0) & (weight > 0)
+    if enters is not None:
+        keep &= enters < leaves
+    lost = int((died & ~keep & (weight > 0)).sum())
+    order = np.flatnonzero(keep)[np.argsort((stratum * times + leaves)[keep], kind="stable")]
+
+    def pick(one: np.ndarray | None) -> Any:
+        return None if one is None else one[order]
+
+    return Sorted(pick(x), pick(weight), pick(offset), pick(died), pick(stratum), pick(leaves), pick(enters), pick(person), times, strata,
+                  lost)
+
+
+# -- from a registry's table -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Complete cases as plain columns, in the order of the table; `offset` about the middle of its range."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    time: np.ndarray
+    event: np.ndarray
+    entry: np.ndarray | None
+    stratum: np.ndarray
+    strata: int
+    person: np.ndarray | None
+
+    def where(self, keep: np.ndarray) -> Cases:
+        """Some of the rows."""
+        return Cases(*(one[keep] if isinstance(one, np.ndarray) else one for one in vars(self).values()))
+
+    def cells(self, times: np.ndarray) -> Sorted:
+        """The rows in the cells of a grid: a time falls at the next grid point; beyond the last one nothing happens."""
+        leaves = bin_of(self.time, times)
+        died = self.event & (leaves < len(times))
+        # who enters at time 0 was there from the start: nothing happens before
+        enters = None if self.entry is None else np.where(self.entry <= 0, NEVER, bin_of(self.entry, times))
+        return sort(self.x, self.weight, self.offset, died, self.stratum, np.minimum(leaves, len(times) - 1), enters, self.person,
+                    len(times), self.strata)
+
+    def own_cells(self) -> Sorted:
+        """The rows in cells of their own: one per time at which an event happened here."""
+        times = np.unique(self.time[self.event])
+
+        def last(values: np.ndarray) -> np.ndarray:
+            return np.searchsorted(times, values, side="right") - 1
+
+        return sort(self.x, self.weight, self.offset, self.event, self.stratum, last(self.time),
+                    None if self.entry is None else last(self.entry), self.person, max(len(times), 1), self.strata)
+
+
+def cases_of(rows: Rows, model: Model) -> Cases:
+    """A registry's complete cases."""
+    dictionary = rows.dictionary
+    cases = rows.complete(model.columns)
+    stratum = np.zeros(cases.n, dtype=np.int64)
+    for name in model.levels:
+        stratum = stratum * len(groups(dictionary, name)) + group_of(cases, name)
+    offset = np.zeros(cases.n)
+    column = model.offset_column(dictionary)
+    if column is not None:
+        offset = column.values(cases)[0] - (column.low[0] + column.high[0]) / 2
+    weighting = model.weighting(dictionary)
+    weight = weighting.values(cases) if weighting is not None else np.ones(cases.n)
+    return Cases(model.design(dictionary).matrix(cases), weight, offset, cases.values(model.time), cases.steps(model.event) == 1,
+                 cases.values(model.entry) if model.entry else None, stratum, model.strata_count(dictionary), cases.person)
+
+
+MOST_KEPT = 2                   # models whose sorted rows are kept with a registry's rows, from round to round
+
+
+def kept(rows: Rows, model: Model) -> tuple[Cases, Sorted]:
+    """A registry's complete cases, and the same in the cells of the grid (in cells of its own where registries are strata).
+
+    They stay with the rows from round to round, and go with them.
+    """
+    held: dict[Model, tuple[Cases, Sorted]] = rows.__dict__.setdefault("cox", {})
+    if model not in held:
+        while len(held) >= MOST_KEPT:
+            held.pop(next(iter(held)))
+        cases = cases_of(rows, model)
+        held[model] = cases, cases.own_cells() if model.by_registry else cases.cells(times_of(rows.dictionary, model.time))
+    return held[model]
