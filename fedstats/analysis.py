@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
 from .statistic import Ask, Sums, plain
 from .views import Table
 
+T = TypeVar("T")
 Joint = Generator[list[Ask], list[Sums], "Result"]
 
 
@@ -241,26 +242,34 @@ def read_result(source: dict[str, Any]) -> Result:
         raise QuestionError(f"a result of kind {kind} cannot be read: {error}") from None
 
 
-def together(halves: Sequence[tuple[Question, Joint]], who: str = "") -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
-    """Drive several joint halves side by side: yields all open asks of a round, is sent their totals, returns the results.
+def together(halves: Sequence[tuple[Question, Joint]]) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
+    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed` value and the others go on."""
 
-    Finished halves drop out of the later rounds; one that raises becomes a `Failed` value and the others go on.
+    def caught(question: Question, joint: Joint) -> Generator[list[Ask], list[Sums], Result | Failed]:
+        try:
+            return (yield from joint)
+        except FedstatsError as error:
+            return Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
+
+    return (yield from abreast([caught(question, joint) for question, joint in halves]))
+
+
+def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:
+    """Drive several generators in the same rounds: yields all open asks of a round, is sent their totals, returns their ends in order.
+
+    Finished ones drop out of the later rounds; the first error ends all.
     """
-    results: list[Any] = [None] * len(halves)
+    ends: list[Any] = [None] * len(many)
     waiting: dict[int, list[Ask]] = {}
 
     def turn(k: int, totals: list[Sums] | None) -> None:
-        question, joint = halves[k]
         try:
-            waiting[k] = next(joint) if totals is None else joint.send(totals)
+            waiting[k] = next(many[k]) if totals is None else many[k].send(totals)
         except StopIteration as done:
             waiting.pop(k, None)
-            results[k] = done.value
-        except FedstatsError as error:
-            waiting.pop(k, None)
-            results[k] = Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
+            ends[k] = done.value
 
-    for k in range(len(halves)):
+    for k in range(len(many)):
         turn(k, None)
     while waiting:
         order = sorted(waiting)
@@ -270,7 +279,7 @@ def together(halves: Sequence[tuple[Question, Joint]], who: str = "") -> Generat
             count = len(waiting[k])
             turn(k, totals[place:place + count])
             place += count
-    return results
+    return ends
 
 
 def _by_short_name(name: str) -> Analysis:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from .. import steady
-from ..analysis import Params, Setting
+from ..analysis import Params, Setting, abreast
 from ..dictionary import Dictionary
 from ..errors import QuestionError
 from ..formula import parse, parse_terms
@@ -26,7 +26,7 @@ from ..views import Picture, Table
 from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, wald_tests
 from ._common import CONFIDENCE, check_confidence
 from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, model_cells, nobody_outlying
-from ._newton import Fit, Problem, Reading, abreast, settle, usual_course
+from ._newton import Fit, Problem, Reading, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
 

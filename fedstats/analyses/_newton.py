@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -207,28 +207,3 @@ def usual_course(first: list[Ask], step: Callable[[bool], list[Ask]]) -> Generat
     for k in range(USUAL_STEPS):
         yield step(k == USUAL_STEPS - 1)
     raise QuestionError("nobody is in this model", hint="widen the filter")
-
-
-def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:
-    """Drive several fits in the same rounds. Returns their ends, in order; the first error ends all."""
-    ends: list[Any] = [None] * len(many)
-    waiting: dict[int, list[Ask]] = {}
-
-    def turn(k: int, totals: list[Sums] | None) -> None:
-        try:
-            waiting[k] = next(many[k]) if totals is None else many[k].send(totals)
-        except StopIteration as done:
-            waiting.pop(k, None)
-            ends[k] = done.value
-
-    for k in range(len(many)):
-        turn(k, None)
-    while waiting:
-        order = sorted(waiting)
-        totals = yield [ask for k in order for ask in waiting[k]]
-        place = 0
-        for k in order:
-            count = len(waiting[k])
-            turn(k, totals[place:place + count])
-            place += count
-    return ends

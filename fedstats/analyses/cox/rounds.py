@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ... import steady
-from ...analysis import Setting
+from ...analysis import Setting, abreast
 from ...disclosure import NO_RULES, Rules, safe
 from ...errors import QuestionError, Refused
 from ...statistic import Ask, Sums
@@ -27,7 +27,6 @@ from .._model_rules import (
     nobody_outlying,
     selecting,
 )
-from .._newton import abreast
 from ..glm.fit import droppable
 from ..survival import at_risk, times_of
 from .calibration import GROUPS, cox_groups, group_ends

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ... import steady
-from ...analysis import Setting
+from ...analysis import Setting, abreast
 from ...disclosure import NO_RULES
 from ...errors import NotConverged, QuestionError
 from ...statistic import Ask, Sums
@@ -28,7 +28,7 @@ from .._model_rules import (
     nobody_outlying,
     selecting,
 )
-from .._newton import Fit, Problem, Reading, abreast, collinear, settle, usual_course
+from .._newton import Fit, Problem, Reading, collinear, settle, usual_course
 from ..moments import few_levels
 from .data import Spec
 from .family import Family

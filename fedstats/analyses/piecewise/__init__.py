@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from ... import steady
-from ...analysis import Joint, Params, Setting, analysis
+from ...analysis import Joint, Params, Setting, abreast, analysis
 from ...dictionary import Dictionary
 from ...disclosure import NO_RULES, Rules, safe
 from ...errors import QuestionError, Refused
@@ -39,7 +39,7 @@ from .._model_rules import (
     nobody_outlying,
     selecting,
 )
-from .._newton import abreast, metered, usual_course
+from .._newton import metered, usual_course
 from ..cox.fit import Fit, Reader, frame_of, newton, penalised, reaches
 from ..cox.fit import check_columns as check_varying
 from ..cox.likelihood import Cells, Point, cells_of, point
