@@ -28,18 +28,20 @@ def plan(asks: Sequence[Ask], dictionary: Dictionary, patients: int, registries:
     """
     segments = []
     for key, block in _blocks(asks, dictionary):
-        shares = _shares(block, dictionary, patients)
+        shares = registries if key.endswith(INDICATORS) else _shares(block, dictionary, patients)
         try:
             if block.exact:
                 if block.bound * shares >= LARGEST_INTEGER:
                     raise RangeError("the sum may exceed 62 bits")
                 scale = fixedpoint.integer_scale(int(block.bound), shares, registries)
             else:
-                scale = fixedpoint.real_scale(block.bound * SLACK, shares, registries)
+                resolution = None if block.resolution is None else block.resolution * max(patients, 1)
+                scale = fixedpoint.real_scale(block.bound * SLACK, shares, registries, resolution)
         except RangeError as error:
             raise RangeError(f"{key} cannot be carried exactly for {patients} patients: {error.what}",
                              hint="give the column a narrower range or a larger step in the dictionary") from None
-        segments.append(seal.Segment(key, block.size, scale, float(block.bound) * shares * (1.0 if block.exact else SLACK)))
+        limit = float(block.bound) * shares * (1.0 if block.exact else SLACK)
+        segments.append(seal.Segment(key, block.size, scale, limit, real=not block.exact))
     return seal.Plan(tuple(segments))
 
 
@@ -69,7 +71,7 @@ def totals(integers: dict[str, np.ndarray], asks: Sequence[Ask], made: seal.Plan
                 raise Tampered("answer could not be verified")
             array = np.asarray(whole, dtype=np.int64)
         else:
-            array = seal.floats(whole, segment)
+            array = np.asarray(whole, dtype=np.float64)
             if array.size and np.abs(array).max() > block.bound * _shares(block, dictionary, patients) * SLACK:
                 raise Tampered("answer could not be verified")
         found[k][name] = array.reshape(block.shape)

@@ -44,12 +44,19 @@ class Segment:
     """One block of a round, flattened.
 
     length : number of entries; scale : how they are held; limit : largest absolute value one registry may send in an entry.
+    real : whether its totals are wanted as real numbers, not as the integers that hold them.
     """
 
     name: str
     length: int
     scale: Scale
     limit: float
+    real: bool = False
+
+    @property
+    def slots(self) -> int:
+        """Entries of a prime's vector that it takes."""
+        return self.scale.slots(self.length)
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Plan:
     @property
     def lengths(self) -> tuple[int, ...]:
         """Entries per prime, the tag included, without the zeros that fill the last ciphertext."""
-        return tuple(1 + sum(segment.length for segment in self.held_by(j)) for j in range(self.primes))
+        return tuple(1 + sum(segment.slots for segment in self.held_by(j)) for j in range(self.primes))
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -88,7 +95,8 @@ class Plan:
         for segment in self.segments:
             name = segment.name.encode()
             state.update(pack("<Q", len(name)) + name)
-            state.update(pack("<QqQd", segment.length, segment.scale.exponent, segment.scale.primes, float(segment.limit)))
+            scale = segment.scale
+            state.update(pack("<QqQQd?", segment.length, scale.exponent, scale.primes, scale.per_slot, float(segment.limit), segment.real))
         return state.digest()
 
 
@@ -151,33 +159,30 @@ def close(values: Mapping[str, np.ndarray], plan: Plan, keys: SealKeys, context:
 def open_total(total: bytes, plan: Plan, keys: SealKeys, context: bytes) -> tuple[dict[str, np.ndarray], bytes]:
     """The total over all registries: segment name -> exact integers, and a digest of every opened residue for the transcript.
 
-    Integers are int64 for segments of one prime, else object arrays of Python ints; `floats` turns them into numbers.
+    Integers are int64 for segments of one prime, else object arrays of Python ints; segments of real numbers are float64, the double
+    nearest to the exact total.
     Raises Tampered, and burns the keys, for anything but the sum of what all registries closed for this very round.
     """
     bound = _round(plan, keys, context)
     try:
         opened = [_opened(frame, j, plan, keys, bound) for j, frame in enumerate(_frames(total, plan.chunks))]
+        numbers = _decode(opened, plan)
     except FedstatsError:
         keys.burn()
         raise Tampered(frames.NOT_VERIFIED) from None
     digest = hashlib.sha256(OPENED + bound)
     for vector in opened:
         digest.update(vector.astype("<u8").tobytes())
-    return _decode(opened, plan), digest.digest()
+    return numbers, digest.digest()
 
 
 def plain_total(many: Iterable[Mapping[str, np.ndarray]], plan: Plan) -> dict[str, np.ndarray]:
-    """The same total without any sealing: bit for bit the integers that `open_total` gives for these registries."""
+    """The same total without any sealing: bit for bit the numbers that `open_total` gives for these registries."""
     total = [np.zeros(_padded(chunks), dtype=np.uint64) for chunks in plan.chunks]
     for values in many:
         for j, vector in enumerate(_encode(values, plan)):
             total[j] = fixedpoint.add(total[j], vector, PRIMES[j])
     return _decode(total, plan)
-
-
-def floats(integers: np.ndarray, segment: Segment) -> np.ndarray:
-    """The numbers that the integers of a segment stand for; float64, correctly rounded."""
-    return fixedpoint.to_float(integers, segment.scale)
 
 
 # ---- adding: no key needed ---------------------------------------------------------------------------------------------------
@@ -266,8 +271,8 @@ def _encode(values: Mapping[str, np.ndarray], plan: Plan) -> list[np.ndarray]:
         if np.size(values[segment.name]) != segment.length:
             raise InputError(f'block "{segment.name}" has {np.size(values[segment.name])} entries instead of {segment.length}')
         for j, residues in enumerate(_residues(values[segment.name], segment)):
-            vectors[j][filled[j] : filled[j] + segment.length] = residues
-            filled[j] += segment.length
+            vectors[j][filled[j] : filled[j] + segment.slots] = residues
+            filled[j] += segment.slots
     return vectors
 
 
@@ -300,12 +305,13 @@ def _opened(frame: bytes, j: int, plan: Plan, keys: SealKeys, bound: bytes) -> n
 
 
 def _decode(vectors: Sequence[np.ndarray], plan: Plan) -> dict[str, np.ndarray]:
-    """Segment name -> integers."""
+    """Segment name -> integers, or doubles for segments of real numbers."""
     taken, found = [0] * plan.primes, {}
     for segment in plan.segments:
         parts = []
         for j in range(segment.scale.primes):
-            parts.append(vectors[j][taken[j] : taken[j] + segment.length])
-            taken[j] += segment.length
-        found[segment.name] = fixedpoint.decode(parts, segment.scale)
+            parts.append(vectors[j][taken[j] : taken[j] + segment.slots])
+            taken[j] += segment.slots
+        found[segment.name] = (fixedpoint.decode_float(parts, segment.scale) if segment.real
+                               else fixedpoint.decode(parts, segment.scale, segment.length))
     return found

@@ -16,6 +16,7 @@ How this works:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,12 +43,15 @@ class Block:
     bound : the most that one patient may add to one entry, in absolute value; with several rows per patient, that one row may add.
     counts : it counts people: integers, bound 1, with indicators of contributing registries beside it.
     integer : its entries are whole numbers (sums of steps), carried exactly.
+    resolution : of real numbers, the largest absolute error wanted of a total, in units of the number of patients; None: as fine as two
+    primes allow. A coarse one halves what is sent.
     """
 
     shape: tuple[int, ...] = ()
     bound: float = 1.0
     counts: bool = False
     integer: bool = False
+    resolution: float | None = None
 
     @property
     def exact(self) -> bool:
@@ -90,10 +94,15 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         return hashlib.sha256(_canonical(self)).digest()
 
     def layout(self, dictionary: Dictionary) -> Layout:
-        """The blocks that come back, indicators included, in order."""
-        blocks = _registered(self.statistic).layout(dictionary, **self.params)
+        """The blocks that come back, indicators included, in order. Remembered: a round looks at it in several places."""
+        before = self.__dict__.get("_laid_out")
+        if before is None or before[0] is not dictionary:
+            before = self.__dict__["_laid_out"] = (dictionary, self._blocks(dictionary))
+        return before[1]
+
+    def _blocks(self, dictionary: Dictionary) -> Layout:
         full: Layout = {}
-        for name, block in blocks.items():
+        for name, block in _registered(self.statistic).layout(dictionary, **self.params).items():
             full[name] = block
             if block.counts:
                 full[name + INDICATORS] = Block(block.shape, 1.0, integer=True)
@@ -164,15 +173,15 @@ def add(many: Iterable[Sums]) -> Sums:
 
 def plain(value: Any) -> Any:
     """A parameter as JSON-ready data: tuples become lists, numpy scalars Python numbers. NaN and infinities are refused."""
-    if isinstance(value, np.ndarray):
+    if type(value) is float and math.isfinite(value):       # first, since long lists are made of these
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in sorted(value.items())}
     if isinstance(value, (list, tuple)):
         return [plain(one) for one in value]
-    if isinstance(value, float) and not np.isfinite(value):
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in sorted(value.items())}
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError("a parameter is not a finite number")
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
@@ -192,7 +201,7 @@ def _as_block(found: Any, block: Block, name: str, ask: Ask) -> np.ndarray:
 
 
 def _canonical(ask: Ask) -> bytes:
-    return msgspec.msgpack.encode([ask.statistic, plain(ask.params)])
+    return msgspec.msgpack.encode([ask.statistic, ask.params], order="deterministic")
 
 
 def _registered(name: str) -> Statistic:

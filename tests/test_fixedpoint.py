@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstats.crypto.fixedpoint import PRIMES, Scale, add, decode, encode, integer_scale, multiply, real_scale, subtract, to_float
+from fedstats.crypto.fixedpoint import (
+    PRIMES,
+    Scale,
+    add,
+    decode,
+    decode_float,
+    encode,
+    integer_scale,
+    multiply,
+    real_scale,
+    subtract,
+    to_float,
+)
 from fedstats.errors import RangeError
 
 MILLION, REGISTRIES = 1_000_000, 64
@@ -165,6 +177,52 @@ def test_three_primes_are_taken_only_for_a_resolution_that_two_cannot_give():
     assert real_scale(1.0, 10**9, 3, resolution=1e-15).primes == 3
     with pytest.raises(RangeError):
         real_scale(1.0, 10**9, 3, resolution=1e-17)  # finer than a double of one patient
+
+
+def test_one_prime_is_enough_for_a_coarse_resolution():
+    scale = real_scale(64.0, 100_000, 5, resolution=1e-4)
+    assert scale.primes == 1 and 5 / 2 / 2**scale.exponent <= 1e-4
+    assert real_scale(64.0, 100_000, 5, resolution=1e-6).primes == 2
+
+
+@given(st.integers(2, 40), st.data())
+def test_numbers_that_share_a_residue_add_without_touching_each_other(per_slot, data):
+    scale = Scale(0, 1, per_slot)
+    most = (1 << (scale.width - 1)) - 1
+    total = np.array(data.draw(st.lists(st.integers(-most, most), max_size=50)), dtype=np.int64)
+    share = np.array([data.draw(st.integers(min(x, 0), max(x, 0))) for x in total.tolist()], dtype=np.int64)
+    residues = add(encode(share, scale, most)[0], encode(total - share, scale, most)[0], PRIMES[0])
+
+    assert len(residues) == scale.slots(len(total))
+    assert decode([residues], scale, len(total)).tolist() == total.tolist()
+
+
+def test_nothing_hides_beside_the_numbers_that_share_a_residue():
+    scale = Scale(0, 1, 3)
+    for extra in (1 << 13, 1 << 39):
+        (residues,) = encode(np.array([1, 2, 3, 4]), scale, 9)
+        residues[-1] += np.uint64(extra)
+        with pytest.raises(RangeError):
+            decode([residues % np.uint64(PRIMES[0])], scale, 4)
+
+
+@pytest.mark.parametrize("values", [np.array([1.0]), np.array([8]), np.array([-8]), np.array([2**63 + 1], dtype=np.uint64)])
+def test_what_does_not_fit_its_part_of_a_residue_is_refused(values):
+    with pytest.raises(RangeError):
+        encode(values, Scale(0, 1, 10), 2**62)
+
+
+@given(st.data(), st.sampled_from([Scale(0, 1), Scale(23, 1), Scale(-5, 1), *SCALES]))
+def test_totals_become_the_same_doubles_all_at_once(data, scale):
+    """Against Python's own division of big integers; near the ends of the range, near 0, and at ties."""
+    edge = scale.modulus // 2
+    some = st.one_of(st.integers(-edge, edge), st.integers(-(2**60), 2**60), st.integers(edge - 9, edge), st.integers(-edge, 9 - edge),
+                     st.integers(0, 2**26).map(lambda x: (2**53 + x) * 2 + 1))
+    total = [x for x in data.draw(st.lists(some, max_size=30)) if abs(x) <= edge]
+    residues = [np.array([x % prime for x in total], dtype=np.uint64) for prime in PRIMES[: scale.primes]]
+    wanted = to_float(decode(residues, scale), scale)
+
+    assert decode_float(residues, scale).tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, float("inf"), float("nan"), 1e-300])

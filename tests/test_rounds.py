@@ -48,6 +48,14 @@ def test_one_prime_for_counts_two_for_real_sums():
     assert primes["n"] == primes["x0"] == primes["xx0"] == 1 and primes["x1"] == primes["xx1"] == 2
 
 
+def test_counts_share_slots_and_indicators_more_so():
+    """100 000 patients take 18 bits with a sign, five registries take 4."""
+    made = rounds.plan([moments(columns=["edss"], by="sex")], DICTIONARY, 100_000, 5)
+    shared = {segment.name.split("/")[-1]: segment.scale.per_slot for segment in made.segments}
+
+    assert shared["n"] == 2 and shared["n" + INDICATORS] == 10
+
+
 def lied(change):
     """Totals of one round after somebody changed the integers."""
     rows = [load(every.random_rows(50, np.random.default_rng(k)), DICTIONARY)[0] for k in range(3)]

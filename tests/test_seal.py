@@ -96,14 +96,29 @@ def test_a_million_patients_at_64_registries_at_their_bound():
     """Largest totals of either sign, without the seal (the same integers, see above)."""
     bound = float(np.exp(8))
     real, whole = real_scale(bound, 10**6, 64), integer_scale(1000, 10**6, 64)
-    plan = seal.Plan((seal.Segment("sum", 2, real, bound * 10**6), seal.Segment("count", 2, whole, 1000 * 10**6)))
+    plan = seal.Plan((seal.Segment("sum", 2, real, bound * 10**6, real=True), seal.Segment("count", 2, whole, 1000 * 10**6)))
     each = {"sum": np.array([1.0, -1.0]) * bound * 15_625, "count": np.array([1, -1]) * 15_625_000}
 
     total = seal.plain_total([each] * 64, plan)
 
     assert total["count"].tolist() == [10**9, -(10**9)]
     exact = float(64 * Fraction(each["sum"][0]))
-    assert np.abs(seal.floats(total["sum"], plan.segments[0]) - [exact, -exact]).max() <= 1.5e-11 + np.spacing(exact)
+    assert np.abs(total["sum"] - [exact, -exact]).max() <= 1.5e-11 + np.spacing(exact)
+
+
+@pytest.mark.parametrize("most", [1, 7, 100_000, 2**19 - 1, 2**19])
+def test_small_counts_share_a_residue_and_stay_apart(most):
+    """Totals at either end of their range beside each other, in three registries: exact, and in as few numbers as fit 40 bits."""
+    scale, signs = integer_scale(1, most, 3), np.array([1, -1, -1, 1, 0, 1, 1, -1, -1] * 5)
+    plan, keys = seal.Plan((seal.Segment("counts", len(signs), scale, most), seal.Segment("x", 2, Scale(0, 1), 10.0))), parties(3)
+    shares = [most // 3, most // 3, most - 2 * (most // 3)]
+    sealed = [seal.close({"counts": signs * share, "x": np.array([1, -1])}, plan, k, CONTEXT) for share, k in zip(shares, keys)]
+
+    integers, _ = seal.open_total(added(sealed, plan), plan, keys[0], CONTEXT)
+
+    assert scale.per_slot == {1: 20, 7: 10, 100_000: 2, 2**19 - 1: 2, 2**19: 1}[most]
+    assert plan.lengths == (1 + -(-45 // scale.per_slot) + 2,)
+    assert integers["counts"].tolist() == (signs * most).tolist() and integers["x"].tolist() == [3, -3]
 
 
 def test_one_beyond_its_limit_is_refused_and_the_block_is_named():
@@ -154,11 +169,13 @@ def test_every_detail_of_a_plan_changes_its_digest():
         (seal.Segment("x", 3, Scale(1, 2), 10.0),),
         (seal.Segment("x", 3, Scale(0, 1), 10.0),),
         (seal.Segment("x", 3, Scale(0, 2), 11.0),),
+        (seal.Segment("x", 3, Scale(0, 2), 10.0, real=True),),
+        (seal.Segment("x", 3, Scale(0, 1, 2), 10.0),),
         (base, seal.Segment("y", 0, Scale(0, 2), 10.0)),
         (),
     ]
 
-    assert len({seal.Plan(s).layout_digest() for s in [(base,), *others]}) == 8
+    assert len({seal.Plan(s).layout_digest() for s in [(base,), *others]}) == 10
 
 
 def test_the_blocks_must_be_those_of_the_plan():
