@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 
 import numpy as np
 import pytest
 
-from fedstats.crypto import frames, he, sealformat
+from fedstats.crypto import frames, he, sealformat, sealmemory
 from fedstats.crypto.fixedpoint import PRIMES
-from fedstats.errors import MessageError, RangeError, Tampered
+from fedstats.errors import Internal, MessageError, RangeError, Tampered
 
 N = 5000  # two ciphertexts
 
@@ -57,33 +58,99 @@ def test_two_thousand_additions_are_exact(keys):
 
 
 def test_our_addition_is_the_one_of_seal(keys):
-    """The same two ciphertexts added by tenseal and by numpy are the same numbers."""
-    import tenseal
+    """The same two ciphertexts added by SEAL and by numpy are the same numbers."""
+    from tenseal import sealapi
 
-    context, head = keys.context(0), he._local(0).ciphertext_head
+    ring = keys.opened(0).ring
     sealed = [he.encrypt(keys, 0, residues(0, 4096, seed)) for seed in (1, 2)]
-
-    def seal_vector(frame):
-        (c,) = frames.ciphertexts(frame, 1, 0)
-        sizes = sealformat.field_of(1, sealformat.varint(4096))
-        stream = sealformat.stream(head + c.tobytes(), he._local(0).version)
-        return tenseal.bfv_vector_from(context, sizes + sealformat.field_of(2, stream))
-
-    theirs = dict(sealformat.fields((seal_vector(sealed[0]) + seal_vector(sealed[1])).serialize()))[2]
-    adder = frames.Adder(0, 1)
+    first, second = (sealmemory.ciphertext(ring, next(frames.ciphertexts(frame, 1, 0))) for frame in sealed)
+    theirs, adder = sealapi.Ciphertext(), frames.Adder(0, 1)
+    sealapi.Evaluator(ring.context).add(first, second, theirs)
     for frame in sealed:
         adder.add(frame)
 
-    expected = sealformat.numbers_of(sealformat.own(theirs), head, frames.CIPHERTEXT_SHAPE)
+    expected = sealmemory.numbers_of(theirs, ring.ciphertext_head, frames.CIPHERTEXT_SHAPE)
     assert np.array_equal(expected, next(frames.ciphertexts(adder.total(), 1, 0)))
 
 
-def test_the_moduli_are_those_that_seal_derives():
-    """SEAL's own parameters hold degree, the three moduli and the prime as 64-bit words."""
-    for j, prime in enumerate(PRIMES):
-        body = sealformat.own(dict(sealformat.fields(he._local(j).parameters))[1])
-        for number in (frames.DEGREE, *frames.MODULI, prime):
-            assert number.to_bytes(8, "little") in body
+@pytest.mark.parametrize("prime", PRIMES)
+def test_the_parameters_are_those_of_the_parameter_set(prime, tmp_path):
+    """Degree, moduli and prime that SEAL holds; the moduli that it derives from their bits; 128 bits of security at the least."""
+    from tenseal import sealapi
+
+    context = sealmemory.ring(prime).context
+    held = context.key_context_data().parms()
+    held.save(str(tmp_path / "parameters"))
+
+    derived = sealapi.CoeffModulus.Create(frames.DEGREE, list(frames.MODULUS_BITS))
+    assert frames.MODULI == tuple(m.value() for m in derived) == tuple(m.value() for m in held.coeff_modulus())
+    assert (held.scheme(), held.poly_modulus_degree()) == (sealapi.SCHEME_TYPE.BFV, frames.DEGREE)
+    assert held.plain_modulus().value() == prime
+    assert context.first_context_data().parms().coeff_modulus()[-1].value() == frames.MODULI[1]
+    assert context.first_context_data().qualifiers().sec_level == sealapi.SEC_LEVEL_TYPE.TC128
+    ours = sealformat.parameters(frames.DEGREE, frames.MODULI, prime, sealmemory.ring(prime).version)
+    assert sealformat.own((tmp_path / "parameters").read_bytes()) == sealformat.own(ours)
+
+
+def test_parameters_that_are_not_safe_are_refused(monkeypatch):
+    """A larger modulus of the same form would have fewer than 128 bits of security."""
+    larger = 0x3FFFFFFF000001  # 54 bits: with the others 122, of 109 allowed
+    monkeypatch.setattr(sealmemory, "MODULI", (larger, *frames.MODULI[1:]))
+    with pytest.raises(Internal, match="refuses the parameters"):
+        sealmemory.ring.__wrapped__(PRIMES[0])
+
+
+@pytest.fixture
+def without_memory_files(monkeypatch):
+    """A system such as macOS or Windows."""
+    monkeypatch.setattr(sealmemory, "has_memory_files", lambda: False)
+
+
+@pytest.mark.parametrize("j", [0, 1, 2])
+def test_systems_without_memory_files_say_and_read_the_same(keys, pair, without_memory_files, j):
+    """Keys made here open there, and the other way round; vectors likewise, sums included."""
+    there, adder = he.load(pair), frames.Adder(j, 2)
+    adder.add(he.encrypt(there, j, residues(j)))
+    adder.add(he.encrypt(keys, j, residues(j)))
+
+    assert type(there.opened(j)) is type(keys.opened(j))
+    for both in (there, keys):
+        assert he.decrypt(both, j, adder.total(), N).tolist() == [2 * x % PRIMES[j] for x in residues(j).tolist()]
+
+
+def test_keys_made_without_memory_files_are_keys(without_memory_files, monkeypatch):
+    made = he.generate(2)
+    frame = he.encrypt(he.load(made), 1, residues(1))
+    monkeypatch.undo()
+
+    assert np.array_equal(he.decrypt(he.load(made), 1, frame, N), residues(1))
+
+
+def test_without_memory_files_wrong_keys_are_refused_too(without_memory_files):
+    test_keys_that_are_zero_or_do_not_fit_together_are_refused()
+
+
+@pytest.mark.skipif(not sealmemory.has_memory_files(), reason="this system has no files that live in memory only")
+def test_a_memory_file_is_on_no_disk_and_overwritten_at_the_end():
+    """Whoever still holds it open afterwards reads zeros."""
+    with sealmemory.memory_file(b"secret key") as path:
+        assert os.readlink(path).startswith("/memfd:")
+        left = os.open(path, os.O_RDONLY)
+
+    assert os.pread(left, 100, 0) == bytes(10)
+    os.close(left)
+
+
+def test_threads_do_not_get_into_each_others_way(pair):
+    """Eight threads, each with its own vector, on keys that all of them open first."""
+    shared = he.load(pair)
+
+    def comes_back(seed):
+        x = residues(seed % 2, 4096, seed)
+        return np.array_equal(he.decrypt(shared, seed % 2, he.encrypt(shared, seed % 2, x), 4096), x)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(comes_back, range(16)))
 
 
 def test_a_frame_has_seventeen_bytes_per_value_and_a_size_known_before(keys):
@@ -99,7 +166,7 @@ def test_whoever_adds_never_opens_tenseal():
     program = (
         "import sys; from fedstats.crypto import frames; z = frames.Adder(0, 1).total(); a = frames.Adder(0, 1);"
         " a.add(z); a.add(z); a.total();"
-        "sys.exit(any(name in sys.modules for name in ('tenseal', '_tenseal_cpp', 'pyarrow')))"
+        "sys.exit(any(name in sys.modules for name in ('tenseal', '_tenseal_cpp', '_sealapi_cpp', 'pyarrow')))"
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -146,15 +213,17 @@ def test_a_key_is_for_its_own_prime_and_query(keys):
     with pytest.raises(MessageError):
         he.decrypt(keys, 1, frame, N)
     with pytest.raises(RangeError):
-        he.load(he.generate(1)).context(1)
+        he.load(he.generate(1)).opened(1)
 
 
 def test_burnt_keys_open_nothing(pair):
     keys = he.load(pair)
     frame = he.encrypt(keys, 0, residues(0))
+    held = [numbers for pair in keys._pairs for numbers in pair]
     keys.burn()
 
     assert repr(keys) == "Keys(burnt)"
+    assert len(held) == 6 and not any(numbers.any() for numbers in held)
     with pytest.raises(Tampered):
         he.decrypt(keys, 0, frame, N)
 
@@ -237,7 +306,7 @@ def test_keys_that_are_zero_or_do_not_fit_together_are_refused():
         a[:start] + os.urandom(one_poly // 17 * 16).ljust(one_poly, b"\0") + a[start + one_poly :],
     ):
         with pytest.raises((Tampered, MessageError)):
-            he.load(resealed(bad, he.KEYS.size)).context(0)
+            he.load(resealed(bad, he.KEYS.size)).opened(0)
 
 
 def test_keys_of_other_parameters_are_refused(pair, monkeypatch):

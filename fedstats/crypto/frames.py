@@ -34,6 +34,8 @@ FRAME_MAGIC, VERSION, DIGEST = b"fsct", 1, 32
 
 CIPHERTEXT_SHAPE, PUBLIC_SHAPE, SECRET_SHAPE = (2, 2, DEGREE), (2, 3, DEGREE), (3, DEGREE)
 NUMBER_BYTES = 4.25  # 34 bits: the low 32 in a word, the high two packed four to a byte
+# the high bits, in their place, of the four numbers that share a byte
+HIGH_BITS = (np.arange(256, dtype=np.uint64)[:, None] >> np.array([0, 2, 4, 6], dtype=np.uint64) & np.uint64(3)) << np.uint64(32)
 
 
 def _bytes_of(shape: tuple[int, ...]) -> int:
@@ -72,13 +74,12 @@ class Adder:
         if not checked:
             check_frame(frame, self.chunks, self.prime_index)
         for total, ciphertext in zip(self._total, ciphertexts(frame, self.chunks, self.prime_index, checked=True)):
-            total += ciphertext
-            total %= moduli(CIPHERTEXT_SHAPE)
+            total += ciphertext     # of 34 bits each: a word holds the sum of 2**30 of them, and is reduced at the end
         self.count += 1
 
     def total(self) -> bytes:
         """The frame of the sum so far."""
-        return frame_of(self.prime_index, [pack(ciphertext) for ciphertext in self._total])
+        return frame_of(self.prime_index, [pack(total % moduli(CIPHERTEXT_SHAPE)) for total in self._total])
 
 
 def frame_of(prime_index: int, packed: list[bytes]) -> bytes:
@@ -132,10 +133,9 @@ def pack(numbers: np.ndarray) -> bytes:
 def unpack(data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray:
     """The numbers that `pack` wrote; MessageError unless each is below its modulus."""
     n = int(np.prod(shape))
-    low = np.frombuffer(data, dtype="<u4", count=n).astype(np.uint64)
-    pairs = np.frombuffer(data, dtype=np.uint8, offset=4 * n)
-    high = (pairs[:, None] >> np.array([0, 2, 4, 6], dtype=np.uint8)) & np.uint8(3)
-    numbers = (low | high.reshape(-1).astype(np.uint64) << np.uint64(32)).reshape(shape)
-    if (numbers >= moduli(shape)).any():
+    numbers = HIGH_BITS.take(np.frombuffer(data, dtype=np.uint8, offset=4 * n), axis=0).reshape(-1)
+    numbers |= np.frombuffer(data, dtype="<u4", count=n)
+    numbers = numbers.reshape(shape)
+    if (numbers.max(axis=-1, keepdims=True) >= moduli(shape)).any():
         raise MessageError("a sealed vector holds a number outside its range")
     return numbers

@@ -213,12 +213,22 @@ def open_from(
     recipient: Identity, recipient_onetime: OneTime, sender: PublicIdentity, sender_onetime: bytes, context: bytes, sealed: bytes
 ) -> bytes:
     """The plaintext of `seal_to`; Tampered for anything else than this sender's message to this recipient in this context."""
-    key = _agree(recipient, recipient_onetime, sender, sender_onetime, SEALED, context, i_am_first=False)
-    if not isinstance(sealed, bytes) or len(sealed) < NONCE_BYTES + TAG_BYTES:
+    key = opening_key(recipient, recipient_onetime, sender, sender_onetime, context)
+    return open_with(key, sender.name, recipient.name, context, sealed)
+
+
+def opening_key(recipient: Identity, recipient_onetime: OneTime, sender: PublicIdentity, sender_onetime: bytes, context: bytes) -> bytes:
+    """The key of what this sender sealed to this recipient in this context. It opens nothing else, so it may be shown with the message."""
+    return _agree(recipient, recipient_onetime, sender, sender_onetime, SEALED, context, i_am_first=False)
+
+
+def open_with(key: bytes, sender: str, recipient: str, context: bytes, sealed: bytes) -> bytes:
+    """As `open_from`, for whoever has been shown the `opening_key`."""
+    if not isinstance(sealed, bytes) or len(sealed) < NONCE_BYTES + TAG_BYTES or len(key) != KEY_BYTES:
         raise Tampered(NOT_VERIFIED)
     nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
     try:
-        return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, _associated(context, sender.name, recipient.name))
+        return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, _associated(context, sender, recipient))
     except InvalidTag:
         raise Tampered(NOT_VERIFIED) from None
 

@@ -1,13 +1,14 @@
-"""SEAL's and tenseal's own formats: read from this process's own tenseal, written for it, never sent or received.
+"""SEAL's own format: written and read for this process's own SEAL, never sent or received.
 
-SEAL writes a header, then a body that may be compressed; tenseal wraps such streams in protocol buffers messages.
+SEAL writes a header, then a body that may be compressed. The body of a ciphertext or key is a head that follows from the parameters
+alone, then its numbers.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from struct import Struct
+from collections.abc import Sequence
+from struct import Struct, pack
 
 import numpy as np
 
@@ -15,17 +16,25 @@ from fedstats.errors import Internal
 
 SEAL_HEADER = Struct("<HBBBBHQ")  # magic, size of this header, SEAL's version, compression, reserved, size of all
 SEAL_MAGIC, UNCOMPRESSED, ZLIB, ZSTD = 0xA15E, 0, 1, 2
+BFV = 1  # SEAL's number of the scheme
+NUMBER = 8  # bytes of a number: unsigned, little endian
+NO_SCALE, NO_CORRECTION = 1.0, 1  # fields of other schemes, as BFV leaves them
+
+Version = tuple[int, int]
 
 
-def numbers_of(body: bytes, head: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """The numbers in a body that SEAL wrote here just now; Internal if this SEAL writes something else than expected."""
-    if len(body) != len(head) + 8 * int(np.prod(shape)) or not body.startswith(head):
+def numbers_in(stream: bytes, head: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers in a stream that SEAL wrote here just now; Internal if this SEAL writes something else than expected."""
+    body = own(stream)
+    if len(body) != len(head) + NUMBER * int(np.prod(shape)) or not body.startswith(head):
         raise Internal("this version of tenseal writes a format that is not known")
     return np.frombuffer(body, dtype="<u8", offset=len(head)).astype(np.uint64).reshape(shape)
 
 
 def own(stream: bytes) -> bytes:
     """What SEAL in this process wrote, without its header and compression. Never called with received bytes."""
+    if len(stream) < SEAL_HEADER.size:
+        raise Internal("tenseal wrote nothing")
     magic, header, _, _, compression, _, _ = SEAL_HEADER.unpack_from(stream)
     if magic != SEAL_MAGIC or header != SEAL_HEADER.size or compression not in (UNCOMPRESSED, ZLIB, ZSTD):
         raise Internal("this version of tenseal writes a format that is not known")
@@ -37,45 +46,39 @@ def own(stream: bytes) -> bytes:
     return zlib.decompress(body) if compression == ZLIB else body
 
 
-def stream(body: bytes, version: tuple[int, int]) -> bytes:
+def stream_of(numbers: np.ndarray, head: bytes, version: Version) -> bytes:
+    """The stream from which SEAL reads a ciphertext or key."""
+    return stream(head + numbers.astype("<u8").tobytes(), version)
+
+
+def stream(body: bytes, version: Version) -> bytes:
     """The stream that SEAL reads: its header, then an uncompressed body."""
     return SEAL_HEADER.pack(SEAL_MAGIC, SEAL_HEADER.size, *version, UNCOMPRESSED, 0, SEAL_HEADER.size + len(body)) + body
 
 
-def varint(n: int) -> bytes:
-    """Protocol buffers' variable-length number: seven bits a byte, lowest first."""
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes([*out, n])
+def ciphertext_head(parms_id: Sequence[int], shape: tuple[int, ...], version: Version, *, transformed: bool = False) -> bytes:
+    """What comes before the numbers of a ciphertext, or of a public key, which is one.
+
+    parms_id : SEAL's digest of the parameters, four words; shape : polynomials, moduli, degree; transformed : numbers are values
+    of the polynomials (as in keys), not coefficients. SEAL 4.3, Ciphertext::save_members.
+    """
+    polynomials, moduli, degree = shape
+    fields = pack("<4QBQQQdQ", *parms_id, transformed, polynomials, degree, moduli, NO_SCALE, NO_CORRECTION)
+    return fields + _array_head(int(np.prod(shape)), version)
 
 
-def field_of(number: int, content: bytes) -> bytes:
-    """One length-delimited field of a protocol buffers message."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
+def secret_head(parms_id: Sequence[int], shape: tuple[int, ...], version: Version) -> bytes:
+    """What comes before the numbers of a secret key. SEAL 4.3, Plaintext::save_members."""
+    return pack("<4QQd", *parms_id, int(np.prod(shape)), NO_SCALE) + _array_head(int(np.prod(shape)), version)
 
 
-def fields(message: bytes, *, raw: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Number and content (raw: with its own head) of each field of a message that tenseal in this process wrote."""
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = read_varint(message, at)
-        if key & 7 == 2:
-            size, at = read_varint(message, at)
-        elif key & 7 == 0:
-            size = read_varint(message, at)[1] - at
-        else:
-            size = {1: 8, 5: 4}[key & 7]
-        yield key >> 3, message[start : at + size] if raw else message[at : at + size]
-        at += size
+def _array_head(count: int, version: Version) -> bytes:
+    # an array is a stream of its own within the stream: header, count, numbers
+    header = SEAL_HEADER.pack(SEAL_MAGIC, SEAL_HEADER.size, *version, UNCOMPRESSED, 0, SEAL_HEADER.size + NUMBER + NUMBER * count)
+    return header + pack("<Q", count)
 
 
-def read_varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (message[at] & 127) << shift
-        shift, at = shift + 7, at + 1
-        if message[at - 1] < 128:
-            return value, at
+def parameters(degree: int, moduli: Sequence[int], prime: int, version: Version) -> bytes:
+    """The stream of a set of parameters. SEAL 4.3, EncryptionParameters::save_members."""
+    inner = b"".join(stream(pack("<Q", modulus), version) for modulus in (*moduli, prime))
+    return stream(pack("<BQQ", BFV, degree, len(moduli)) + inner, version)

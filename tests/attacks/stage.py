@@ -41,14 +41,14 @@ one_pair = functools.cache(he.generate)        # making and opening keys of the 
 def opened_once(data):
     keys = load_keys(data)
     for k in range(keys.primes):
-        keys.context(k)
+        keys.opened(k)
     return keys
 
 
 def copy_of(keys):
     """The same opened keys, so that burning one copy leaves the other."""
     copied = he.Keys([])
-    copied._contexts, copied._pairs = list(keys._contexts), list(keys._pairs)
+    copied._opened, copied._pairs = list(keys._opened), list(keys._pairs)
     return copied
 
 

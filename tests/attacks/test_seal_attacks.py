@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedstats import seal
-from fedstats.crypto import frames, he, sealformat
+from fedstats.crypto import frames, he, sealformat, sealmemory
 from fedstats.crypto.fixedpoint import PRIMES, Scale, add
 from fedstats.errors import FedstatsError, MessageError, RangeError, Tampered
 
@@ -232,16 +232,16 @@ def bombs(stage):
     """Small bytes that claim to be much, in SEAL's format, in ours, and in a compressed one."""
     import tenseal
 
-    context = tenseal.context(tenseal.SCHEME_TYPE.BFV, 4096, PRIMES[0], [33, 34, 34])
+    context, field = tenseal.context(tenseal.SCHEME_TYPE.BFV, 4096, PRIMES[0], [33, 34, 34]), sealmemory.field
     size = sealformat.SEAL_HEADER.size
-    head = (sealformat.SEAL_MAGIC, size, *he._local(0).version, sealformat.ZLIB, 0, size + len(bomb()))
+    head = (sealformat.SEAL_MAGIC, size, *sealmemory.ring(PRIMES[0]).version, sealformat.ZLIB, 0, size + len(bomb()))
     seal_stream = sealformat.SEAL_HEADER.pack(*head) + bomb()
     size = seal.frame_size(PLAN)
     return {
         "a context with all its keys": context.serialize(save_secret_key=True),
         "a vector of the library": tenseal.bfv_vector(context, [1]).serialize(),
-        "a vector with a false size": sealformat.field_of(1, sealformat.varint(2**31)) + sealformat.field_of(2, seal_stream),
-        "a compressed ciphertext": sealformat.field_of(1, sealformat.varint(4096)) + sealformat.field_of(2, seal_stream),
+        "a vector with a false size": field(1, b"\x80\x80\x80\x80\x08") + field(2, seal_stream),
+        "a compressed ciphertext": field(1, sealmemory.LENGTH_OF_VECTOR) + field(2, seal_stream),
         "compressed, at the right size": (stage.total[: seal.HEAD.size] + seal_stream).ljust(size, b"\0")[:size],
         "four billion ciphertexts": frames.FRAME.pack(frames.FRAME_MAGIC, 1, 0, 2**32 - 1, 2**32 - 1) + bytes(32),
         "255 primes of keys": he.KEYS.pack(he.KEYS_MAGIC, 1, 255, bytes(32)) + bytes(32),
