@@ -12,7 +12,11 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
+import numpy as np
+
 from fedstats import analyses  # noqa: F401  (registers the analyses)
+from fedstats.crypto import he
+from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.crypto.identity import Identity
 from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
 from fedstats.transport.http import Link
@@ -74,6 +78,7 @@ class Node:
     def run(self) -> None:
         """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
         self._abort_leftovers()
+        _rehearse()
         failures = 0
         while not self.stopping.is_set():
             try:
@@ -146,8 +151,17 @@ class Node:
             return
         one = self.open[T]
         before = (one.registry.state, one.registry.round)
+        self._do(one, T, lambda: one.registry.receive(parcel, time.time()))
+        self._do(one, T, one.registry.proceed)
+        after = (one.registry.state, one.registry.round)
+        if after != before:
+            log.info("query %s: %s, round %d", T.hex()[:12], *after)
+        self._sweep()
+
+    def _do(self, one: Open, T: bytes, work: Callable[[], list[Parcel]]) -> None:
+        """Let a conversation do something, and post what it has to say."""
         try:
-            outgoing = one.registry.receive(parcel, time.time())
+            outgoing = work()
         except Exception:
             # an unexpected fault: its text may carry data, so only its kind is logged; peers learn "internal"
             log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(logging.DEBUG) else log.error(
@@ -155,10 +169,6 @@ class Node:
             outgoing = one.registry.outgoing
         one.moved = time.monotonic()
         self._post_all(outgoing)
-        after = (one.registry.state, one.registry.round)
-        if after != before:
-            log.info("query %s: %s, round %d", T.hex()[:12], *after)
-        self._sweep()
 
     def _post_all(self, parcels: list[Parcel]) -> None:
         """Send parcels in order; the same bytes again while the coordinator is away, within the round's time."""
@@ -231,3 +241,11 @@ class Node:
             except FedstatsError as error:
                 log.warning("%s", error)
             self.journal.close(T, "restarted")
+
+
+def _rehearse() -> None:
+    """Seal and open a zero under keys of its own: what is made once per process is then made before the first question, not during it."""
+    keys = he.load(he.generate(len(PRIMES)))
+    for k in range(len(PRIMES)):
+        he.decrypt(keys, k, he.encrypt(keys, k, np.zeros(1, dtype=np.uint64)), 1)
+    keys.burn()

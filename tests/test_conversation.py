@@ -128,6 +128,21 @@ def test_what_is_posted_is_written_down_first(monkeypatch):
     assert keys == {"admission", "keys beta", "keys gamma", "round 0", "round 1", "verdict", "release"}
 
 
+def test_the_keys_leave_before_the_first_registry_computes(monkeypatch):
+    """All others wait for them; the first registry's own numbers come after the last box of keys has gone."""
+    stage = Stage(monkeypatch)
+    gone, compute = [], rounds.values
+
+    def compute_and_note(asks, rows):
+        gone.append(sum(isinstance(parcel.message, Keys) and receiver == COORDINATOR for _, receiver, parcel in stage.seen))
+        return compute(asks, rows)
+
+    monkeypatch.setattr(rounds, "values", compute_and_note)
+    stage.ask().answered()
+
+    assert gone[0] == len(NAMES) - 1 and stage.network.registries["alpha"].later is None
+
+
 def test_nothing_is_sealed_twice_under_one_round(monkeypatch):
     """A second posting for a round is stopped by the journal, whatever a confused node tries."""
     _, beta = stopped(monkeypatch, ROUNDS)

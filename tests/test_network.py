@@ -297,7 +297,7 @@ def running(pid):
 
 @pytest.fixture
 def room():
-    """A mailroom with one query in flight, posted at second 0 of its clock and valid for 600 s: (mailroom, analyst)."""
+    """A mailroom with one query in flight, posted at second 0 of its clock and valid for 600 s: (mailroom, analyst, everybody's keys)."""
     from fedstats import Dictionary
     from fedstats.analysis import Question
     from fedstats.coordinator.mailroom import Mailroom
@@ -314,7 +314,7 @@ def room():
     found = Mailroom(people["hub"], roster, round_seconds=10.0)
     first = analyst.start([Question("summary/1", {"names": ["age"]})], None, ("a", "b", "c"), purpose="", now=1000.0, lifetime=600.0)
     found.receive(bytes(first), now=1000.0, clock=0.0)
-    return found, analyst
+    return found, analyst, people
 
 
 def test_a_query_lives_until_it_expires_and_then_everybody_is_told(room):
@@ -322,7 +322,7 @@ def test_a_query_lives_until_it_expires_and_then_everybody_is_told(room):
     from fedstats.coordinator.mailroom import box_of
     from fedstats.wire import messages
 
-    mailroom, analyst = room
+    mailroom, analyst, _ = room
     mailroom.tick(599.0)
     assert analyst.T in mailroom.sessions
 
@@ -339,7 +339,7 @@ def test_a_query_that_is_over_cannot_be_begun_again(room):
     from fedstats.coordinator.mailroom import ANSWER_SECONDS, box_of
     from fedstats.errors import Refused
 
-    mailroom, analyst = room
+    mailroom, analyst, _ = room
     mailroom.receive(bytes(analyst.parcel), now=1001.0, clock=1.0)       # a retry while it is open: nothing happens
     assert len(mailroom.mail("a", 0)) == 1
 
@@ -349,3 +349,32 @@ def test_a_query_that_is_over_cannot_be_begun_again(room):
     mailroom.tick(602.0 + ANSWER_SECONDS)
 
     assert mailroom.mail(box_of("ana", analyst.T), 0) == []
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_admissions_are_told_when_there_is_something_to_do(room, refused):
+    """A reader is woken by the admission that completes them, if it has the keys to make, or at once by one that refuses; who has waited
+    to the end of its time gets what there is."""
+    from fedstats.disclosure import Rules
+    from fedstats.errors import Problem
+    from fedstats.wire import messages
+    from fedstats.wire.messages import Admission
+
+    mailroom, analyst, people = room
+    woken = []
+    mailroom.wake = woken.append
+
+    def admit(name, *, accept=True):
+        mine = Admission(T=analyst.T, registry=name, accept=accept, problem=None if accept else Problem("refused", name, "no", ""),
+                         nonce=bytes(16), onetime=os.urandom(32), data_cut="x", minima=Rules(), software="1")
+        mailroom.receive(bytes(messages.sign(mine, people[name])), now=1001.0, clock=1.0)
+
+    admit("b")
+    assert not woken and not mailroom.presses("a", 1) and len(mailroom.mail("a", 1)) == 1
+    admit("a")
+    assert not woken
+    admit("c", accept=not refused)
+
+    assert set(woken) == ({"a", "b", f"ana/{analyst.T.hex()}"} if refused else {"a"})
+    assert mailroom.presses("a", 1) and [number for number, _ in mailroom.mail("a", 1)] == [2, 3]
+    assert len(mailroom.mail("b", 1)) == 2

@@ -104,6 +104,7 @@ class Connected:
         import time
 
         from ..errors import FedstatsError, Unreachable
+        from ..receipt import receipt_of
         from ..wire import messages
         from ..wire.analyst import ASKED, Analyst
 
@@ -135,7 +136,7 @@ class Connected:
         if analyst.problem is not None:
             raise analyst.problem
         assert analyst.results is not None
-        self.receipts[analyst.query.id.hex()] = analyst.receipt
+        self.receipts[analyst.query.id.hex()] = receipt_of(analyst)
         return analyst.results
 
     def _report(self, T: bytes) -> None:

@@ -1,7 +1,7 @@
 """The coordinator as a web application: signed parcels in, mailboxes out by long-poll. State lives in `mailroom`.
 
 POST /v1/parcels            one parcel (see wire/messages); 204, or a Problem as JSON
-GET  /v1/mail?after=&wait=  the caller's mail after its cursor; waits up to `wait` seconds for some. `query=` for analysts;
+GET  /v1/mail?after=&wait=  the caller's mail after its cursor; waits up to `wait` seconds for some that presses. `query=` for analysts;
                             `boot=` is the life of the coordinator that the cursor belongs to
 GET  /v1/queries/{T}        how far a query is, for its members
 GET  /healthz, /metrics     for operators; no names, no numbers of anybody
@@ -36,7 +36,9 @@ from ..wire.roster import Consortium
 from .mailroom import ROUND_SECONDS, Mailroom
 
 MOST_READING, READ_SECONDS = 4, 120.0   # parcels read at once, so that memory does not grow with the registries that post together
+SHORT = 32 * 1024               # bytes of a parcel that is taken sooner than a thread is woken for it
 LONGEST_WAIT = 30.0             # seconds a long-poll may hang: below the idle limits of common proxies
+KEPT_SECONDS = 60               # a connection without requests is kept while its node computes
 BAD_REQUESTS, BAD_WINDOW = 60, 10.0     # refused requests per address and seconds, before the address has to wait
 STATUS = {"tampered": 403, "message": 400, "out_of_order": 409, "refused": 403, "unreachable": 410, "internal": 500}
 
@@ -75,7 +77,10 @@ class Application:
             except TimeoutError:
                 raise Unreachable("the parcel did not arrive in time", hint="send it again") from None
             async with self.lock:
-                await run_in_threadpool(self.room.receive, raw, now=time.time(), clock=time.monotonic())
+                if len(raw) <= SHORT:
+                    self.room.receive(raw, now=time.time(), clock=time.monotonic())
+                else:
+                    await run_in_threadpool(self.room.receive, raw, now=time.time(), clock=time.monotonic())
         return Response(status_code=204)
 
     async def read_mail(self, request: Request) -> Response:
@@ -93,9 +98,9 @@ class Application:
         while True:
             event = self.mail[box]
             event.clear()
-            found = self.room.mail(box, after)
+            presses, found = self.room.presses(box, after), self.room.mail(box, after)
             left = until - time.monotonic()
-            if found or left <= 0 or self.stopping:
+            if presses or left <= 0 or self.stopping:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), left)
@@ -203,7 +208,7 @@ def serve(me: Identity, roster: Consortium, *, host: str, port: int, round_secon
 
     certificate, key = tls or (None, None)
     config = uvicorn.Config(application.build(), host=host, port=port, log_level="warning", access_log=False, ssl_certfile=certificate,
-                            ssl_keyfile=key, server_header=False, timeout_graceful_shutdown=2)
+                            ssl_keyfile=key, server_header=False, timeout_keep_alive=KEPT_SECONDS, timeout_graceful_shutdown=2)
     # the server raises the signal again when it has stopped; here that is an end like any other
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):

@@ -47,6 +47,11 @@ class Session:
     keyed: set[str] = field(default_factory=set)        # who has been sent the keys
     taken: set[bytes] = field(default_factory=set)              # digests of the messages that have been taken
 
+    @property
+    def answers(self) -> str:
+        """The analyst's mailbox for this query."""
+        return box_of(self.query.analyst, self.T)
+
     def missing(self) -> list[str]:
         return [name for name in self.query.registries if name not in self.answered]
 
@@ -55,10 +60,13 @@ class Session:
 class Mailbox:
     """Parcels for one member, numbered from 1; those up to the reader's cursor are dropped.
 
+    pressing : up to which parcel its reader should be told at once. What can wait, such as the admissions of some while others are
+    missing, travels with the next that cannot; a reader who has waited to the end of its time gets all there is.
     Parcels are put in by the thread that adds totals and read by the loop that listens, hence the lock.
     """
 
     last: int = 0
+    pressing: int = 0
     waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -86,7 +94,7 @@ class Mailbox:
 class Mailroom:
     """All mailboxes and all queries in flight.
 
-    me, roster : the coordinator's identity and the consortium. wake : called with the names that have new mail.
+    me, roster : the coordinator's identity and the consortium. wake : called with the names that have pressing mail.
     Times are given: `now` in seconds since 1970, `clock` monotonic.
     """
 
@@ -135,7 +143,7 @@ class Mailroom:
             raise Refused("too many queries are open", hint="wait until one has ended")
         self.counts["queries"] += 1
         self.sessions[T] = Session(T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS))
-        self.boxes[box_of(query.analyst, T)] = Mailbox()
+        self.boxes[self.sessions[T].answers] = Mailbox()
         self._put(query.registries, bytes(parcel))
 
     def _in_session(self, parcel: Parcel, clock: float) -> None:
@@ -160,11 +168,12 @@ class Mailroom:
         match message:
             case Admission():
                 self._once(session, "admission", sender, parcel)
-                self._put_others(session, sender, bytes(parcel), analyst=True)
+                self._put_others(session, sender, bytes(parcel), pressing=not message.accept)
                 if not message.accept:
                     self._close(session, clock)
                 elif not session.missing():
                     self._phase(session, "rounds", clock)
+                    self._press(session.query.registries[:1])       # who makes the keys, for which the others wait
             case Keys():
                 others = session.query.registries[1:]
                 if sender != session.query.registries[0] or message.recipient not in others or session.phase != "rounds" or session.round:
@@ -179,19 +188,20 @@ class Mailroom:
                 if session.phase == "rounds" and session.round and not session.answered:
                     self._phase(session, "verdict", clock)
                 self._once(session, "verdict", sender, parcel)
-                self._put_others(session, sender, bytes(parcel), analyst=True)
+                self._put_others(session, sender, bytes(parcel), pressing=not message.release)
                 if not message.release:
                     self._close(session, clock)
                 elif not session.missing():
                     self._phase(session, "release", clock)
+                    self._press(session.query.registries)
             case Release():
                 self._once(session, "release", sender, parcel)
-                self._put((box_of(session.query.analyst, session.T),), bytes(parcel))
+                self._put((session.answers,), bytes(parcel), pressing=not session.missing())
                 if not session.missing():
                     self.counts["released"] += 1
                     self._close(session, clock)
             case Abort():
-                self._put_others(session, sender, bytes(parcel), analyst=sender != session.query.analyst)
+                self._put_others(session, sender, bytes(parcel))
                 self.counts["aborted"] += 1
                 self._close(session, clock)
 
@@ -255,20 +265,24 @@ class Mailroom:
 
     def _give_up(self, session: Session, error: FedstatsError, clock: float) -> None:
         abort = Abort(T=session.T, sender=self.me.name, problem=as_problem(error, self.me.name))
-        self._put((*session.query.registries, box_of(session.query.analyst, session.T)), bytes(messages.sign(abort, self.me)))
+        self._put((*session.query.registries, session.answers), bytes(messages.sign(abort, self.me)))
         self.counts["aborted"] += 1
         self._close(session, clock)
 
     def _close(self, session: Session, clock: float) -> None:
         self.sessions.pop(session.T, None)
         self.ended[session.T] = clock + LONGEST_QUERY_SECONDS
-        self.stale.append((clock + ANSWER_SECONDS, box_of(session.query.analyst, session.T)))
+        self.stale.append((clock + ANSWER_SECONDS, session.answers))
 
     # -- out ---------------------------------------------------------------------------------------------------------------------
 
     def mail(self, box: str, after: int) -> list[tuple[int, bytes]]:
         """The parcels of a mailbox after its reader's cursor; none for a mailbox that is gone."""
         return self.boxes[box].read(after) if box in self.boxes else []
+
+    def presses(self, box: str, after: int) -> bool:
+        """Whether some of these parcels cannot wait."""
+        return box in self.boxes and self.boxes[box].pressing > after
 
     def check_poll(self, signed: bytes, path: str, *, now: float) -> str:
         """The member behind a signed GET. Raises Tampered, MessageError or Refused (replayed, late, meant for another path)."""
@@ -292,14 +306,21 @@ class Mailroom:
         return {"phase": session.phase, "round": session.round, "answered": len(session.answered),
                 "of": len(session.query.registries), "missing": session.missing()}
 
-    def _put(self, names: tuple[str, ...], raw: bytes) -> None:
-        for name in names:
-            self.boxes[name].put(raw)
-            self.wake(name)
+    def _put(self, boxes: tuple[str, ...], raw: bytes, *, pressing: bool = True) -> None:
+        for box in boxes:
+            self.boxes[box].put(raw)
+        if pressing:
+            self._press(boxes)
 
-    def _put_others(self, session: Session, sender: str, raw: bytes, *, analyst: bool) -> None:
-        others = tuple(name for name in session.query.registries if name != sender)
-        self._put((*others, box_of(session.query.analyst, session.T)) if analyst else others, raw)
+    def _put_others(self, session: Session, sender: str, raw: bytes, *, pressing: bool = True) -> None:
+        everybody = {name: name for name in session.query.registries} | {session.query.analyst: session.answers}
+        self._put(tuple(box for name, box in everybody.items() if name != sender), raw, pressing=pressing)
+
+    def _press(self, boxes: tuple[str, ...]) -> None:
+        """What is in these mailboxes cannot wait any longer."""
+        for box in boxes:
+            self.boxes[box].pressing = self.boxes[box].last
+            self.wake(box)
 
 
 def box_of(analyst: str, T: bytes) -> str:

@@ -20,6 +20,7 @@ from ..wire import messages
 from ..wire.messages import LONGEST_BODY, LONGEST_PAYLOAD, Poll
 
 CONNECT_SECONDS, POST_SECONDS, GRACE_SECONDS = 10.0, 120.0, 10.0
+LONGEST_ANSWER = 2 * (LONGEST_PAYLOAD + LONGEST_BODY)       # bytes: more than a batch of mail has
 Mail = tuple[str, list[tuple[int, bytes]]]
 
 
@@ -71,7 +72,7 @@ class Link:
                 continue
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise Unreachable(f"the coordinator at {self.addresses[0]} did not answer ({type(error).__name__})") from None
-            if answer.status_code < 400:
+            if answer.is_success:       # who points elsewhere has not taken what was sent
                 return httpx.Response(answer.status_code, content=content)
             raise self._error(answer.status_code, content)
         raise Unreachable(f"no coordinator can be reached at {', '.join(self.addresses)}",
@@ -94,7 +95,7 @@ def _limited(answer: httpx.Response) -> bytes:
     parts, size = [], 0
     for part in answer.iter_bytes():
         size += len(part)
-        if size > 2 * (LONGEST_PAYLOAD + LONGEST_BODY):
+        if size > LONGEST_ANSWER:
             raise MessageError("the coordinator's answer is too long")
         parts.append(part)
     return b"".join(parts)

@@ -138,6 +138,7 @@ class MemoryNetwork:
             return
         registry = self._registry(name)
         self._send(room, name, registry.receive(parcel, self.now), analyst)
+        self._send(room, name, registry.proceed(), analyst)
         if registry.state == RELEASED:
             registry.settled()
 

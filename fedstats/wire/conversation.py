@@ -106,7 +106,7 @@ class House(Protocol):
 
 
 class Registry:
-    """One query at one registry. `receive` takes each parcel in turn and returns the parcels to post.
+    """One query at one registry. `receive` takes each parcel in turn and returns the parcels to post; when these have left, `proceed`.
 
     roster, me : who takes part and who this is. house : data and policy. journal : durable notes.
     random : bytes source. A fault is posted as an Abort and raised by `problem`; it never leaves a key behind.
@@ -125,6 +125,7 @@ class Registry:
         self.keys: seal.SealKeys | None = None
         self.results: list[Result] | None = None
         self.outgoing: list[Parcel] = []
+        self.later: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"Registry({self.me.name}, {self.state}, round {self.round})"
@@ -133,23 +134,34 @@ class Registry:
 
     def receive(self, parcel: Parcel, now: float) -> list[Parcel]:
         """Take one verified parcel. now : seconds since 1970, used at admission only. Returns what to post, oldest first."""
+        return self._do(lambda: self._take(parcel, now))
+
+    def proceed(self) -> list[Parcel]:
+        """What was not to hold back the last postings, such as a first round behind keys that all others wait for. Returns what to post."""
+        later, self.later = self.later, None
+        return self._do(later) if later is not None else []
+
+    def _take(self, parcel: Parcel, now: float) -> None:
+        match parcel.message:
+            case Query():
+                self._query(parcel, parcel.message, now)
+            case Admission():
+                self._admission(parcel.message, parcel.signed)
+            case Keys():
+                self._keys(parcel.message)
+            case Total():
+                self._total(parcel, parcel.message)
+            case Verdict():
+                self._verdict(parcel.message)
+            case Abort():
+                self._abort(parcel.message)
+            case _:
+                raise OutOfOrder(f"a registry takes no {type(parcel.message).__name__.lower()}")
+
+    def _do(self, work: Callable[[], None]) -> list[Parcel]:
         self.outgoing = []
         try:
-            match parcel.message:
-                case Query():
-                    self._query(parcel, parcel.message, now)
-                case Admission():
-                    self._admission(parcel.message, parcel.signed)
-                case Keys():
-                    self._keys(parcel.message)
-                case Total():
-                    self._total(parcel, parcel.message)
-                case Verdict():
-                    self._verdict(parcel.message)
-                case Abort():
-                    self._abort(parcel.message)
-                case _:
-                    raise OutOfOrder(f"a registry takes no {type(parcel.message).__name__.lower()}")
+            work()
         except FedstatsError as error:
             self.fail(error)
         except Exception as error:
@@ -234,7 +246,7 @@ class Registry:
             box = identity.seal_to(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime,
                                    hashed(b"keys", self.S), secret, self.random)
             self._post(Keys(T=self.T, S=self.S, sender=self.me.name, recipient=name, sealed=box), f"keys {name}")
-        self._start(secret)
+        self.later = lambda: self._start(secret)
 
     def _keys(self, message: Keys) -> None:
         self._mine(message)
@@ -419,6 +431,6 @@ class Registry:
     def _forget(self) -> None:
         if self.keys is not None:
             self.keys.burn()
-        self.keys = self.onetime = None
+        self.keys = self.onetime = self.later = None
         for name in ("steps", "rows", "asks"):
             self.__dict__.pop(name, None)
