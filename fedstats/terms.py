@@ -234,6 +234,11 @@ def levels_of(name: str, dictionary: Dictionary) -> tuple[tuple[str, ...], tuple
     return tuple(bins.labels[k] for k in codes), tuple(codes)
 
 
+def column_base(name: str, dictionary: Dictionary) -> str:
+    """What stands before the level in the name of an indicator column: sex[M], C(ecog)[2]."""
+    return f"C({name})" if dictionary[name].is_numeric else name
+
+
 def _product(a: Columns, b: Columns) -> Columns:
     """All products, the first factor running fastest, as in R. Their range is that of the products of the ends."""
     pairs = [(i, j) for j in range(len(b)) for i in range(len(a))]
@@ -302,7 +307,7 @@ def _levels(factor: Variable | Categorical, dictionary: Dictionary, whole: bool)
         raise QuestionError(f'"{factor.reference}" is not a level of "{factor.name}"', hint="levels are: " + ", ".join(labels))
     reference = factor.reference if factor.reference is not None else labels[0]
     kept = [(label, code) for label, code in zip(labels, codes) if whole or label != reference]
-    base = f"C({factor.name})" if dictionary[factor.name].is_numeric else factor.name
+    base = column_base(factor.name, dictionary)
 
     def values(rows: Rows) -> list[np.ndarray]:
         found = rows.bins(factor.name)
@@ -444,7 +449,7 @@ class Design:
     def plain(self, rows: Rows) -> np.ndarray:
         """The columns of complete cases as they are, shape (n, p)."""
         columns = [column for part in self.parts for column in part.values(rows)]
-        return np.column_stack([np.ones(rows.n)] * self.intercept + [columns[k] for k in self.kept]).reshape(rows.n, len(self))
+        return np.column_stack([np.ones((rows.n, int(self.intercept))), *(columns[k] for k in self.kept)])
 
     @functools.cached_property
     def places(self) -> tuple[tuple[Columns, tuple[tuple[int, int], ...]], ...]:

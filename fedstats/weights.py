@@ -3,8 +3,12 @@
     propensity = c.glm("treated ~ age + edss + relapses_12m", family="binomial")
     c.cox("Surv(days, event) ~ treated", weights=propensity.inverse_probability())
 
-Inverse probabilities are computed where the rows are, from the released coefficients of a logistic or multinomial model: no patient's
-propensity leaves. Robins, Hernán & Brumback (2000), Epidemiology 11:550-560; truncation: Cole & Hernán (2008), Am J Epidemiol 168:656-664.
+How this works: inverse probabilities are computed where the rows are, from the released coefficients of a logistic or multinomial model:
+no patient's propensity leaves. If the propensity model has an intercept per registry (`strata(registry)`), no intercept has been released:
+each registry works out its own again, from the released slopes and the rows of the question, and keeps it. Such weights look at all rows
+of a registry at once, so sums weighted by them add up over registries, not over patients.
+
+Robins, Hernán & Brumback (2000), Epidemiology 11:550-560; truncation: Cole & Hernán (2008), Am J Epidemiol 168:656-664.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from .terms import Design, Term, levels_of, variables_of
 LEAST_BOUND = 2.0**-30
 MOST_WEIGHT = 1000.0
 STEEPEST = 100.0            # log odds of treatment over the whole range of a column
+MOST_STEPS, SETTLED = 200, 1e-15
 
 
 class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,9 +37,12 @@ class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     treatment : a boolean, or 0 and 1; with levels a category. terms, drop, coefficients : of the propensity model, intercept first,
     columns as they are.
-    share : of treated patients, for stabilised weights; None: not stabilised. estimand : "ate" weighs everybody to the whole cohort,
-    "att" the untreated to the treated. most : weights are truncated here. levels : of a category, as the multinomial model has them;
-    coefficients are then those of all but the first, level by level, and who has another level weighs nothing.
+    share : of treated patients, for stabilised weights; None: not stabilised. That of all registries together, also by registry: shares of
+    their own would leave treatment and registry dependent. estimand : "ate" weighs everybody to the whole cohort, "att" the untreated to
+    the treated. most : weights are truncated here. levels : of a category, as the multinomial model has them; coefficients are then those
+    of all but the first, level by level, and who has another level weighs nothing.
+    by_registry : there is no intercept among the coefficients, each registry has its own (`own_intercept`). Where everybody or nobody is
+    treated there is nothing to compare, and nobody weighs anything, as the propensity model does not hear of that registry either.
     """
 
     treatment: str
@@ -45,6 +53,11 @@ class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     estimand: Literal["ate", "att"] = "ate"
     most: float = 20.0
     levels: tuple[str, ...] = ()
+    by_registry: bool = False
+
+    def design(self, dictionary: Dictionary) -> Design:
+        """The columns of the propensity model."""
+        return Design.of(self.terms, dictionary, intercept=not self.by_registry, drop=self.drop)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -52,12 +65,16 @@ class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     def values(self, rows: Rows) -> np.ndarray:
         """The weight of each complete case, shape (n,)."""
-        design = Design.of(self.terms, rows.dictionary, drop=self.drop)
-        columns = design.plain(rows)
+        columns = self.design(rows.dictionary).plain(rows)
         if self.levels:
             return self._of_levels(rows, columns)
         eta = columns @ np.array(self.coefficients)
         treated = rows.values(self.treatment) == 1
+        if self.by_registry:
+            intercept = own_intercept(eta, treated)
+            if intercept is None:
+                return np.zeros(rows.n)
+            eta = eta + intercept
         if self.estimand == "att":
             found = np.where(treated, 1.0, np.exp(np.minimum(eta, 700.0)))
         else:
@@ -75,13 +92,40 @@ class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return np.minimum((got * np.exp(np.minimum(-log_p, 700.0))).sum(axis=1), self.most)
 
 
+def own_intercept(eta: np.ndarray, treated: np.ndarray) -> float | None:
+    """The intercept of one registry's propensities: at which as many are expected to be treated as are, sum expit(a + eta) = sum treated.
+
+    It maximises the registry's likelihood beside eta. None where everybody or nobody is treated, or there is nobody. eta, treated : shape
+    (n,). Newton's method within a bracket.
+    """
+    n, number = len(eta), int(treated.sum())
+    if number in (0, n):
+        return None
+    middle = float(np.log(number / (n - number)))
+    low, high = middle - float(eta.max()), middle - float(eta.min())        # all probabilities below, or above, the mean
+    a = (low + high) / 2
+    for _ in range(MOST_STEPS):
+        p = special.expit(a + eta)
+        excess, slope = float(p.sum()) - number, float(p @ (1 - p))
+        low, high = (low, a) if excess > 0 else (a, high)
+        newton = a - excess / slope if slope > 0 else low
+        following = newton if low < newton < high else (low + high) / 2
+        if abs(following - a) <= SETTLED * (1 + abs(a)):
+            return following
+        a = following
+    return a
+
+
 @dataclass(frozen=True)
 class Weighting:
-    """Weights as a model uses them: the variables they need, the largest one, and how rows give them."""
+    """Weights as a model uses them: the variables they need, the largest one, and how rows give them. inverse : the propensity model, None
+    for a column of the table."""
 
     variables: tuple[str, ...]
     high: float
     values: Callable[[Rows], np.ndarray]
+    dictionary: Dictionary
+    inverse: InverseProbability | None = None
 
     @staticmethod
     def of(source: Any, dictionary: Dictionary) -> Weighting | None:
@@ -92,7 +136,7 @@ class Weighting:
             entry = dictionary.numeric(source)
             if not entry.low >= 0:
                 raise QuestionError(f'"{source}" may be negative: weights are 0 or more', hint="let its range start at 0 in the dictionary")
-            return Weighting((source,), max(entry.high, LEAST_BOUND), lambda rows: rows.values(source))
+            return Weighting((source,), max(entry.high, LEAST_BOUND), lambda rows: rows.values(source), dictionary)
         made = read_inverse(source)
         entry = dictionary[made.treatment]
         if made.levels:
@@ -100,18 +144,18 @@ class Weighting:
         elif entry.steps != 1 or entry.ends != (0.0, 1.0):
             raise QuestionError(f'"{made.treatment}" has more than two levels: inverse probabilities are of a treatment given or not',
                                 hint="for several levels take those of a multinomial model")
-        if len(Design.of(made.terms, dictionary, drop=made.drop)) * max(len(made.levels) - 1, 1) != len(made.coefficients):
+        if len(made.design(dictionary)) * max(len(made.levels) - 1, 1) != len(made.coefficients):
             raise QuestionError("the coefficients of the propensity model do not fit its terms")
         _check_slopes(made, dictionary)
         if not 1 <= made.most <= MOST_WEIGHT or not (made.share is None or 0 < made.share < 1):
             raise QuestionError(f"weights are truncated between 1 and {MOST_WEIGHT:g}, and the share of treated lies between 0 and 1")
-        return Weighting(made.variables, made.most, made.values)
+        return Weighting(made.variables, made.most, made.values, dictionary, made)
 
 
 def _check_slopes(made: InverseProbability, dictionary: Dictionary) -> None:
     """The coefficients are the analyst's to state, and a steep one is a threshold that can be slid over a single patient: two weighted
     means would differ by him. Raises QuestionError."""
-    design = Design.of(made.terms, dictionary, drop=made.drop)
+    design = made.design(dictionary)
     for k, coefficient in enumerate(made.coefficients):
         j = k % len(design)
         if abs(coefficient) * (design.high[j] - design.low[j]) > STEEPEST:
@@ -123,13 +167,22 @@ def _check_levels(made: InverseProbability, dictionary: Dictionary) -> None:
     known = levels_of(made.treatment, dictionary)[0]
     if len(made.levels) < 2 or len(set(made.levels)) < len(made.levels) or not set(made.levels) <= set(known):
         raise QuestionError(f'the levels of the propensity model are not those of "{made.treatment}"', hint="levels: " + ", ".join(known))
-    if made.share is not None or made.estimand != "ate":
-        raise QuestionError("inverse probabilities of several levels weigh everybody to the whole cohort, and are not stabilised")
+    if made.share is not None or made.estimand != "ate" or made.by_registry:
+        raise QuestionError("inverse probabilities of several levels weigh everybody to the whole cohort, are not stabilised, and have no "
+                            "intercepts by registry")
 
 
 def weight_variables(source: str | InverseProbability | None) -> tuple[str, ...]:
     """The variables that weights need."""
     return () if source is None else (source,) if isinstance(source, str) else source.variables
+
+
+def weight_notes(source: Any) -> tuple[str, ...]:
+    """What a result says of its weights. source : as in `Weighting.of`."""
+    if source is None or isinstance(source, str) or not read_inverse(source).by_registry:
+        return ()
+    return ("weights: each registry has an intercept of its own in the propensity model, worked out there from the slopes and its patients "
+            "of this question, and never released; where everybody or nobody is treated, nobody weighs anything",)
 
 
 def read_inverse(source: Any) -> InverseProbability:

@@ -588,3 +588,30 @@ def test_errors_are_all_of_the_house():
         frame["female"] = frame["event"] if rng.random() < 0.5 else frame["female"]
         with contextlib.suppress(FedstatsError):
             federation(frame).cohort().glm(f"event ~ {DESIGN}", family="binomial")
+
+
+@pytest.mark.parametrize("terms", ["dmt", "age + dmt", "age*dmt", "age + age:dmt"])
+def test_a_reference_that_nobody_has_names_one_that_somebody_has(terms):
+    """In every model, as formula and as list; what is written then works, and so does a ridge penalty."""
+    frame = synthetic(400)
+    frame["dmt"], frame["class"] = np.where(frame["dmt"] == "none", "high", frame["dmt"]), frame.index % 3
+    frame["days"] = (365 * frame["years"]).astype(int)
+    book = {**SYNTHETIC, "variables": [*SYNTHETIC["variables"], {"name": "class", "type": "integer", "range": [0, 2]}, {
+        "name": "days", "type": "integer", "range": [0, 3000], "cut_points": {"from": 0, "to": 3000, "step": 300}}]}
+    data = federation(frame, dictionary=book).cohort()
+    asks = {"glm": lambda terms, **more: data.glm(f"score ~ {terms}", **more),
+            "list": lambda terms: data.glm(outcome="score", covariates=[terms]),
+            "own": lambda terms: data.glm(f"score ~ {terms} + strata(registry)"),
+            "ordinal": lambda terms: data.ordinal(f"class ~ {terms}"), "multinomial": lambda terms: data.multinomial(f"class ~ {terms}"),
+            "piecewise": lambda terms: data.piecewise(f"Surv(days, event) ~ {terms}", cuts=1500),
+            "cox": lambda terms: data.cox(f"Surv(days, event) ~ {terms}")}
+    for ask in asks.values():
+        with pytest.raises(QuestionError, match='nobody has the level "none" of "dmt"') as found:
+            ask(terms)
+        assert found.value.hint.endswith("write C(dmt, Treatment('low'))")
+    better = terms.replace("dmt", "C(dmt, Treatment('low'))")
+    assert "dmt[high]" in asks["glm"](better).names[-1] and "dmt[high]" in asks["cox"](better).names[-1]
+    assert asks["glm"](terms, ridge=1.0).coefficients
+    frame["dmt"] = "low"
+    with pytest.raises(QuestionError, match='everybody has the level "low" of "dmt"'):
+        federation(frame).cohort().glm(f"score ~ {terms}")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedstats import Dictionary
 from fedstats.analyses import kaplan_meier, rates, table_one  # noqa: F401  (registers them)
 from fedstats.analysis import question_of
 from fedstats.client.worlds import Pooled
@@ -20,6 +21,7 @@ from fedstats.ms.cohort_tree import OnDate
 from fedstats.ms.definitions import definition, names
 from fedstats.ms.dmt import Treatments, shipped
 from fedstats.ms.registry import DATED
+from fedstats.ms.registry import dictionary as shipped_book
 from fedstats.ms.tables import load
 from fedstats.population import Codebook, Household, Whole
 
@@ -92,7 +94,7 @@ HISTORY = one(
     mri=[("2009-05-01", "brain", 12, 3, 1), ("2009-06-01", "spine", 2, 0, 0), ("2009-08-01", "brain", None, 0, 2),
          ("2010-01-02", "brain", 40, 9, 9)])
 BY_HAND = {
-    "index_date": "2010-01-01", "age": 39, "age_at_onset": 34, "sex": "M", "onset_course": "relapsing",
+    "index_date": "2010-01-01", "index_year": 2010, "age": 39, "age_at_onset": 34, "sex": "M", "onset_course": "relapsing",
     "disease_duration": 4.9,            # 1826 days of 365.25: 4.9993 years, completed tenths
     "course": "RRMS", "edss": 2.5, "edss_mean": 2.67, "edss_max": 3.5, "edss_min": 2.0,
     # 2008-07-01, 2009-01-01, 2009-07-01: days 0, 184, 365; slope (b) by hand: see test_a_slope_is_least_squares
@@ -115,12 +117,19 @@ def test_a_slope_is_least_squares():
     assert BY_HAND["edss_slope"] == round(np.polyfit(days / 365.25, scores, 1)[0], 2)
 
 
+@pytest.mark.parametrize(("day", "year"), [("1969-12-31", 1969), ("1970-01-01", 1970), ("2000-02-29", 2000), ("2023-12-31", 2023)])
+def test_the_calendar_year_of_time_zero_ends_on_new_years_eve(day, year):
+    """A model adjusts for it as a number; a date is none."""
+    assert row_of(tree_of({"event": "first_visit"}), one({"onset_date": None}, visits=[(day, 2)]))["index_year"] == year
+
+
 def test_nothing_known_is_missing_and_no_treatment_is_none():
     """A patient with one visit without a score; the registry keeps all tables."""
     unknown = {"onset_date": None, "birth_year": None, "sex": None, "onset_course": None}
     found = row_of(tree_of(), one(unknown, visits=[("2009-01-01", None)]))
-    expected = dict.fromkeys(ALL) | {"index_date": "2010-01-01", "visits_in_window": 1, "relapses_6m": 0, "relapses_12m": 0,
-                                     "relapses_24m": 0, "dmt": "none", "dmt_class": "none", "dmt_class_before": "none", "dmt_switches": 0}
+    expected = dict.fromkeys(ALL) | {"index_date": "2010-01-01", "index_year": 2010, "visits_in_window": 1, "relapses_6m": 0,
+                                     "relapses_12m": 0, "relapses_24m": 0, "dmt": "none", "dmt_class": "none", "dmt_class_before": "none",
+                                     "dmt_switches": 0}
 
     assert {name: found[name] for name in ALL} == expected
 
@@ -331,6 +340,31 @@ def test_a_reference_is_no_older_than_the_baseline_window(now_days, event):
     assert (found["cdw24_event"], found["edss"]) == (event, 2 if event == "true" else None)
 
 
+@pytest.mark.parametrize("index", INDEXES, ids=str)
+def test_follow_up_ends_with_the_time_grid(index):
+    """A codebook whose grid ends at 910 days, in a range of 1000: whoever is watched longer is censored there, and no time is lost for
+    being long. Nothing happens on the day of time zero."""
+    source = shipped_book().to_dict()
+    for line in source["variables"]:
+        if line["name"] == "follow_up_days":
+            line |= {"range": [0, 1000], "cut_points": {"from": 0, "to": 1000, "step": 91}}
+    registry, tree = random_registry(150, seed=21), tree_of(index, outcomes=OUTCOMES)
+    whole = cohort.compile(tree).derive(registry).rows
+    recipe = cohort.compile(tree, codebook=Dictionary.from_dict(source))
+    derived = recipe.derive(registry)
+    cut = derived.rows
+    for name in ("follow_up", "cdw24", "edss6", "relapse", "death"):
+        days, before = cut.values(f"{name}_days"), whole.values(f"{name}_days")
+        np.testing.assert_array_equal(days, np.minimum(before, 910))
+        late, label = before > 910, cut.dictionary[f"{name}_end"].labels.index("longest follow-up")
+        assert late.any() and (cut.steps(f"{name}_end")[late] == label).all()
+        if name != "follow_up":
+            event = cut.steps(f"{name}_event") == 1
+            np.testing.assert_array_equal(event, (whole.steps(f"{name}_event") == 1) & ~late)
+            assert (days[event] > 0).all()
+    assert not derived.outside and "910 days after time zero" in recipe.describe()
+
+
 def test_relapses_are_counted_while_observed():
     """Two after time zero and before the last visit; one before, one on the day itself, one after."""
     found = row_of(tree_of(outcomes=[{"kind": "relapse"}]),
@@ -505,7 +539,7 @@ def test_shifting_all_dates_changes_nothing(index):
     second = cohort.compile(tree_of(later, outcomes=OUTCOMES, follow_up=there)).derive(moved(registry, days))
 
     assert first.flow == second.flow and (first.patient_id == second.patient_id).all() and first.rows.n > 50
-    assert_same(columns_of(first), columns_of(second), but=("index_date",))
+    assert_same(columns_of(first), columns_of(second), but=("index_date", "index_year"))
 
 
 def test_landmarks_are_what_each_landmark_would_be_alone():

@@ -7,13 +7,15 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
+from fedstats.analyses._weight_rules import class_counts
 from fedstats.errors import QuestionError, Refused
 from fedstats.rows import load
-from fedstats.weights import Weighting, read_inverse
+from fedstats.weights import InverseProbability, Weighting, own_intercept, read_inverse
 
 from .helpers import split
 
 TREATED, PROPENSITY = "Surv(days, event) ~ treated", "treated ~ age + edss"
+BY_REGISTRY = PROPENSITY + " + strata(registry)"
 BOOK = Dictionary.from_dict({"name": "treated", "variables": [
     {"name": "age", "type": "integer", "range": [0, 100]}, {"name": "edss", "type": "number", "range": [0, 10], "step": 0.5},
     {"name": "treated", "type": "boolean"}, {"name": "event", "type": "boolean"}, {"name": "w", "type": "number", "range": [0, 1000]},
@@ -31,8 +33,8 @@ def table(n=1200, seed=5):
     return pd.DataFrame({"age": age, "edss": edss, "treated": treated, "days": days, "event": time <= censor, "w": 1.0})
 
 
-def cohort(frame, world=fedstats.pooled, **keywords):
-    return world(split(frame, np.arange(len(frame)) % 4), dictionary=BOOK, **keywords).cohort()
+def cohort(frame, world=fedstats.pooled, home=None, **keywords):
+    return world(split(frame, np.arange(len(frame)) % 4 if home is None else home), dictionary=BOOK, **keywords).cohort()
 
 
 def by_hand(frame, estimand, most):
@@ -143,10 +145,10 @@ def test_weights_that_leave_a_few_patients_are_refused():
     """Next to nothing for nearly everybody: seven patients would be the model."""
     frame = table()
     frame["w"] = np.where(frame.index % 200 == 7, 1000.0, 0.01)
-    with pytest.raises(Refused, match=r"carry the model|one patient"):
+    with pytest.raises(Refused, match=r"carry the model|one patient|largest weights"):
         cohort(frame, rules=Rules()).cox(TREATED, weights="w")
     frame["w"] = np.where(~frame["event"] & (frame.index % 100 == 7), 1000.0, 0.5)      # and where those seven have no event
-    with pytest.raises(Refused, match=r"carry the model|one patient"):
+    with pytest.raises(Refused, match=r"carry the model|one patient|largest weights"):
         cohort(frame, rules=Rules()).cox(TREATED, weights="w")
 
 
@@ -170,3 +172,121 @@ def test_extreme_propensities_stay_within_the_truncation():
 
     assert set(np.unique(values)) <= {1.0, 7.0}
     assert (values[rows.values("treated") == 1] == 7.0).all()
+
+
+def test_a_patient_with_several_rows_is_counted_once_by_the_largest_weight():
+    """Classes of weight, apart for each treatment: 8 to 4, 4 to 2, 2 to 1 ..."""
+    book = Dictionary.from_dict({**BOOK.to_dict(), "most_rows": 3, "patient_id": "who"})
+    rows = load(pd.DataFrame({"who": ["a", "a", "a", "b", "b", "c"], "treated": [True, True, False, True, True, False], "w": 1.0}), book)[0]
+    weights, made = np.array([8.0, 4.0, 1.0, 1.5, 0.1, 4.1]), InverseProbability("treated", (), (0.0,), most=8.0)
+    untreated, treated = class_counts(rows, Weighting.of(made, book), weights)
+
+    assert untreated.tolist()[:4] == [1, 0, 0, 1] and treated.tolist()[:4] == [1, 0, 1, 0]
+    assert untreated.sum() == treated.sum() == 2
+    assert class_counts(rows, Weighting.of("w", book), weights / 8 * 1000).sum() == 3
+    assert class_counts(rows, Weighting.of("w", book), np.full(6, 5e-324))[0].tolist() == [0] * 19 + [3]
+
+
+# -- a propensity model with an intercept per registry -----------------------------------------------------------------------------
+
+
+def unequal(n=1600, seed=9):
+    """Five registries of different sizes that treat more or less often, and whose patients do better or worse. Returns table and home."""
+    random = np.random.default_rng(seed)
+    frame, home = table(n, seed), random.choice(5, n, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    z = -1 + 0.03 * (frame["age"] - 45) + 0.3 * (frame["edss"] - 3) + np.array([-1.0, 0.0, 0.8, 1.5, -0.5])[home]
+    frame["treated"] = random.random(n) < 1 / (1 + np.exp(-z))
+    frame["days"] = np.minimum(np.ceil(frame["days"] * (1.3 - 0.15 * home) * (1 + 0.5 * frame["treated"])), 3660).astype(int)
+    return frame, home
+
+
+def dummies(frame, home):
+    """Propensities of statsmodels' logistic regression with an indicator per registry."""
+    import statsmodels.api as sm
+    X = np.column_stack([frame[["age", "edss"]].astype(float), np.eye(home.max() + 1)[home]])
+    return np.asarray(sm.GLM(frame["treated"].astype(float), X, family=sm.families.Binomial()).fit(tol=1e-14, maxiter=100).fittedvalues)
+
+
+def weighed(p, treated, estimand="ate", most=20.0, share=None):
+    """Weights from propensities, by the textbook."""
+    share = treated.mean() if share is None else share
+    w = np.where(treated, share / p, (1 - share) / (1 - p)) if estimand == "ate" else np.where(treated, 1.0, p / (1 - p))
+    return np.minimum(w, most)
+
+
+@pytest.mark.parametrize(("estimand", "most"), [("ate", 20), ("ate", 2), ("att", 20)])
+def test_weights_with_an_intercept_per_registry_are_those_of_indicators_of_registries(estimand, most):
+    """Logistic model with an indicator per registry, then a weighted Cox model and a weighted mean difference with robust errors."""
+    import statsmodels.api as sm
+    frame, home = unequal()
+    data = cohort(frame, home=home)
+    weights = data.glm(BY_REGISTRY, family="binomial").inverse_probability(estimand=estimand, most=most)
+    w = weighed(dummies(frame, home), frame["treated"].to_numpy(), estimand, most)
+    cox = data.cox(TREATED, weights=weights, ties="breslow")
+    beta, error = breslow(np.ceil(frame["days"] / 30).to_numpy(), frame["event"].to_numpy(), frame["treated"].to_numpy(float), w)
+
+    assert weights.by_registry and len(weights.coefficients) == 2 and weights.share == pytest.approx(frame["treated"].mean())
+    assert cox["treated"].coef == pytest.approx(beta, rel=1e-7) and cox["treated"].se_robust == pytest.approx(error, rel=1e-7)
+    ours = data.glm("edss ~ treated", weights=weights, se="HC0")
+    theirs = sm.WLS(frame["edss"], sm.add_constant(frame[["treated"]].astype(float)), weights=w).fit(cov_type="HC0")
+    assert ours["treated"].coef == pytest.approx(theirs.params["treated"], rel=1e-7, abs=1e-9)
+    assert ours["treated"].se_robust == pytest.approx(theirs.bse["treated"], rel=1e-6)
+    assert any("intercept of its own in the propensity" in note for note in ours.notes)
+
+
+def test_registries_where_nobody_or_everybody_is_treated_weigh_nothing():
+    """Without a comparison within them they tell nothing of treatment: the answer is that of the others; with their share it is refused
+    where fewer than three are such, as they would follow by subtraction."""
+    frame, home = unequal()
+    frame.loc[home == 3, "treated"], frame.loc[home == 4, "treated"] = True, False
+    others = home < 3
+    w = weighed(dummies(frame[others], home[others]), frame["treated"][others].to_numpy(), share=frame["treated"].mean())
+    theirs = np.average(frame["edss"][others], weights=w * frame["treated"][others])
+    data = cohort(frame, home=home)
+    weights = data.glm(BY_REGISTRY, family="binomial").inverse_probability()
+    found = data.glm("edss ~ treated", weights=weights, se="HC0")
+
+    assert found["(Intercept)"].coef + found["treated"].coef == pytest.approx(theirs, rel=1e-8)
+    assert found.rows == others.sum()
+    with pytest.raises(Refused, match=r"weight 0 .* fewer than 3 registries"):
+        cohort(frame, home=home, rules=Rules()).glm("edss ~ treated", weights=weights)
+
+
+def test_a_share_of_treated_is_all_that_registries_differ_in():
+    """No covariates: 1 / (the registry's own share of those treated alike)."""
+    frame, home = unequal(400)
+    data = cohort(frame, home=home)
+    weights = data.glm("treated ~ 1 + strata(registry)", family="binomial").inverse_probability(stabilised=False)
+    own = frame["treated"].groupby(home).transform("mean")
+    w = np.where(frame["treated"], 1 / own, 1 / (1 - own))
+
+    assert weights.coefficients == ()
+    assert data.glm("age ~ 1", weights=weights)["(Intercept)"].coef == pytest.approx(np.average(frame["age"], weights=w), rel=1e-9)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0, 2000.0])
+def test_own_intercepts_expect_as_many_treated_as_there_are(spread):
+    """Whatever the slopes, also where nearly all propensities are 0 or 1; none without a comparison."""
+    random = np.random.default_rng(2)
+    eta, treated = spread * random.normal(size=60), random.random(60) < 0.2
+    a = own_intercept(eta, treated)
+
+    assert (1 / (1 + np.exp(-np.clip(a + eta, -700, 700)))).sum() == pytest.approx(treated.sum(), rel=1e-9)
+    assert own_intercept(eta, treated | True) is own_intercept(eta, treated & False) is own_intercept(eta[:0], treated[:0]) is None
+
+
+def test_under_the_seal_weights_by_registry_are_the_same():
+    """Two queries in pooled and in simulate: every digit; the result is read back."""
+    found, (frame, home) = [], unequal()
+    for world in (fedstats.pooled, fedstats.simulate):
+        data = cohort(frame, world, home, rules=Rules(rounding=False))
+        weights = data.glm(BY_REGISTRY, family="binomial").inverse_probability(most=10)
+        found.append(data.cox(TREATED, weights=weights, baseline=False, concordance=False))
+
+    assert found[0].coefficients == found[1].coefficients and found[0].weights.by_registry
+    assert type(found[0]).from_dict(found[0].to_dict()) == found[0]
+
+
+def test_weights_of_several_levels_have_no_intercepts_by_registry():
+    with pytest.raises(QuestionError, match="by registry"):
+        cohort(table(300)).glm("edss ~ 1", weights=InverseProbability("event", (), (0.0,), levels=("false", "true"), by_registry=True))

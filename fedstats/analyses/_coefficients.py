@@ -20,6 +20,7 @@ from ..views import Picture, Table
 from ._common import CONFIDENCE, p_chi2, p_normal, p_student, t_of, z_of
 
 LARGEST_SHOWN = 700.0       # exp of it is still a number
+COLLINEAR = 1e14            # condition of an information matrix without a useful inverse
 
 
 class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,9 +261,12 @@ def lr_test(term: str, full: float, reduced: float, df: int) -> Test:
 def vif_of(information: np.ndarray, intercept: bool) -> tuple[float | None, ...]:
     """Variance inflation factors: the diagonal of the inverse of the covariance matrix's correlation matrix, intercept left out.
 
-    information : shape (p, p). Davis et al. (1986), as car::vif for terms of one column; weighted by the model's weights.
+    information : shape (p, p). Davis et al. (1986), as car::vif for terms of one column; weighted by the model's weights. None for all
+    where a column follows from others, which only a penalty makes estimable.
     """
     start = int(intercept)
+    if np.linalg.cond(information) > COLLINEAR:
+        return (None,) * len(information)
     cov = np.linalg.inv(information)[start:, start:]
     inner = np.linalg.inv(cov)
     return (None,) * start + tuple(float(cov[k, k] * inner[k, k]) for k in range(len(cov)))

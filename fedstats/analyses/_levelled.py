@@ -25,7 +25,8 @@ from ..variable import Variable
 from ..views import Picture, Table
 from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, wald_tests
 from ._common import CONFIDENCE, check_confidence
-from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, model_cells, nobody_outlying
+from ._model_cells import model_cells
+from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, nobody_outlying
 from ._newton import Fit, Problem, Reading, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20

@@ -2,8 +2,7 @@
 
 How this works: in the first round a model asks `model_cells` beside its own sums; `check_model` reads the totals and raises Refused,
 with the rule and the remedy, before anything is fitted (DISCLOSURE, "models" and "implied tables"). Levels that nobody has are
-left out of the design, as R leaves them out. What a reader could form from the columns counts too: the combinations of levels of an
-interaction, the levels of a number that a polynomial can reach one by one, the pieces of a spline, whoever weighs nothing.
+left out of the design, as R leaves them out. Beside the fit `nobody_outlying` asks whether somebody stands far from everybody else.
 """
 
 from __future__ import annotations
@@ -11,248 +10,64 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from .. import splines, steady
-from ..dictionary import MOST_GROUPS, Dictionary
+from .. import steady
+from ..dictionary import Dictionary
 from ..disclosure import NO_RULES, Rules, safe
 from ..errors import QuestionError, Refused
 from ..rows import Rows
 from ..statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..terms import (
-    BSpline,
+    Categorical,
     Design,
-    Factor,
-    Interaction,
     Log,
-    Natural,
     Polynomial,
     Power,
     Scale,
     Term,
     Variable,
-    columns_of,
+    column_base,
     factors_of,
     is_categorical,
-    knots_of,
     levels_of,
-    read_terms,
 )
-from ..weights import Weighting
-from .moments import few_levels
+from ..weights import Weighting, read_inverse, weight_notes
+from ._model_cells import PROPENSITY, Cells, cells_of, crossed, stated, weighed, with_constant
+from ._weight_rules import check_classes
 
 EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER = 10, 5    # DISCLOSURE, "models"; Peduzzi et al. (1996), J Clin Epidemiol 49:1373
 LEAST_VARIANCE = 1e-10      # of a scaled column, below which it counts as constant
 LARGEST_LEVERAGE = 0.5      # of one patient: above it a coefficient is that patient's outcome (DISCLOSURE, "models")
 SCALARS_PER_PATIENT = 0.1   # released numbers per patient, at most
 _STRAIGHT = (Variable, Power, Polynomial, Log, Scale)
-LEVELS_PER_COLUMN = 2       # levels of a number per column of it, from which on its levels are no table any more
-
-
-def factor_names(terms: Sequence[Term], dictionary: Dictionary, also: Sequence[str] = ()) -> tuple[str, ...]:
-    """The variables of a model that make tables of people: categories, booleans, numbers of few levels, each once; and numbers of
-    hardly more levels than the model has columns of them, as a polynomial does to them what indicators do.
-
-    also : further ones, such as strata.
-    """
-    factors = dict.fromkeys(factor for term in terms for factor in factors_of(term))
-    columns = {name: sum(len(columns_of(one, dictionary)) for one in factors if one.name == name) for name in {f.name for f in factors}}
-    found = [one.name for one in factors if _makes_table(one, dictionary, columns[one.name])]
-    return tuple(dict.fromkeys([*found, *also]))
-
-
-def selecting(names: Sequence[str], dictionary: Dictionary) -> list[str]:
-    """Of the variables of weights and offset those whose levels weights can pick out one by one."""
-    return [name for name in names if dictionary[name].type == "category" or few_levels(dictionary[name])]
-
-
-def _makes_table(factor: Factor, dictionary: Dictionary, columns: int) -> bool:
-    variable = dictionary[factor.name]
-    if is_categorical(factor, dictionary) or few_levels(variable):
-        return True
-    # 5 powers and a constant reach each of 6 levels; with a few levels more, counts are still whole numbers that can be solved for
-    return columns > 1 and variable.steps is not None and variable.steps <= LEVELS_PER_COLUMN * columns
-
-
-def _valued(terms: Sequence[Term], dictionary: Dictionary) -> frozenset[str]:
-    """Of these variables those that a model has as numbers: their tables are by value, not by registered cut points."""
-    return frozenset(one.name for term in terms for one in factors_of(term)
-                     if not is_categorical(one, dictionary) and dictionary[one.name].steps is not None)
-
-
-def _sizes(names: Sequence[str], terms: Sequence[Term], dictionary: Dictionary) -> list[int]:
-    """How many levels the table of each variable has."""
-    valued, steps = _valued(terms, dictionary), {name: dictionary[name].steps for name in names}
-    return [int(steps[name] or 0) + 1 if name in valued else len(dictionary.bins(name, most=MOST_GROUPS)) for name in names]
-
-
-def _crossed(terms: Sequence[Term], names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Per interaction the factors in it that make tables, where there are several: with their margins it reaches each combination."""
-    found = [tuple(one.name for one in factors_of(term) if one.name in names) for term in terms if isinstance(term, Interaction)]
-    return [one for one in dict.fromkeys(found) if len(one) > 1]
-
-
-def _pieces(terms: Sequence[Term], dictionary: Dictionary) -> list[tuple[str, float, float, list[float], int, tuple[int, ...]]]:
-    """The local pieces that splines can form beyond their columns: (variable, low, high, knots, degree, places among the B-splines).
-
-    The first B-spline is the constant less all others. A natural spline has every B-spline that its conditions at the ends leave free.
-    """
-    found = []
-    for factor in dict.fromkeys(factor for term in terms for factor in factors_of(term)):
-        if isinstance(factor, (Natural, BSpline)):
-            low, high, inner = knots_of(factor, dictionary)
-            degree = factor.degree if isinstance(factor, BSpline) else splines.CUBIC
-            count = len(inner) + degree + 1
-            places = (0,) if isinstance(factor, BSpline) else tuple(range(splines.CUBIC, count - splines.CUBIC))
-            if places:
-                found.append((factor.name, low, high, splines.augmented(inner, degree), degree, places))
-    return found
-
-
-def _outcome_levels(dictionary: Dictionary, outcome: str | None) -> int:
-    return 1 if outcome is None else len(levels_of(outcome, dictionary)[0])
-
-
-def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str | None = None,
-            also: Sequence[str] = (), intercept: bool = True, absorbed: bool = True, weights: Any = None) -> dict[str, Block]:
-    design = Design.of(terms, dictionary, intercept=intercept, absorbed=absorbed)
-    factors, k = factor_names(read_terms(terms), dictionary, also), _outcome_levels(dictionary, outcome)
-    read = read_terms(terms)
-    sizes = _sizes(factors, read, dictionary)
-    q = len(design) + _constant(design, absorbed)
-    blocks = {"gram": Block((q * (q + 1) // 2,)), "outcome": Block((k,), counts=True), "weightless": Block((k,), counts=True),
-              "nonzero": Block((len(design), k), counts=True), "zero": Block((len(design), k), counts=True)}
-    if pieces := sum(len(places) for *_, places in _pieces(read, dictionary)):
-        blocks["pieces"] = Block((pieces, k), counts=True)
-    for j, names in enumerate(_crossed(read, factors)):
-        blocks[f"cross{j}"] = Block((*(sizes[factors.index(name)] for name in names), k), counts=True)
-    for j, size in enumerate(sizes):
-        blocks[f"levels{j}"] = Block((size, k), counts=True)
-    for i, j in itertools.combinations(range(len(factors)), 2):
-        blocks[f"pair{i},{j}"] = Block((sizes[i], sizes[j]), counts=True)
-    return blocks
-
-
-@statistic("model_cells/1", layout=_layout)
-def model_cells(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str | None = None, also: Sequence[str] = (),
-                intercept: bool = True, absorbed: bool = True, weights: Any = None) -> dict:
-    """People behind a model, complete cases of `columns`: by outcome level; per design column those who are not 0 in it, and those who
-    are, by outcome; per level of each factor, by outcome; per pair of levels of two factors; per combination of levels of an interaction,
-    by outcome; per piece of a spline, by outcome. With several rows per patient: who has such a row.
-    gram : X' X of the scaled columns, with a constant one where the model has something like it.
-
-    outcome : a variable with levels (an event, a 0/1 outcome, an ordinal outcome); None: everybody in one. weights : as of a model; those
-    of weight 0 are nobody, and are counted apart.
-    """
-    cases, dictionary = rows.complete(columns), rows.dictionary
-    cases, weightless = _weighed(cases, weights)
-    design = Design.of(terms, dictionary, intercept=intercept, absorbed=absorbed)
-    factors, k = factor_names(read_terms(terms), dictionary, also), _outcome_levels(dictionary, outcome)
-    place, everybody = _places(cases, outcome), np.ones(cases.n, dtype=bool)
-    columns_at = [everybody] * design.intercept + [column != 0 for part in design.parts for column in part.values(cases)]
-    read, shape = read_terms(terms), (len(design), k)
-    X = _with_constant(design, cases, absorbed)
-    sums: dict[str, Any] = {"gram": steady.pack(X.T @ X), "outcome": _people(cases, place, k),
-                            "weightless": _people(weightless, _places(weightless, outcome), k),
-                            "nonzero": np.array([_people(cases, place, k, there) for there in columns_at]).reshape(shape),
-                            "zero": np.array([_people(cases, place, k, ~there) for there in columns_at]).reshape(shape)}
-    pieces = [_people(cases, place, k, piece != 0) for piece in _piece_values(cases, read)]
-    if pieces:
-        sums["pieces"] = np.array(pieces)
-    valued, sizes = _valued(read, dictionary), _sizes(factors, read, dictionary)
-    bins = [cases.steps(name) if name in valued else cases.bins(name) for name in factors]
-    for j, names in enumerate(_crossed(read, factors)):
-        parts = [factors.index(name) for name in names]
-        full = tuple(sizes[one] for one in parts)
-        cell = np.ravel_multi_index(tuple(bins[one] for one in parts), full)
-        sums[f"cross{j}"] = _people(cases, cell * k + place, math.prod(full) * k).reshape(*full, k)
-    for j, size in enumerate(sizes):
-        sums[f"levels{j}"] = _people(cases, bins[j] * k + place, size * k).reshape(size, k)
-    for i, j in itertools.combinations(range(len(factors)), 2):
-        sums[f"pair{i},{j}"] = _people(cases, bins[i] * sizes[j] + bins[j], sizes[i] * sizes[j]).reshape(sizes[i], sizes[j])
-    return sums
-
-
-def _weighed(cases: Rows, weights: Any) -> tuple[Rows, Rows]:
-    """Rows with a weight above 0, and those without."""
-    weighting = Weighting.of(weights, cases.dictionary)
-    some = np.ones(cases.n, dtype=bool) if weighting is None else weighting.values(cases) > 0
-    return cases.where(some), cases.where(~some)
-
-
-def _places(cases: Rows, outcome: str | None) -> np.ndarray:
-    """The place of each row's outcome among its levels."""
-    if outcome is None:
-        return np.zeros(cases.n, dtype=np.int64)
-    return np.searchsorted(np.array(levels_of(outcome, cases.dictionary)[1]), cases.bins(outcome))
-
-
-def _piece_values(cases: Rows, terms: Sequence[Term]) -> list[np.ndarray]:
-    found = []
-    for name, low, high, knots, degree, places in _pieces(terms, cases.dictionary):
-        basis = splines.bspline(np.clip((cases.values(name) - low) / (high - low), 0.0, 1.0), knots, degree)
-        found += [basis[:, place] for place in places]
-    return found
-
-
-def _people(rows: Rows, place: np.ndarray, size: int, keep: np.ndarray | None = None) -> np.ndarray:
-    """Patients with a row at each place; each counts once per place, however many rows."""
-    person = rows.person
-    if keep is not None:
-        place, person = place[keep], None if person is None else person[keep]
-    if person is not None and len(place):
-        place = np.unique(np.stack([place, person]), axis=1)[0]
-    return np.bincount(place, minlength=size)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """What the totals of `model_cells` say.
-
-    outcome : people per outcome level. nonzero : per design column and outcome. factors : names. levels : per factor, shape
-    (levels, outcomes). pairs : (factor, factor, table). empty : names of design columns in which everybody is 0.
-    """
-
-    outcome: np.ndarray
-    nonzero: np.ndarray
-    factors: tuple[str, ...]
-    levels: tuple[np.ndarray, ...]
-    pairs: tuple[tuple[str, str, np.ndarray], ...]
-    empty: tuple[str, ...]
-
-    @property
-    def n(self) -> int:
-        return int(self.outcome.sum())
-
-    @property
-    def events(self) -> int:
-        """The smaller of those with and without the event, for two outcome levels; everybody for one; all but the largest for more."""
-        return self.n if len(self.outcome) == 1 else self.n - int(self.outcome.max())
-
-
-def cells_of(totals: Sums, design: Design, dictionary: Dictionary, terms: Sequence[Term], also: Sequence[str] = ()) -> Cells:
-    """The totals of `model_cells`, named. design : of the whole model, no column left out."""
-    factors = factor_names(terms, dictionary, also)
-    pairs = tuple((factors[i], factors[j], totals[f"pair{i},{j}"]) for i, j in itertools.combinations(range(len(factors)), 2))
-    nobody = totals["nonzero"].sum(axis=1) == 0
-    return Cells(totals["outcome"], totals["nonzero"], factors, tuple(totals[f"levels{j}"] for j in range(len(factors))), pairs,
-                 tuple(name for name, none in zip(design.names, nobody) if none))
 
 
 def check_model(totals: Sums, design: Design, dictionary: Dictionary, terms: Sequence[Term], rules: Rules, *, parameters: int,
-                released: int = 0, also: Sequence[str] = (), what: str = "events", survival: bool = False) -> Cells:
+                released: int = 0, also: Sequence[str] = (), what: str = "events", survival: bool = False, weights: Any = None,
+                ridge: float = 0.0) -> Cells:
     """Whether a model may be fitted and released. Returns the cells; raises Refused naming rule, term and remedy.
 
     totals : of `model_cells`. parameters : estimated coefficients, dispersion and cut points included. released : numbers that the
     result shows. what : what `Cells.events` counts, in words. survival : the second outcome level is an event in time, of which there
-    may be more than people without: all events count, as usual for hazards.
+    may be more than people without: all events count, as usual for hazards. weights : as `model_cells` was asked with.
+    ridge : a penalty, with which levels need no other to be compared with.
     """
+    assert (weights is not None) == ("classes" in totals), "the weights of a model are checked with it"
     cells = cells_of(totals, design, dictionary, terms, also)
-    if rules == NO_RULES:
-        return cells
+    if rules != NO_RULES:
+        _check_released(totals, cells, design, dictionary, terms, rules, parameters, released, what, survival, weights)
+    if not ridge:
+        _check_references(cells, design, dictionary, terms)
+    return cells
+
+
+def _check_released(totals: Sums, cells: Cells, design: Design, dictionary: Dictionary, terms: Sequence[Term], rules: Rules,
+                    parameters: int, released: int, what: str, survival: bool, weights: Any) -> None:
+    """The rules of `check_model`. Raises Refused."""
     k, least = rules.min_cell, per_parameter(rules)
     if (int(cells.outcome[-1]) if survival else cells.events) < least * parameters:
         raise Refused(f"the model has {parameters} parameters and fewer than {least} {what} for each (rule models)",
@@ -260,9 +75,64 @@ def check_model(totals: Sums, design: Design, dictionary: Dictionary, terms: Seq
     if released > SCALARS_PER_PATIENT * cells.n and k > 1:
         raise Refused(f"the model would release {released} numbers about fewer than {released / SCALARS_PER_PATIENT:.0f} patients "
                       "(rule models)", hint="leave out terms, or widen the cohort")
+    _check_table(totals["weightless"], totals["weightless" + INDICATORS], rules, "who has weight 0", _weightless_hint(weights))
+    _check_cells(totals, cells, design, terms, rules)
+    if weights is not None:
+        _check_weights(totals, weights, dictionary, rules)
+
+
+def _check_references(cells: Cells, design: Design, dictionary: Dictionary, terms: Sequence[Term]) -> None:
+    """Whether somebody has the level that the others of a category are compared with. Raises QuestionError with one that somebody has."""
+    tables = dict(zip(cells.factors, cells.levels))
+    for term, part in zip(terms, design.parts):
+        for factor in factors_of(term):
+            if not isinstance(factor, (Variable, Categorical)) or not is_categorical(factor, dictionary):
+                continue
+            name, (labels, codes) = factor.name, levels_of(factor.name, dictionary)
+            reference, base = factor.reference or labels[0], column_base(name, dictionary)
+            whole = any(f"{base}[{reference}]" in column.split(":") for column in part.names)
+            counts = tables[name].sum(axis=1)
+            if whole or len(counts) != len(dictionary.bins(name)) or not cells.n or counts[codes[labels.index(reference)]]:
+                continue
+            there = [label for label, code in zip(labels, codes) if counts[code]]
+            if len(there) == 1:
+                raise QuestionError(f'everybody has the level "{there[0]}" of "{name}": there is nothing to compare it with',
+                                    hint=f'leave out "{name}", or widen the cohort')
+            raise QuestionError(f'nobody has the level "{reference}" of "{name}", with which the others are compared',
+                                hint=f"compare with a level that somebody has: write {Categorical(name, there[0]).label}")
+
+
+def _weightless_hint(weights: Any) -> str:
+    if weight_notes(weights):
+        return ("each registry has an intercept of its own in the propensity model, and where everybody or nobody is treated nobody weighs "
+                "anything: leave strata(registry) out of the propensity model, or choose treatments that all registries give")
+    return "leave them out with a filter, or give everybody a weight"
+
+
+def _check_weights(totals: Sums, weights: Any, dictionary: Dictionary, rules: Rules) -> None:
+    """Classes of weights, and a propensity model as if it were fitted here: the analyst states its coefficients. Raises Refused."""
+    weighting = Weighting.of(weights, dictionary)
+    assert weighting is not None
+    check_classes(totals["classes"], totals["classes" + INDICATORS], rules)
+    if weighting.inverse is None:
+        return
+    inverse, asked = weighting.inverse, stated(weighting.inverse)
+    own = {name.removeprefix(PROPENSITY): block for name, block in totals.items() if name.startswith(PROPENSITY)}
+    design = Design.of(inverse.terms, dictionary, intercept=asked["intercept"], absorbed=asked["absorbed"])
+    cells, least = cells_of(own, design, dictionary, inverse.terms), per_parameter(rules)
+    try:
+        if cells.events < least * (len(design) - len(cells.empty)):
+            raise Refused(f"fewer than {least} patients of the smaller treatments for each of its coefficients (rule models)",
+                          hint="leave out terms of the propensity model, or widen the cohort")
+        _check_cells(own, cells, design, inverse.terms, rules)
+    except Refused as error:
+        raise Refused(f"the propensity model of the weights: {error.what}", hint=error.hint) from None
+
+
+def _check_cells(totals: Sums, cells: Cells, design: Design, terms: Sequence[Term], rules: Rules) -> None:
+    """Whether everything that a model's columns single out is safe to know. Raises Refused."""
+    k = rules.min_cell
     _check_table(cells.outcome, totals["outcome" + INDICATORS], rules, "the outcome", "widen the cohort")
-    _check_table(totals["weightless"], totals["weightless" + INDICATORS], rules, "who has weight 0",
-                 "leave them out with a filter, or give everybody a weight")
     used = cells.outcome > 0
     for j, name in enumerate(cells.factors):
         hint = f'join small levels of "{name}", or leave it out'
@@ -271,7 +141,7 @@ def check_model(totals: Sums, design: Design, dictionary: Dictionary, terms: Seq
         a, b = cells.factors[i], cells.factors[j]
         _check_table(totals[f"pair{i},{j}"], totals[f"pair{i},{j}" + INDICATORS], rules, f'a combination of levels of "{a}" and "{b}"',
                      f'join small levels of "{a}" or "{b}", or leave one out')
-    for j, names in enumerate(_crossed(terms, cells.factors)):
+    for j, names in enumerate(crossed(terms, cells.factors)):
         what_names = " and ".join(f'"{name}"' for name in names)
         _check_table(totals[f"cross{j}"], totals[f"cross{j}" + INDICATORS], rules, f"a combination of levels of {what_names}",
                      f"leave out the interaction, or join small levels of {what_names}", used)
@@ -287,7 +157,6 @@ def check_model(totals: Sums, design: Design, dictionary: Dictionary, terms: Seq
                 raise Refused(f'column "{name}" of the model singles out fewer than {k} patients, or fewer than {k} with one outcome '
                               f"(rule min_cell)", hint=f'leave out "{design.term_of(j)}", or join levels')
             _check_table(table, totals[side + INDICATORS][j], rules, f'column "{name}" of the model', f'leave out "{design.term_of(j)}"')
-    return cells
 
 
 def _check_table(table: np.ndarray, contributors: np.ndarray, rules: Rules, what: str, hint: str, used: np.ndarray | None = None) -> None:
@@ -318,7 +187,7 @@ def model_informed(rows: Rows, columns: Sequence[str], terms: Sequence[Any], out
                    survival: bool = False) -> dict:
     """Per column of a design 1 if this registry, compared within itself, tells anything of its coefficient: the column varies here, and so
     does the outcome (survival : somebody has the event). With registries as strata the others add nothing to it."""
-    cases = _weighed(rows.complete(columns), weights)[0]
+    cases = weighed(rows.complete(columns), weights)
     found = Design.of(terms, rows.dictionary, intercept=False).matrix(cases)
     if not cases.n:
         return {"informed": np.zeros(found.shape[1], dtype=np.int64)}
@@ -339,15 +208,6 @@ def check_informed(informed: np.ndarray, names: Sequence[str], cells: Cells, rul
 # -- who stands far from everybody else --------------------------------------------------------------------------------------------
 
 
-def _constant(design: Design, absorbed: bool) -> int:
-    """Whether something beside the columns takes the part of an intercept."""
-    return int(not design.intercept and absorbed)
-
-
-def _with_constant(design: Design, cases: Rows, absorbed: bool) -> np.ndarray:
-    return np.column_stack([np.ones((cases.n, _constant(design, absorbed))), design.matrix(cases)])
-
-
 def _outlying_layout(dictionary: Dictionary, **_: Any) -> dict[str, Block]:
     return {"objections": Block(integer=True)}
 
@@ -361,8 +221,8 @@ def model_outlying(rows: Rows, columns: Sequence[str], terms: Sequence[Any], inv
     outcome that the coefficient tells. inverse : of the gram matrix of everybody, packed.
     """
     design = Design.of(terms, rows.dictionary, intercept=intercept, absorbed=absorbed)
-    cases = _weighed(rows.complete(columns), weights)[0]
-    X = _with_constant(design, cases, absorbed)
+    cases = weighed(rows.complete(columns), weights)
+    X = with_constant(design, cases, absorbed)
     leverage = np.einsum("ij,jk,ik->i", X, steady.unpack(inverse, X.shape[1]), X, optimize=True)
     if cases.person is not None and cases.n:
         leverage = np.bincount(cases.person, leverage)
@@ -376,12 +236,21 @@ def nobody_outlying(totals: Sums, cells: Cells, rules: Rules, keys: Mapping[str,
     """
     if rules == NO_RULES or not cells.n:
         return
-    packed = totals["gram"]
+    asks = [model_outlying(inverse=_inverse_of(totals["gram"], cells.n), **keys)]
+    if PROPENSITY + "gram" in totals:
+        asked = {name: one for name, one in stated(read_inverse(keys["weights"])).items() if name != "outcome"}
+        asks.append(model_outlying(inverse=_inverse_of(totals[PROPENSITY + "gram"], cells.n),
+                                   **(dict(keys) | asked | {"terms": msgspec.to_builtins(asked["terms"])})))
+    for found in (yield asks):
+        check_leverage(int(found["objections"]), rules)
+
+
+def _inverse_of(packed: np.ndarray, n: int) -> list[float]:
+    """The inverse of a gram matrix of n patients, packed; steady."""
     gram = steady.unpack(packed, (math.isqrt(8 * len(packed) + 1) - 1) // 2)
     for k in range(len(gram)):
-        gram[k, k] += LEAST_VARIANCE * cells.n      # columns that nobody has, or that say the same as others
-    (found,) = yield [model_outlying(inverse=steady.pack(steady.inverse(gram, LEAST_VARIANCE / 1000)).tolist(), **keys)]
-    check_leverage(int(found["objections"]), rules)
+        gram[k, k] += LEAST_VARIANCE * n      # columns that nobody has, or that say the same as others
+    return steady.pack(steady.inverse(gram, LEAST_VARIANCE / 1000)).tolist()
 
 
 def check_leverage(objections: int, rules: Rules) -> None:

@@ -130,6 +130,13 @@ class Recipe:
                                                                                       for v in self._outcome_variables(one))])
 
     @property
+    def longest_days(self) -> int:
+        """The longest follow-up: what the tree says, at most to the end of the time grid. An event beyond it would be one that some
+        analyses count and others do not, and a time beyond the dictionary's range would be missing because it is long."""
+        last = int(self.codebook.grid("follow_up_days")[-1])
+        return last if self.tree.follow_up.max_days is None else min(self.tree.follow_up.max_days, last)
+
+    @property
     def conditional(self) -> dict[str, str]:
         """Columns that are known only of those to whom something happened: that they are known says so. With each the column that is
         known of everybody who was watched for it, "" where that is everybody."""
@@ -247,7 +254,7 @@ class Recipe:
         return zero.where(stay), {name: one[stay] for name, one in held.items()}
 
     def _outcomes(self, records: Records, zero: Episodes, flow: list[tuple[str, int]], outside: dict[str, int]) -> dict[str, np.ndarray]:
-        ending = ends(self.tree.follow_up, records, zero)
+        ending = ends(self.tree.follow_up, records, zero, self.longest_days)
         days, why = follow_up_days(zero, ending)
         found = {"follow_up_days": days, "follow_up_end": why - 1}
         timed = {one.name: find(one, records, zero, ending, self.tree.baseline, self.tree.follow_up)
@@ -271,7 +278,7 @@ class Recipe:
                    outside: dict[str, int]) -> Derived:
         """(start, stop] rows. held : covariates at time zero."""
         assert self.tree.rows is not None
-        ending = ends(self.tree.follow_up, records, zero)
+        ending = ends(self.tree.follow_up, records, zero, self.longest_days)
         found = {}
         for one in self.tree.outcomes:
             assert not isinstance(one, Label)
@@ -309,7 +316,7 @@ class Recipe:
 
     def describe(self) -> str:
         """The cohort as sentences for a methods section."""
-        return f"{cohort_words.describe(self.tree)} Cohort {self.hash[:12]}, recipe version {VERSION}."
+        return f"{cohort_words.describe(self.tree, self.longest_days)} Cohort {self.hash[:12]}, recipe version {VERSION}."
 
     def explain_columns(self) -> dict[str, str]:
         """{column: what it is}."""

@@ -94,6 +94,11 @@ def _birth(view: View) -> np.ndarray:
     return np.where(np.isnan(month), np.where(np.isnan(year), np.nan, july), month + MID_MONTH)[view.patient]
 
 
+def _year(view: View) -> np.ndarray:
+    """Calendar time as models can adjust for it: a date is no number, and treatments and diagnosis changed from year to year."""
+    return view.day.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64) + 1970.0
+
+
 def _onset(view: View) -> np.ndarray:
     """Day of onset, NaN if it lies ahead."""
     onset = view.records.registry.patients["onset_date"][view.patient]
@@ -243,6 +248,7 @@ _HISTORY = "from {history} days before time zero to that day"
 _NOW = "last known from {now} days before time zero to that day"
 COVARIATES: dict[str, Covariate] = {one.name: one for one in (
     Covariate("index_date", "patients", "time zero", lambda view: view.day.astype(float)),
+    Covariate("index_year", "patients", "calendar year of time zero", _year),
     Covariate("age", "patients", "completed years of age at time zero; a birth known to the month was on the 15th, to the year on 1 July",
               lambda view: _years(view.day - _birth(view))),
     Covariate("age_at_onset", "patients", "completed years of age at first symptoms", lambda view: _years(_onset(view) - _birth(view))),

@@ -64,8 +64,8 @@ class Found:
         return [(f"{outcome.name}: {text}", count) for text, count in lines if not (isinstance(outcome, Death) and text == "died first")]
 
 
-def ends(follow_up: FollowUp, records: Records, zero: Episodes) -> Ends:
-    """When observation ends, whatever the outcome."""
+def ends(follow_up: FollowUp, records: Records, zero: Episodes, longest: int) -> Ends:
+    """When observation ends, whatever the outcome. longest : days of follow-up, see `Recipe.longest_days`."""
     visits = records.visits[0]
     died = records.died[zero.patient]
     at = np.searchsorted(visits.patient, zero.patient, side="right") - 1
@@ -73,7 +73,7 @@ def ends(follow_up: FollowUp, records: Records, zero: Episodes) -> Ends:
     last = np.where(mine, np.append(visits.day, 0)[at], zero.day)
     last = np.minimum(np.maximum(last, zero.day), died)
     cuts = [(STUDY, np.full(len(zero.day), np.inf if follow_up.end_date is None else day_of(follow_up.end_date, "follow_up.end_date"))),
-            (LONGEST, zero.day + (np.inf if follow_up.max_days is None else follow_up.max_days))]
+            (LONGEST, zero.day + float(longest))]
     if follow_up.treatment != "ignore":
         records.need("treatments", "follow-up ends with a treatment")
         switched, stopped = _treatment_ends(records, zero, follow_up.grace_days)

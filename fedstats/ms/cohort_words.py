@@ -8,8 +8,8 @@ from .cohort_tree import Death, Milestone, Neda, Outcome, Relapse, Tree, Within,
 from .definitions import definition
 
 
-def describe(tree: Tree) -> str:
-    """Time zero, eligibility, baseline, outcomes and follow-up."""
+def describe(tree: Tree, longest: int) -> str:
+    """Time zero, eligibility, baseline, outcomes and follow-up. longest : days of follow-up."""
     parts = [cohort_index.describe(tree.index)]
     wanted = [condition_text(one) for one in conditions(tree.eligibility)]
     if wanted:
@@ -19,7 +19,7 @@ def describe(tree: Tree) -> str:
                  f"back {history} days. Nothing recorded later entered eligibility or a covariate.")
     if tree.rows is not None:
         parts.append(cohort_intervals.describe(tree.rows.time_varying))
-    return " ".join([*parts, *(sentence(one, tree) for one in tree.outcomes), follow_up(tree)])
+    return " ".join([*parts, *(sentence(one, tree) for one in tree.outcomes), follow_up(tree, longest)])
 
 
 def title(one: Outcome) -> str:
@@ -59,17 +59,17 @@ def sentence(one: Outcome, tree: Tree) -> str:
     return "The outcome death was death of any cause or EDSS 10, observed to the last visit or contact."
 
 
-def follow_up(tree: Tree) -> str:
-    """What ended observation."""
+def follow_up(tree: Tree, longest: int) -> str:
+    """What ended observation. longest : days of follow-up."""
     asked, ended = tree.follow_up, ["the last visit", "death"]
     if asked.treatment != "ignore":
         ended.append("the start of another treatment")
     if asked.treatment == "switch_or_stop":
         ended.append(f"the end of the treatment of time zero, if it was not taken up again within {asked.grace_days} days")
     ended += [f"the end of the study ({asked.end_date})"] if asked.end_date else []
-    ended += [f"{asked.max_days} days after time zero"] if asked.max_days is not None else []
+    ended += [f"{longest} days after time zero"]
     text = f"Observation ended at {', '.join(ended[:-1])} or {ended[-1]}, whichever came first."
-    if any(isinstance(one, (Worsening, Milestone)) for one in tree.outcomes) and len(ended) > 2:
+    if any(isinstance(one, (Worsening, Milestone)) for one in tree.outcomes):
         late = asked.confirmation == "any"
         text += f" An event within that time {'could be confirmed after its end' if late else 'had to be confirmed within it'}."
     return text

@@ -8,6 +8,7 @@ import functools
 import itertools
 import re
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from fedstats import weights as weights_module
 from fedstats.analysis import Failed
 from fedstats.disclosure import FLOORS, NO_RULES
 from fedstats.errors import FedstatsError, QuestionError, Refused
-from fedstats.terms import Variable
+from fedstats.terms import BSpline, Variable
 from fedstats.weights import InverseProbability
 
 N = 900
@@ -290,6 +291,99 @@ def test_inverse_probabilities_are_no_threshold_that_can_be_slid(monkeypatch):
     stolen = own * (mean(t + 0.0005, FLOORS) * (weight.sum() + own) - mean(t - 0.0005, FLOORS) * weight.sum())
 
     assert stolen == pytest.approx(frame["score"][5], abs=1e-3)
+
+
+def heavy():
+    """Patient 5 is not treated, with the highest u of all; the next few are."""
+    u, a = people()["u"].to_numpy(copy=True), people()["a"].to_numpy(copy=True)
+    u[5] = 0.999
+    a[np.argsort(-u)[:30]] = True
+    a[5] = False
+    return planted(u=u, a=a)
+
+
+def towards(u, weight):
+    """The untreated weigh `weight` where u is this, and next to nothing a little below; the treated 1."""
+    return InverseProbability("a", (Variable("u"),), (float(np.log(weight)) - 50.0 * u, 50.0), estimand="att", most=1000.0)
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_weights_do_not_pick_out_one_patient(rules):
+    """19.9 for him, 1 for hundreds: too little to carry the model, and yet his score follows from this mean and that of the treated."""
+    frame = heavy()
+    treated = frame["score"][frame["a"]]
+    weighted = cohort(frame, NO_RULES).glm("score ~ 1", weights=towards(0.999, 19.9))["(Intercept)"].coef
+    stolen = (weighted * (len(treated) + 19.9) - treated.sum()) / 19.9
+
+    assert stolen == pytest.approx(frame["score"][5], abs=3)
+    for weight in (0.5, 1.0, 19.9):         # as heavy as the treated, too
+        refused(lambda weight=weight: cohort(frame, rules).glm("score ~ 1", weights=towards(0.999, weight)), "largest weights")
+    refused(lambda: cohort(frame, rules).cox("Surv(time, died) ~ v", weights=towards(0.999, 19.9)), "largest weights")
+    refused(lambda: cohort(frame, rules).piecewise("Surv(time, died) ~ v", cuts=900, weights=towards(0.999, 19.9)), "largest weights")
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_truncation_does_not_pick_out_one_patient(rules):
+    """Two means, weights truncated at 5 and at 20, differ by his score, 15 times, if he alone weighs more than 5."""
+    frame = heavy()
+    few = InverseProbability("a", (Variable("u"),), (float(np.log(30)) - 0.999 * 50, 50.0), estimand="att", most=5.0)
+    many = msgspec.structs.replace(few, most=20.0)
+    low, high = (cohort(frame, NO_RULES).glm("score ~ 1", weights=one)["(Intercept)"].coef for one in (few, many))
+    eta = np.log(30) + 50 * (frame["u"] - 0.999)
+    weight = np.where(frame["a"], 1.0, np.exp(np.minimum(eta, np.log(5))))
+    stolen = (high * (weight.sum() + 15) - low * weight.sum()) / 15
+
+    assert stolen == pytest.approx(frame["score"][5], abs=1)
+    for one in (few, many):
+        refused(lambda one=one: cohort(frame, rules).glm("score ~ 1", weights=one), "largest weights")
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_a_stated_propensity_model_is_checked_like_a_fitted_one(rules):
+    """A piece of a spline about one patient of 99: he weighs as much as everybody with b, and their sum is known; or nothing."""
+    frame = planted(age=np.where(np.arange(N) == 5, 99, people()["age"]), **{name: people()[name] & (np.arange(N) != 5) for name in "ab"})
+    terms = (Variable("b"), BSpline("age", knots=(95.0,), degree=1))
+    up = InverseProbability("a", terms, (-1.0, 3.0, 0.0, 3.75))
+    out = InverseProbability("a", terms, (-1.0, 0.0, 0.0, -40.0), estimand="att")
+    eta = -1 + 3.75 * (frame["age"] - 95).clip(0) / 5 + 3 * frame["b"]
+    weight = pd.Series(1 / np.where(frame["a"], special.expit(eta), special.expit(-eta)))
+    mean = cohort(frame, NO_RULES).glm("score ~ 1", weights=up)["(Intercept)"].coef
+    stolen = (mean * weight.sum() - (weight * frame["score"]).drop(5).sum()) / weight[5]
+
+    assert stolen == pytest.approx(frame["score"][5], abs=1e-3)
+    refused(lambda: cohort(frame, rules).glm("score ~ 1", weights=up), 'propensity model of the weights: column "bs')
+    refused(lambda: cohort(frame, rules).glm("score ~ 1", weights=out), "far less than all others")
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_a_patient_far_from_all_others_is_not_told_by_a_propensity_model(rules):
+    """One has w = 9, all others about 0.2: leverage is looked at in the propensity model too."""
+    frame = planted(w=np.where(np.arange(N) == 5, 9.0, 0.2 + people()["v"] / 5), a=np.where(np.arange(N) == 5, False, people()["a"]))
+    weights = InverseProbability("a", (Variable("w"),), (0.0, 0.15), most=1000.0)
+
+    assert cohort(frame, NO_RULES).glm("score ~ 1", weights=weights).rows == N
+    refused(lambda: cohort(frame, rules).glm("score ~ 1", weights=weights), "leverage")
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_weights_by_registry_do_not_show_one_registry(rules):
+    """Registry 5 is small, and one of its twelve is treated: he weighs 12, and truncation at 5 instead of 20 would tell his score. Where
+    all of it are treated they weigh nothing, and the rest less everybody would tell their mean."""
+    home = np.where(np.arange(N) < 12, 5, HOME % 5)
+    a = people()["a"].to_numpy(copy=True)
+    a[:12] = False
+    a[5] = True
+    frame = planted(a=a)
+    few, many = (InverseProbability("a", (), (), most=most, by_registry=True) for most in (5.0, 20.0))
+    low, high = (cohort(frame, NO_RULES, home).glm("score ~ 1", weights=one)["(Intercept)"].coef for one in (few, many))
+    share = frame["a"].groupby(home).transform("mean")
+    weight = np.minimum(np.where(a, 1 / share, 1 / (1 - share)), 5)
+    stolen = (high * (weight.sum() + 7) - low * weight.sum()) / 7
+
+    assert stolen == pytest.approx(frame["score"][5], abs=1e-6)
+    refused(lambda: cohort(frame, rules, home).glm("score ~ 1", weights=many), "largest weights")
+    a[:12] = True
+    refused(lambda: cohort(planted(a=a), rules, home).glm("score ~ 1", weights=many), "weight 0")
 
 
 @pytest.mark.parametrize("rules", RULES)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 import fedstats
-from fedstats.analyses._model_rules import model_cells
+from fedstats.analyses._model_cells import model_cells
 from fedstats.analyses.glm.start import glm_start
 from fedstats.analyses.glm.sums import glm_sums
 from fedstats.disclosure import Rules

@@ -19,7 +19,7 @@ from ...dictionary import Dictionary
 from ...errors import QuestionError
 from ...terms import Term, variables_of
 from ...variable import Variable
-from ...weights import InverseProbability
+from ...weights import InverseProbability, weight_notes
 from .._coefficients import Test, coefficients_of, lr_test, rows_of, vif_of, wald_tests
 from .._common import p_chi2
 from .._model_rules import SCALARS_PER_PATIENT
@@ -138,6 +138,7 @@ def _notes(params: GlmParams, found: Fitted, setting: Setting, whole: bool) -> l
         notes.append("standard errors of the coefficients hold theta fixed (expected information), as MASS::glm.nb")
     if isinstance(params.weights, InverseProbability) and params.se == "model":
         notes.append("weights by inverse probability of treatment: model-based standard errors do not hold, use se=\"HC0\"")
+    notes += weight_notes(params.weights)
     if params.ridge:
         notes.append(f"coefficients are shrunk by a ridge penalty of {params.ridge:g}: standard errors and tests are those of the "
                      "penalised fit")

@@ -16,19 +16,17 @@ from ...disclosure import NO_RULES
 from ...errors import NotConverged, QuestionError
 from ...statistic import Ask, Sums
 from ...terms import INTERCEPT, Design, Term, factors_of
+from .._model_cells import Cells, model_cells, selecting
 from .._model_rules import (
-    Cells,
     check_columns,
     check_effective,
     check_informed,
     check_leverage,
     check_model,
-    model_cells,
     model_informed,
     nobody_outlying,
-    selecting,
 )
-from .._newton import Fit, Problem, Reading, collinear, settle, usual_course
+from .._newton import Fit, Problem, Reading, collinear, penalised, settle, usual_course
 from ..moments import few_levels
 from .data import Spec
 from .family import Family
@@ -126,7 +124,8 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     cell_totals, start, *informed = yield first
     parameters = max(len(spec.design) - int(spec.design.intercept), 1)
     cells = check_model(cell_totals, spec.design, dictionary, plan.terms, setting.rules, released=released, also=also,
-                        parameters=parameters, what="events" if outcome else "patients")
+                        parameters=parameters, what="events" if outcome else "patients", weights=plan.model["weights"],
+                        ridge=plan.ridge)
     for found in informed:
         check_informed(found["informed"], spec.design.names, cells, setting.rules)
     dropped = check_columns(cells, spec.design)
@@ -219,9 +218,7 @@ def _leverage(plan: Plan, spec: Spec, model: dict[str, Any]) -> Any:
 
     def asks(point: Sequence[float], matrix: np.ndarray) -> list[Ask]:
         p = len(spec.design)
-        information = np.array(matrix)[:p, :p]
-        for k, weight in enumerate(penalties(spec.design, plan.ridge)):
-            information[k, k] += weight
+        information = penalised(np.array(matrix)[:p, :p], penalties(spec.design, plan.ridge))
         try:
             inverse = steady.pack(steady.inverse(information)).tolist()
         except steady.Singular as error:
@@ -263,9 +260,7 @@ def _matrices(totals: Sums, p: int) -> list[np.ndarray]:
 def _first(start: Sums, whole: Design, design: Design, plan: Plan) -> list[float]:
     """The start of a model from the sums of I_r and I_r b_r: for a reduced model, the best point of the same quadratic form."""
     places = [whole.names.index(name) for name in design.names]
-    A = _submatrix(start, whole, design)
-    for k, weight in enumerate(penalties(design, plan.ridge)):
-        A[k, k] += weight
+    A = penalised(_submatrix(start, whole, design), penalties(design, plan.ridge))
     try:
         return steady.solve(A, [start["vector"][k].item() for k in places]).tolist()
     except steady.Singular as error:
@@ -294,9 +289,7 @@ def _negative_binomial(plan: Plan, spec: Spec, model: dict[str, Any], beta: list
     first.layout(plan.setting.dictionary)
     (totals,) = yield [first]
     if p:
-        matrix = steady.unpack(totals["information"], p)
-        for k, weight in enumerate(penalties(design, plan.ridge)):
-            matrix[k, k] += weight
+        matrix = penalised(steady.unpack(totals["information"], p), penalties(design, plan.ridge))
         try:
             beta = [b + s for b, s in zip(beta, steady.solve(matrix, totals["score"].tolist()).tolist())]
         except steady.Singular as error:

@@ -96,15 +96,17 @@ class Glm(ModelResult, frozen=True, kw_only=True):
         se="HC0")`.
 
         stabilised : multiplied by the share of treated or untreated patients, here the mean of the outcome of this model. estimand :
-        "ate" or "att". most : weights are truncated there. Raises QuestionError unless this is a logistic model with an intercept.
+        "ate" or "att". most : weights are truncated there. With strata(registry) each registry works out its own intercept where it weighs
+        its patients. Raises QuestionError unless this is a logistic model with an intercept, or an intercept per registry.
         """
-        if self.link != "logit" or self.own or not self.intercept or self.offset is not None:
-            raise QuestionError("inverse probabilities come from a logistic model with an intercept and without offset")
+        if self.link != "logit" or not (self.intercept or self.own) or self.offset is not None:
+            raise QuestionError("inverse probabilities come from a logistic model with an intercept (or one per registry), without offset")
         if stabilised and self.mean is None:
             raise QuestionError("the propensity model is weighted itself: its share of treated is not known", hint="use stabilised=False")
         check_choice("estimand", estimand, ("ate", "att"))
         return InverseProbability(self.outcome, self.terms, tuple(one.coef for one in self.coefficients), self.dropped,
-                                  self.mean if stabilised else None, "att" if estimand == "att" else "ate", float(most))
+                                  self.mean if stabilised else None, "att" if estimand == "att" else "ate", float(most),
+                                  by_registry=self.own)
 
     def predict(self, new: Any, *, kind: str = "response", interval: bool = False) -> Any:
         """Predictions for new patients.

@@ -26,23 +26,22 @@ from ...formula import parse_term
 from ...statistic import INDICATORS, Ask, Sums
 from ...terms import Design, Term
 from ...variable import ON_STEP
-from ...weights import InverseProbability
+from ...weights import InverseProbability, weight_notes
 from .._coefficients import Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
 from .._common import CONFIDENCE, p_chi2, z_of
+from .._model_cells import model_cells, selecting
 from .._model_rules import (
     SCALARS_PER_PATIENT,
     check_columns,
     check_effective,
     check_leverage,
     check_model,
-    model_cells,
     nobody_outlying,
-    selecting,
 )
-from .._newton import metered, usual_course
-from ..cox.fit import Fit, Reader, frame_of, newton, penalised, reaches
+from .._newton import metered, penalised, usual_course
+from ..cox.fit import Fit, Reader, frame_of, newton, reaches
 from ..cox.fit import check_columns as check_varying
-from ..cox.likelihood import Cells, Point, cells_of, point
+from ..cox.likelihood import Cells, Point, cells_of, information, point
 from ..cox.params import MAX_ROUNDS, CoxParams
 from ..cox.params import call as cox_call
 from ..cox.residuals import baseline_of
@@ -132,7 +131,8 @@ def _rounds(params: PiecewiseParams, setting: Setting) -> Asks:
         yield from usual_course(first, lambda last: [piecewise_risk(**around)])
     cell_totals, totals = yield first
     cells = check_model(cell_totals, full, dictionary, params.terms, rules, parameters=len(full) + len(ends), also=also, survival=True,
-                        released=5 * len(full) + 3 * len(ends) + 6 + len(params.terms))
+                        released=5 * len(full) + 3 * len(ends) + 6 + len(params.terms), weights=plain["weights"],
+                        ridge=params.ridge)
     _check_intervals(totals, rules)
     drop = check_columns(cells, full)
     keep = [j for j, name in enumerate(full.names) if name not in drop]
@@ -169,11 +169,12 @@ def _reader(asked: dict[str, Any], totals: Sums, frame: Sequence[Sequence[float]
     x = (totals["events_x"] - float(totals["events_w"]) * shift) / scale
     counts, weight, offset = totals["with_event"], totals["weight"], float(totals["offset"])
 
-    def read(sums: Sums, beta: Sequence[float]) -> tuple[Point, Cells | None]:
-        cells = cells_of(counts, weight, sums["risk"], None)
-        return point(cells, np.array(beta), x, offset), cells
+    def read(found: list[Sums], beta: Sequence[float], _: Cells | None) -> tuple[Point, Cells | None]:
+        first, second = np.split(found[0]["risk"], [1 + len(beta)], axis=1)
+        cells = cells_of(counts, weight, first, None)
+        return point(cells, np.array(beta), x, offset, information(cells, steady.total(second * cells.hazard[:, None]))), cells
 
-    return Reader(lambda beta: piecewise_risk(**asked, beta=list(beta)), read)
+    return Reader(lambda beta, _: [piecewise_risk(**asked, beta=list(beta))], read)
 
 
 def _check_intervals(totals: Sums, rules: Rules) -> None:
@@ -221,6 +222,7 @@ def _result(params: PiecewiseParams, setting: Setting, design: Design, totals: S
     intervals = _intervals(params, setting, totals, fit, unit * math.exp(middle), framed)
     notes = ["weights by inverse probability of treatment: robust standard errors take them as known"
              ] if isinstance(params.weights, InverseProbability) else []
+    notes += weight_notes(params.weights)
     return Piecewise(
         size=setting.size, time=params.time, event=params.event, entry=params.entry, weights=params.weights, offset=params.offset,
         terms=params.terms, dropped=dropped, ridge=params.ridge, rows=int(totals["rows"]),

@@ -21,7 +21,6 @@ from ... import steady
 from ...dictionary import Dictionary
 from ...rows import Rows
 from ...statistic import Block, statistic
-from ..cox.likelihood import moments_size
 from ..cox.model import Model, as_frame, model_of
 from ..cox.residuals import Baseline, squares, squares_blocks
 from ..cox.risk import USED_PARTS, used_parts
@@ -108,7 +107,8 @@ def piecewise_totals(rows: Rows, model: Any, ends: Sequence[float]) -> dict:
 def _risk_layout(dictionary: Dictionary, *, model: Any, ends: Sequence[float], beta: Sequence[float], frame: Sequence[Sequence[float]]
                  ) -> dict[str, Block]:
     # in its frame a column may reach 2, its square 4; a row spends at most one unit of time
-    return {"risk": Block((len(ends), moments_size(len(beta))), 4.0 * model_of(model).bounds(dictionary, beta, frame)[2])}
+    p = len(beta)
+    return {"risk": Block((len(ends), (p + 1) * (p + 2) // 2), 4.0 * model_of(model).bounds(dictionary, beta, frame)[2])}
 
 
 @statistic("piecewise_risk/1", layout=_risk_layout)
