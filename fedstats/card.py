@@ -19,14 +19,12 @@ from .analyses._coefficients import ModelResult
 from .analyses.boosting.model import RiskModel
 from .analyses.boosting.objectives import COX, HAZARD
 from .analyses.validation.result import Validation
-from .analysis import Result
+from .analysis import Failed, Result
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
 from .disclosure import Rules
-from .errors import InputError, MessageError, Tampered
+from .errors import InputError
 from .show import RESEARCH
 from .variable import Variable, level_text, value_text
-from .wire import messages
-from .wire.roster import Consortium
 
 INTENDED = ("Research on the course of the disease: comparing groups, planning studies, and asking what a model of this kind can and "
             "cannot tell. It is not validated for decisions about single patients.")
@@ -91,34 +89,14 @@ def read_card(path: str | Path) -> Card:
         raise InputError(f"{path} is not a model card: {error}", hint="see schemas/model_card.json") from None
 
 
-def check_signatures(card: Card, roster: Consortium) -> tuple[str, ...]:
-    """The registries whose signatures hold: each said "release" about one and the same transcript of one query.
-
-    A signature is about the query's totals, from which every registry derived the result for itself; the analyst's software compared the
-    results. Raises InputError for a card without signatures, Tampered for one that does not hold.
-    """
-    if not card.provenance.signatures:
-        raise InputError("this card has no signatures", hint="only results over the network are signed")
-    words = set()
-    for name, text in card.provenance.signatures.items():
-        try:
-            message, _ = messages.open_signed(base64.b64decode(text, validate=True), roster.public)
-        except (ValueError, MessageError):
-            raise Tampered(f"the signature of {name} cannot be read") from None
-        if not isinstance(message, messages.Verdict) or message.registry != name or not message.release:
-            raise Tampered(f"the signature of {name} says something else")
-        words.add((message.T, message.S, message.H, message.decisions))
-    if len(words) > 1:
-        raise Tampered("the signatures are about different results")
-    return tuple(card.provenance.signatures)
-
-
 # -- parts -------------------------------------------------------------------------------------------------------------------------
 
 
-def _check_same(model: RiskModel, validation: Validation | None) -> None:
+def _check_same(model: RiskModel, validation: Validation | Failed | None) -> None:
     if validation is None:
         return
+    if isinstance(validation, Failed):
+        raise validation.error()
     own = {name: model.parameters.get(name) for name in ("covariates", "objective", "rounds", "max_depth", "learning_rate", "seed", "bins")}
     other = {name: validation.parameters.get(name) for name in own}
     differ = [name for name in own if _listed(own[name]) != _listed(other[name])]
@@ -145,13 +123,14 @@ def _boosted(model: RiskModel, validation: Validation | None, title: str, intend
     splits: dict[str, int] = {}
     for column in model.columns:
         splits[column.variable] = splits.get(column.variable, 0) + model.splits[column.name]
-    p = model.parameters
+    p, leaves = model.parameters, sum(tree.leaves for tree in model.trees)
     facts = {"method": "gradient boosted trees (xgboost)", "objective": model.objective, "trees": len(model.trees),
              "depth": p.get("max_depth"), "learning rate": p.get("learning_rate"), "L2 penalty": p.get("reg_lambda"),
              "smallest weight of a leaf": p.get("min_child_weight"), "seed": p.get("seed"),
              "risk scale": "hazard ratio to the cohort's mean" if model.objective == COX else "probability"}
     settings = {"bins per covariate, at most": p.get("bins"), "depth of trees": p.get("max_depth"), "trees": len(model.trees),
-                "released leaves": sum(tree.leaves for tree in model.trees), "bits of a gradient": p.get("bits"), **_floor_settings(rules)}
+                "released leaves": leaves, "patients per released leaf": round(model.n / leaves, 1) if leaves else None,
+                "bits of a gradient": p.get("bits"), **_floor_settings(rules)}
     horizons = tuple(one.horizon for one in validation.performance if one.horizon is not None) if validation is not None else ()
     if model.objective == HAZARD and not horizons:
         horizons = model.ends

@@ -172,7 +172,8 @@ def origin(card: Card) -> str:
     one = card.provenance
     facts = {"software": one.software, "date": one.date or "not stated", "query": one.query or "none: not asked over a network",
              "SHA-256 of the model": one.model,
-             "signed by": ", ".join(one.signatures) or "nobody: only results over the network are signed"}
+             "signed by": ", ".join(one.signatures) or "nobody: only results over the network are signed",
+             "to check that": "fedstats risk verify, with receipt.json beside this card" if one.signatures else None}
     return f'<section><h2 id="origin">Where it comes from</h2>{_facts(facts)}</section>'
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import demo_model, demo_page, demo_tamper, laptop
 from . import demo_study as study
-from .card import check_signatures
+from .card_proof import check_model
 from .laptop import Laptop
 from .ms import synthetic
 from .population import TABLES
@@ -107,7 +107,7 @@ def ask(here: Laptop, console: Any) -> tuple[study.Results, Sequence[tuple[str, 
     """All questions in one query over the network: (results, who sees what, seconds, the cohort in words)."""
     begun = time.monotonic()
     with connected(here, "asking", console) as fed:
-        cohort = fed.cohort(study.COHORT)
+        cohort = fed.cohort(study.COHORT, where=study.KNOWN)
         asked = study.questions(cohort)
         explanation = fed.explain(*asked.values())
         found = fed.ask(*asked.values(), purpose=study.PURPOSE)
@@ -239,9 +239,10 @@ def train(here: Laptop, pooled: Federation, outcome: Outcome, console: Any
         else "the pooled table gives another model"
     outcome.checks.append(("grow the risk model from one pooled table", found + (
         ", and its validation too" if largest == 0 else f"; largest relative difference {largest:.1e}"), same and largest <= study.SAME))
-    signed = check_signatures(trained.card, here.roster)
-    outcome.checks.append(("check the signatures on the model's card", f"{len(signed)} of {len(here.registries)} registries signed one and "
-                           "the same result", len(signed) == len(here.registries)))
+    assert trained.receipt is not None
+    signed = check_model(trained.model, trained.card, trained.receipt, here.roster).proof.registries
+    outcome.checks.append(("check offline, from the receipt, that the registries signed the model and its card",
+                           f"{len(signed)} of {len(here.registries)} did", len(signed) == len(here.registries)))
     return trained, differences, facts
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .analysis import Result
     from .card_form import Card
     from .client.federation import Cohort, CohortQuestion, Federation
+    from .receipt import Receipt
     from .risk import Prediction
 
 TITLE = "Risk of confirmed worsening within two years"
@@ -38,12 +39,13 @@ INSTALL = 'the model file and the explained patient need xgboost: pip install "f
 
 
 class Trained(NamedTuple):
-    """The released model with its card. said : of the patient, None where xgboost is not installed."""
+    """The released model with its card and receipt. said : of the patient, None where xgboost is not installed."""
 
     model: RiskModel
     validation: Validation
     card: Card
     said: Prediction | None
+    receipt: Receipt | None
 
     @property
     def results(self) -> dict[str, Result]:
@@ -64,9 +66,10 @@ def train(fed: Federation, data_cut: str, date: str) -> Trained:
 
     cohort = fed.cohort(COHORT)
     model, validation = ask(fed)
+    receipt = fed.receipt(model)
     card = card_of(model, validation, title=TITLE, cohort=cohort.describe(), outcome=outcome_sentence(cohort, OUTCOME), data_cut=data_cut,
-                   date=date, rules=fed.rules, receipt=fed.receipt(model))
-    return Trained(model, validation, card, explain(model, card))
+                   date=date, rules=fed.rules, receipt=receipt)
+    return Trained(model, validation, card, explain(model, card), receipt)
 
 
 def ask(fed: Federation) -> tuple[RiskModel, Validation]:
@@ -119,7 +122,7 @@ def write(out: Path, trained: Trained) -> Path:
 
     folder, part = out / FOLDER, out / f"{FOLDER}.part"
     if trained.said is not None:
-        write_folder(part, trained.model, trained.card)
+        write_folder(part, trained.model, trained.card, trained.receipt)
         (part / ASKED).write_text(json.dumps(PATIENT, indent=1) + "\n", encoding="utf-8")
     else:
         part.mkdir(parents=True, exist_ok=True)

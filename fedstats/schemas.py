@@ -22,6 +22,7 @@ from .ms import tables as ms
 from .ms.cohort_tree import Tree
 from .ms.dmt import Treatments
 from .ms.history_truth import TruthFile
+from .receipt import Receipt
 from .report import ResultsFile
 from .wire.messages import AnyMessage
 from .wire.roster import Consortium
@@ -68,6 +69,7 @@ SCHEMAS: dict[str, Callable[[], Schema]] = {
     "results.json": results,
     "consortium.json": of(Consortium, "The roster and the rules of a consortium"),
     "model_card.json": of(Card, "The card of a risk model"),
+    "receipt.json": of(Receipt, "What a released result rests on: signed words of all parties, and keys that open the result"),
     "messages.json": of(AnyMessage, "Messages between analyst, coordinator and registries (sent as MessagePack)"),
     **{f"ms_{name}.json": table(name) for name in ms.COLUMNS},
     "ms_dmt.json": of(Treatments, "Disease-modifying treatments: names, codes, efficacy classes, spellings"),

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, card, card_page, patient_page, risk
+from fedstats import Dictionary, Rules, card, card_page, card_proof, patient_page, risk
+from fedstats.analysis import Failed, Size
 from fedstats.crypto.identity import Identity
-from fedstats.errors import InputError, Tampered
+from fedstats.errors import InputError, Problem, Refused, Tampered
 from fedstats.wire import messages
 from fedstats.wire.analyst import Receipt
 from fedstats.wire.roster import Consortium, member_of
@@ -111,17 +112,17 @@ def test_signatures_are_checked_against_the_roster(found, change, says):
     verdicts = {name: signed(name, who, **(change if name == "basel" else {})) for name, who in people.items()}
     made = card.card_of(*found, receipt=Receipt(b"query", {}, verdicts, {}))
     if not says:
-        assert card.check_signatures(made, roster) == ("basel", "lyon", "turin")
+        assert card_proof.check_signatures(made, roster) == ("basel", "lyon", "turin")
         flipped = msgspec.structs.replace(made.provenance, signatures=made.provenance.signatures | {
             "lyon": base64.b64encode(verdicts["lyon"][:-1] + bytes([verdicts["lyon"][-1] ^ 1])).decode()})
         made, says = msgspec.structs.replace(made, provenance=flipped), "."
     with pytest.raises(Tampered, match=says):
-        card.check_signatures(made, roster)
+        card_proof.check_signatures(made, roster)
 
 
 def test_a_card_without_signatures_says_so(made):
     with pytest.raises(InputError, match="no signatures"):
-        card.check_signatures(made, None)
+        card_proof.check_signatures(made, None)
 
 
 def test_a_validation_of_another_model_is_refused(fed, found):
@@ -130,6 +131,14 @@ def test_a_validation_of_another_model_is_refused(fed, found):
 
     with pytest.raises(InputError, match="another model: covariates differ"):
         card.card_of(model, other)
+
+
+def test_a_validation_that_was_not_answered_says_why(found):
+    """Not an error about the card, but the registries' own sentence."""
+    failed = Failed(size=Size(0), question="validation", problem=Problem("refused", "", "too few patients"))
+
+    with pytest.raises(Refused, match="too few patients"):
+        card.card_of(found[0], failed)
 
 
 def test_regressions_have_cards_too(fed):

@@ -42,7 +42,8 @@ def consortium(folder, type_):
 # -- help and manners ----------------------------------------------------------------------------------------------------------
 
 COMMANDS = ["demo", "ask", "split", "synthetic", "version", "keys new", "keys show", "consortium create", "consortium add",
-            "consortium accept", "consortium show", "coordinator serve", "node init", "node check", "node serve", "dictionary draft",
+            "consortium remove", "consortium accept", "consortium show", "receipt check", "risk train", "risk card", "risk predict",
+            "risk check", "risk verify", "coordinator serve", "node init", "node check", "node serve", "dictionary draft",
             "dictionary check", "dictionary show"]
 
 
@@ -124,10 +125,43 @@ def test_a_consortium_grows_and_is_accepted(consortium, type_):
     assert code == 0 and "new: registry dresden" in out and "aarhus" not in out
 
 
+def test_a_member_leaves_and_everybody_accepts_again(consortium, type_):
+    """A new epoch without it; whoever accepted the old one is told who is gone, and works with neither file until then."""
+    type_("consortium", "accept", consortium, "--key", "ana.key", "--yes")
+    code, out, err = type_("consortium", "remove", consortium, "calgary")
+    assert (code, out) == (2, "") and "nobody is at the keyboard" in err and "add --yes" in err
+
+    code, out, err = type_("consortium", "remove", consortium, "calgary", "--yes")
+    assert (code, out) == (0, "") and "calgary removed; epoch 7" in err
+    assert "2 registries are left: a question needs at least 3" in err
+    assert "calgary" not in type_("consortium", "show", consortium)[1]
+    code, _, err = type_("ask", "summary", "age", "--consortium", consortium, "--key", "ana.key")
+    assert code == 2 and "not the one that was accepted: it has changed" in err
+    code, out, err = type_("consortium", "accept", consortium, "--key", "ana.key", "--yes")
+    assert code == 0 and "gone: registry calgary" in out and "epoch 6 is kept as ana.key.epoch6.toml" in err
+    assert "calgary" in type_("consortium", "show", "ana.key.epoch6.toml")[1]
+
+
+def test_only_a_member_can_be_removed(consortium, type_):
+    before = consortium.read_bytes()
+    code, out, err = type_("consortium", "remove", consortium, "turin", "--yes")
+
+    assert (code, out) == (2, "") and "turin is not a member of MS" in err and "members are: aarhus, bari" in err
+    assert consortium.read_bytes() == before
+
+
+def test_receipts_are_of_the_network_only(folder, type_):
+    """--receipt without a consortium is refused before anything is computed."""
+    code, out, err = type_("ask", "summary", "age", *LOCAL, "--receipt", "receipt.json")
+
+    assert (code, out) == (2, "") and "--receipt goes with --consortium" in err and not (folder / "receipt.json").exists()
+
+
 @pytest.mark.parametrize(("words", "says"), [
     (("--role", "boss", "--public", "x"), '"boss" is not a role'),
     (("--role", "analyst"), "give the member's --public line"),
-    (("--role", "analyst", "--public", "nonsense"), "this is not a public identity"),
+    (("--role", "analyst", "--public", "lyon.pub"), "lyon.pub is neither a file nor a public line"),
+    (("--role", "analyst", "--public", "some other line"), "this is not a public identity"),
     (("--role", "registry", "--key", "bari.key"), '"bari" is a member twice'),
     (("--role", "coordinator", "--key", "bari.key"), "a coordinator needs an --address"),
 ])
@@ -258,7 +292,11 @@ LOCAL = ("--pooled", "tables", "--dictionary", "dict.json")
     (("sumary", "age", *LOCAL), 2, 'there is no analysis "sumary"', 'did you mean "summary"?'),
     (("summary", "age", "--by", "sex", *LOCAL), 2, 'summary takes no "by"', "summary(columns, confidence=0.95)"),
     (("logrank", "age", *LOCAL), 2, "logrank takes its columns by name", "logrank(time="),
-    (("compare", *LOCAL), 2, "compare: ", ""),
+    (("compare", *LOCAL), 2, "compare needs column and by", "compare(column, by="),
+    (("kaplan_meier", "--time", "days", *LOCAL), 2, "kaplan_meier needs event", "kaplan_meier(time=, event="),
+    (("compare", "edss", "age", *LOCAL), 2, "compare takes fewer columns than these 2", "compare(column, by="),
+    (("crosstab", "sex", "--plot", "x.docx", *LOCAL), 2, 'not ".docx"', ""),
+    (("summary", "age", *LOCAL, "--simulate", "tables"), 2, "give one of them", ""),
     (("summary", "age", "--where", "age>=17", *LOCAL), 2, "does not cut at a registered cut point", "nearest cut points: 18"),
     (("summary", "age", "--where", "age of 17", *LOCAL), 2, "is not a condition", "age>=18"),
     (("summary", "age", "--where", "sex==other", *LOCAL), 2, '"other" is not a level', "female, male"),
@@ -293,10 +331,12 @@ def test_a_broken_table_is_named_by_file_and_line(folder, type_):
     assert not (folder / "parts").exists()
 
 
-def test_a_report_that_cannot_be_written_leaves_nothing(folder, type_):
-    code, _, err = type_("ask", "summary", "age", *LOCAL, "--report", "nowhere/report.html")
+def test_a_report_that_cannot_be_written_is_told_before_asking(folder, type_):
+    """Nothing is computed, printed or left behind."""
+    code, out, err = type_("ask", "summary", "age", *LOCAL, "--report", "nowhere/report.html")
 
-    assert code == 2 and "nowhere/report.html" in err and not (folder / "nowhere").exists()
+    assert (code, out) == (2, "") and "nowhere/report.html cannot be written: there is no folder nowhere" in err
+    assert not (folder / "nowhere").exists()
 
 
 # -- conditions and options ------------------------------------------------------------------------------------------------------------
@@ -353,6 +393,12 @@ def test_split_by_a_column_keeps_its_values_together(folder, type_):
 
 def synthetic_columns(folder):
     return (folder / "tables" / "bari.csv").read_text().splitlines()[0].replace('"', "").split(",")
+
+
+def test_a_folder_is_no_table_to_draft_from(folder, type_):
+    code, out, err = type_("dictionary", "draft", "tables")
+
+    assert (code, out) == (2, "") and "tables is a folder: a dictionary is drafted from one table" in err and "--ms" in err
 
 
 def test_a_drafted_dictionary_fits_its_table(folder, type_):

@@ -15,7 +15,8 @@ from fedstats import demo_model, demo_page, demo_study, laptop
 from fedstats.errors import InputError
 from fedstats.ms import synthetic
 from fedstats.report import read_results
-from fedstats.risk import predict, read_folder, read_patients
+from fedstats.risk import check_folder, predict, read_folder, read_patients
+from fedstats.wire.roster import Consortium
 
 from . import flat_registries
 from .test_network import running
@@ -59,7 +60,8 @@ def test_the_demonstration_comes_out_and_leaves_nothing_running(tmp_path):
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr
     for line in ("ok   compute the same from one pooled table", "ok   change one bit of a total on its way to calgary: calgary: answer "
                  "could not be verified; exit code 5, nothing released", "ok   ask again", "ok   grow the risk model from one pooled "
-                 "table: the model is the one that the pooled table gives", "5 of 5 registries signed", "ok   end every process"):
+                 "table: the model is the one that the pooled table gives", "signed the model and its card: 5 of 5 did",
+                 "ok   end every process"):
         assert line in found.stdout
     results = dict(read_results(out / "results.json"))
     content = json.loads((out / "results.json").read_text())
@@ -77,6 +79,7 @@ def test_the_demonstration_comes_out_and_leaves_nothing_running(tmp_path):
     assert "coordinator" not in (keep / "calgary" / "node.toml").read_text()
     assert not processes_of(tmp_path)
     check_model(out, found.stdout, page)
+    assert len(check_folder(out / "risk-model", Consortium.load(keep / "consortium.toml")).proof.registries) == 5
 
 
 def check_model(out, said, page):

@@ -1,5 +1,6 @@
 """rates against R's poisson.test (stats_lung.csv) and scipy, and what they give away."""
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
@@ -203,3 +204,17 @@ def test_result_can_be_stored_and_drawn():
     assert type(result).from_dict(result.to_dict()) == result
     assert [row[0] for row in result.tables()[0].rows] == ["1", "2", "overall"] and len(result.tables()[1].rows) == 1
     assert result.picture().labels == ("1", "2", "overall")
+
+
+def test_person_years_stand_beside_days():
+    """A rate per 100 person-years can be checked by eye: events over the years beside it; without a unit of the calendar there are none."""
+    result = helpers.ruled_lung().rates(events="event", time="time", by="sex")
+    table = result.tables()[0]
+    for row, rate in zip(table.rows, result.rates):
+        line = dict(zip(table.columns, row))
+
+        assert line["person_years"] == pytest.approx(rate.time / 365.25)
+        assert 100 * line["events"] / line["person_years"] == pytest.approx(line["rate"], rel=1e-3)
+    other = msgspec.structs.replace(result, unit="per visit").tables()[0]
+    assert other.columns == tuple(one for one in table.columns if one != "person_years")
+    assert [len(row) for row in other.rows] == [len(other.columns)] * 3

@@ -129,6 +129,19 @@ def test_a_registry_checks_the_model_on_its_own_patients(model, folder, type_):
     assert code == 0 and "at 720 days" in out and "cross-validated" in err
 
 
+@pytest.mark.parametrize(("change", "says"), [
+    (("[360, 720]", "[540, 720, 900]"), "no interval of the model ends at its horizon 900"),
+    (('"age", "edss"', '"edss"'), "its covariates are others"),
+    (('outcome = "event"', 'outcome = "worse"'), "its outcome is another")], ids=lambda one: one[1])
+def test_the_study_of_another_model_is_told_apart(model, folder, type_, change, says):
+    (folder / "other.toml").write_text(STUDY.replace(*change))
+    code, out, err = type_("risk", "check", "model", "other.toml", "--data", "parts/r1.csv", "--dictionary", "dict.json")
+
+    assert (code, out) == (2, "") and "not the one of this model" in err and says in err
+    code, _, err = type_("risk", "check", "model", "study.toml", "--data", "parts/nobody.csv", "--dictionary", "dict.json")
+    assert code == 2 and "there is no file parts/nobody.csv" in err
+
+
 @pytest.mark.parametrize(("patient", "says", "remedy"), [
     ({"age": 34, "eds": 2}, '"eds" is not a covariate of this model', 'did you mean "edss"?'),
     ({"age": 134}, '"age" is outside 18 to 80', "age is an integer: 18 to 80 years"), ([], "holds no patients", "one object such as")])
@@ -158,7 +171,7 @@ def test_the_example_trains_on_tables_of_ms(tmp_path, monkeypatch, type_):
         (tmp_path / "parts" / name).mkdir(parents=True)
         for table, columns in one.tables.items():
             write_csv(tmp_path / "parts" / name / f"{table}.csv", columns)
-    Path("risk.toml").write_text(EXAMPLE.read_text().replace("rounds = 50", "rounds = 8").replace("folds = 5", "folds = 2"))
+    Path("risk.toml").write_text(EXAMPLE.read_text().replace("rounds = 30", "rounds = 8").replace("folds = 5", "folds = 2"))
     code, out, err = type_("risk", "train", "risk.toml", "--pooled", "parts", "--out", "model")
 
     assert code == 0, err

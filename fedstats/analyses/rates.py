@@ -147,8 +147,9 @@ class RateRatio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rates(Result, frozen=True, kw_only=True):
-    """Frame: one row per group (index `group`), columns n, with_events, events, time, rate, ci_low, ci_high (per `per_unit`), the
-    row "overall" last where every group is shown. A second table has the rate ratios. `result["F"]` is one group."""
+    """Frame: one row per group (index `group`), columns n, with_events, events, time, person_years (where the follow-up is in days,
+    weeks or months), rate, ci_low, ci_high (per `per_unit`), the row "overall" last where every group is shown. A second table has the
+    rate ratios. `result["F"]` is one group."""
 
     kind: ClassVar[str] = "rates"
     verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "per"})
@@ -167,8 +168,12 @@ class Rates(Result, frozen=True, kw_only=True):
         return {one.group: one for one in self.rates}[level_text(group)]
 
     def tables(self) -> tuple[Table, ...]:
-        rows = tuple((r.group, r.n, r.with_events, r.events, r.time, r.scaled, r.scaled_low, r.scaled_high) for r in self.rates)
-        found = (Table(("group", "n", "with_events", "events", "time", "rate", "ci_low", "ci_high"), rows,
+        year = PER_YEAR.get(self.unit.removeprefix("per "), 1.0)
+        rows = [(r.group, r.n, r.with_events, r.events, r.time, r.time and r.time / year, r.scaled, r.scaled_low, r.scaled_high)
+                for r in self.rates]
+        heads = ("group", "n", "with_events", "events", "time", "person_years", "rate", "ci_low", "ci_high")
+        shown = [k for k, head in enumerate(heads) if head != "person_years" or year != 1.0]
+        found = (Table(tuple(heads[k] for k in shown), tuple(tuple(row[k] for k in shown) for row in rows),
                        title=f"Events {self.per_unit}"),)
         if not self.ratios:
             return found

@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import ask, consortium, coordinator, data, demo, keys, risk, synthetic
+from . import ask, consortium, coordinator, data, demo, keys, receipt, risk, synthetic
 from .manners import plain_group, warn
 
 PLUGINS = "fedstats.commands"
 INTERRUPTED = 130
-ORDER = ("demo", "ask", "risk", "keys", "consortium", "coordinator", "node", "dictionary", "split", "synthetic", "version")
+ORDER = ("demo", "ask", "risk", "receipt", "keys", "consortium", "coordinator", "node", "dictionary", "split", "synthetic", "version")
 
 
 class Commands(TyperGroup):
@@ -70,6 +70,7 @@ app.add_typer(coordinator.app, name="coordinator")
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="dictionary")
 app.add_typer(keys.app, name="keys")
+app.add_typer(receipt.app, name="receipt")
 app.command("split")(data.split)
 app.add_typer(risk.app, name="risk")
 app.command("synthetic")(synthetic.synthetic)

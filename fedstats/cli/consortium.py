@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .epochs import accepted, changes, copy_path, epoch_path
 from .keys import read_public
 from .manners import Json, confirm, machine, note, plain_group, table, warn, writing
 
@@ -90,7 +91,9 @@ def add(file: File,
         public: Annotated[str, typer.Option(help="The member's public line, or a file that holds it.")] = "",
         key: Annotated[Path | None, typer.Option(help="A key file; only its public half is used.")] = None,
         address: Annotated[list[str] | None, typer.Option(help="URL of a coordinator; may be repeated.")] = None) -> None:
-    """Add a member. The epoch goes up by one, so every party has to accept the file again.
+    """Add a member.
+
+    The epoch goes up by one, so every party has to accept the file again.
 
     \b
     Examples:  fedstats consortium add ms.toml --role registry --public lyon.pub
@@ -112,6 +115,8 @@ def add(file: File,
     roster = Consortium.load(file)
     if key is not None or Path(public).is_file():
         identity = read_public(key or Path(public))
+    elif " " not in public.strip():
+        raise InputError(f"{public} is neither a file nor a public line", hint="fedstats keys new NAME > NAME.pub makes such a file")
     else:
         identity = PublicIdentity.from_text(public)
     more = msgspec.structs.replace(roster, epoch=roster.epoch + 1,
@@ -123,12 +128,40 @@ def add(file: File,
 
 
 @app.command()
+def remove(file: File, name: Annotated[str, typer.Argument(help="Name of the member, see fedstats consortium show.")],
+           yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Remove a member: a registry that leaves, a key that was lost.
+
+    The epoch goes up by one, so every party has to accept the file again. What was signed in an earlier epoch is checked with that epoch's
+    file, of which every party that accepts keeps a copy beside its key.
+
+    \b
+    Example:  fedstats consortium remove ms.toml lyon
+    """
+    import msgspec
+
+    from ..wire.roster import Consortium
+
+    roster = Consortium.load(file)
+    role = _role(roster, name, hint="members are: " + ", ".join(member.public.name for member in roster.members))
+    confirm(f"Remove {role} {name} from {roster.name}, epoch {roster.epoch}?", yes, hint="add --yes")
+    less = msgspec.structs.replace(roster, epoch=roster.epoch + 1,
+                                   members=tuple(member for member in roster.members if member.public.name != name))
+    with writing(file) as part:
+        less.save(part)
+    if role == "registry" and len(less.names("registry")) < less.fewest_registries:
+        warn(f"{len(less.names('registry'))} registries are left: a question needs at least {less.fewest_registries}")
+    note(f"{name} removed; epoch {less.epoch}; every party has to accept it: fedstats consortium accept {file} --key ...")
+
+
+@app.command()
 def accept(file: File,
            key: Annotated[Path, typer.Option(help="The key of the party that accepts.")],
            yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the fingerprint has been compared.")] = False) -> None:
-    """Accept the file for one party: from now on it works with exactly this one. Shows what changed and asks first.
+    """Accept the file for one party.
 
-    Compare the fingerprint with the other parties over a channel that you trust.
+    From now on it works with exactly this one. Shows what changed and asks first. Compare the fingerprint with the other parties over a
+    channel that you trust.
 
     \b
     Example:  fedstats consortium accept ms.toml --key lyon.key
@@ -141,10 +174,15 @@ def accept(file: File,
     if role != "coordinator":
         roster.load_dictionary(file)
     print(f"{roster.name}, epoch {roster.epoch}\nfingerprint: {roster.fingerprint}\n{me.name} takes part as {role}")
-    for line in changes(_accepted(key), roster):
+    before = accepted(key)
+    for line in changes(before, roster):
         print(f"  {line}")
     confirm("Accept?", yes)
-    with writing(_copy_path(key)) as part:
+    if before is not None and before.epoch != roster.epoch:
+        with writing(epoch_path(key, before)) as part:
+            before.save(part)
+        note(f"epoch {before.epoch} is kept as {epoch_path(key, before)}: receipts of that time are checked with it")
+    with writing(copy_path(key)) as part:
         roster.save(part)
     rosters.accept(roster, key)
     note(f"accepted for {me.name}")
@@ -177,51 +215,14 @@ def show(file: File, json: Json = False) -> None:
         print("\nstill to be added: " + ", ".join(missing))
 
 
-def changes(before: Consortium | None, after: Consortium) -> list[str]:
-    """What a new roster changes, one sentence each; everything is new where none was accepted before."""
-    old = {} if before is None else {member.public.name: member for member in before.members}
-    new = {member.public.name: member for member in after.members}
-    lines = [f"{'new' if before else 'member'}: {member.role} {name}, fingerprint {member.public.fingerprint}"
-             for name, member in new.items() if name not in old]
-    lines += [f"gone: {member.role} {name}" for name, member in old.items() if name not in new]
-    for name in new:
-        if name in old and old[name] != new[name]:
-            what = [field for field in ("role", "identity", "addresses") if getattr(old[name], field) != getattr(new[name], field)]
-            lines.append(f"changed: {name} ({', '.join(what)})")
-    if before is None or before.effective_rules != after.effective_rules:
-        lines.append(f"rules: {after.effective_rules.sentence()}")
-    if before is not None and before.dictionary_sha256 != after.dictionary_sha256:
-        lines.append(f"dictionary: now sha256 {after.dictionary_sha256[:16]}...")
-    if before is not None and before.max_patients_per_registry != after.max_patients_per_registry:
-        lines.append(f"at most {after.max_patients_per_registry} patients per registry")
-    return lines or ["nothing but the epoch changed" if before and before.epoch != after.epoch else "nothing changed"]
-
-
-def _role(roster: Consortium, name: str) -> str:
+def _role(roster: Consortium, name: str, *, hint: str = "the consortium adds it with: fedstats consortium add") -> str:
     from ..errors import InputError
 
     known = {role: roster.names(role) for role in ROLES}      # type: ignore[arg-type]
     for role, names in known.items():
         if name in names:
             return role
-    raise InputError(f"{name} is not a member of {roster.name}", hint="the consortium adds it with: fedstats consortium add")
-
-
-def _copy_path(key: Path) -> Path:
-    """A copy of the accepted file, so that the next acceptance can say what changed."""
-    return Path(f"{key}.accepted.toml")
-
-
-def _accepted(key: Path) -> Consortium | None:
-    from ..errors import FedstatsError
-    from ..wire.roster import Consortium, check_pin
-
-    try:
-        before = Consortium.load(_copy_path(key))
-        check_pin(before, key, _copy_path(key))
-        return before
-    except FedstatsError:
-        return None             # none yet, or not the pinned one: then everything is shown as new
+    raise InputError(f"{name} is not a member of {roster.name}", hint=hint)
 
 
 def _rules(roster: Consortium) -> dict[str, Any]:

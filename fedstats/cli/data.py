@@ -26,10 +26,10 @@ def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
           out: Annotated[Path | None, typer.Option("--out", help="Where to write it; to the screen by default.")] = None,
           name: Annotated[str, typer.Option(help="Name of the dictionary; that of the file by default.")] = "",
           patient_id: Annotated[str, typer.Option(help="Column that identifies a patient.")] = "patient_id") -> None:
-    """Propose a dictionary for a table: types, ranges, steps, levels and cut points, and what to check.
+    """Propose a dictionary for a table, and what to check.
 
-    Identifiers, sites and free text are skipped. A dictionary is public: read it before you share it. Ranges and cut points are
-    in the unit of the column; write the unit in.
+    Types, ranges, steps, levels and cut points. Identifiers, sites and free text are skipped. A dictionary is public: read it before you
+    share it. Ranges and cut points are in the unit of the column; write the unit in.
 
     \b
     Example:  fedstats dictionary draft patients.csv --out dict.json
@@ -37,6 +37,9 @@ def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
     from ..draft import draft as propose
     from ..tables import columns_of
 
+    if file.is_dir():
+        raise InputError(f"{file} is a folder: a dictionary is drafted from one table",
+                         hint="tables of MS need none: fedstats consortium create ... --ms")
     found = propose(columns_of(file), name or file.stem, patient_id=patient_id)
     text = _one_line_each(found.source)
     if out:
@@ -56,10 +59,10 @@ def check(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
                                                           "fedstats without it.")] = None,
           data_cut: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="For tables of MS: nothing is later than this.")] = None,
           json: Json = False) -> None:
-    """Check a table against a dictionary: how many values break which rule, never the values.
+    """Check a table against a dictionary: counts, never values.
 
-    What breaks a rule counts as missing. Exit code 0, with the number of warnings; 2 only if the table cannot be used at all.
-    Tables of MS are cleaned, too, as a node cleans them: the report lists every rule.
+    How many values break which rule. What breaks a rule counts as missing. Exit code 0, with the number of warnings; 2 only if the table
+    cannot be used at all. Tables of MS are cleaned, too, as a node cleans them: the report lists every rule.
 
     \b
     Examples:  fedstats dictionary check lyon.csv --dictionary dict.json
@@ -99,7 +102,9 @@ def print_report(report: Any, json: bool) -> None:
 
 @app.command()
 def show(file: Annotated[Path, typer.Argument(help="The dictionary (JSON or TOML).")], json: Json = False) -> None:
-    """Print a dictionary as a table: type, unit, range or levels, step and cut points of every variable.
+    """Print a dictionary as a table.
+
+    Type, unit, range or levels, step and cut points of every variable.
 
     \b
     Example:  fedstats dictionary show dict.json

@@ -14,11 +14,12 @@ from .manners import console
 def demo(out: Annotated[Path, typer.Option(help="Folder for report.html, results.json and risk-model.")] = Path("fedstats-demo"),
          keep: Annotated[Path | None, typer.Option(help="Keep tables, keys, settings and logs in this (new or empty) folder.")] = None,
          open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False) -> None:
-    """Run a whole federation on this machine: five synthetic registries, a coordinator, an analyst. Less than a minute.
+    """Run a whole federation on this machine. About a minute.
 
-    The registries hold visits, relapses, treatments and images. The question: how soon does disability worsen after a first treatment, by
-    efficacy class? Asks over the sealed network, compares with one pooled table, changes a bit on the line to show that it is caught, grows
-    a risk model with its card, and writes a report. Exit code 0 only if all of that came out as it should.
+    Five synthetic registries, a coordinator, an analyst. The registries hold visits, relapses, treatments and images. The question: how
+    soon does disability worsen after a first treatment, by efficacy class? Asks over the sealed network, compares with one pooled table,
+    changes a bit on the line to show that it is caught, grows a risk model with its card, and writes a report. Exit code 0 only if all of
+    that came out as it should.
 
     \b
     Example:  fedstats demo --out demo --keep demo/files --open

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from ..errors import QuestionError
@@ -30,8 +29,10 @@ def condition(text: str) -> tuple[str, str, Any]:
     raise QuestionError(f'"{text}" is not a condition', hint=f"conditions are: {FORMS}")
 
 
-def conditions(texts: Sequence[Any]) -> list[Any]:
-    """Several conditions, all of which hold; what is data already (from a file) stays as it is."""
+def conditions(texts: Any) -> Any:
+    """Several conditions, all of which hold; what is data already (from a file), one of them or a whole tree, stays as it is."""
+    if not isinstance(texts, (list, tuple)):
+        return texts
     return [condition(one) if isinstance(one, str) else one for one in texts]
 
 

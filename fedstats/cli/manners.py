@@ -65,20 +65,28 @@ def machine(content: Any) -> None:
     print(json.dumps(content, indent=1, ensure_ascii=False))
 
 
-def confirm(question: str, yes: bool) -> None:
+def confirm(question: str, yes: bool, *, hint: str = "compare the fingerprint first, then add --yes") -> None:
     """Ask for an explicit yes. Raises InputError without one, or where nobody can be asked."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InputError("this needs a yes, and nobody is at the keyboard", hint="compare the fingerprint first, then add --yes")
+        raise InputError("this needs a yes, and nobody is at the keyboard", hint=hint)
     if input(f"{question} [yes/no] ").strip().lower() not in ("yes", "y"):
         raise InputError("not confirmed: nothing was changed")
+
+
+def check_places(*paths: Path | None) -> None:
+    """Said before the work begins, not after: whether files can get their place. Raises InputError."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 @contextlib.contextmanager
 def writing(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
     """A place to write a file to; it takes its name when the block ends well, and vanishes otherwise. Raises InputError."""
     path = Path(path)
+    check_places(path)
     if not replace and path.exists():
         raise InputError(f"{path} exists already", hint="choose another name, or move it away")
     part = path.with_name(path.name + PART)

@@ -41,25 +41,35 @@ class Asked:
             close = difflib.get_close_matches(self.analysis, short, n=1)
             raise QuestionError(f'there is no analysis "{self.analysis}"',
                                 hint=f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(sorted(short)))
-        parameters = inspect.signature(short[self.analysis].call).parameters
+        signature = inspect.signature(short[self.analysis].call)
+        parameters = signature.parameters
         usage = call_of(short[self.analysis])
-        first = next(iter(parameters.values()))
         for name in self.arguments:
             if name not in parameters:
                 raise QuestionError(f'{self.analysis} takes no "{name}"', hint=usage)
+        args = self._args(signature, usage)
+        try:
+            given = signature.bind_partial(*args, **self.arguments).arguments
+        except TypeError:
+            raise QuestionError(f"{self.analysis} takes fewer columns than these {len(self.columns)}", hint=usage) from None
+        wanted = [one.name for one in parameters.values() if one.default is one.empty and one.kind is not one.VAR_POSITIONAL]
+        missing = [name for name in wanted if name not in given]
+        if missing:
+            raise QuestionError(f"{self.analysis} needs {' and '.join(missing)}", hint=usage)
+        return getattr(cohort.question, self.analysis)(*args, **self.arguments)
+
+    def _args(self, signature: inspect.Signature, usage: str) -> tuple[Any, ...]:
+        """The columns as the call takes them: by name only, one by one, as one list, or an outcome and a list of covariates."""
+        first, *others = signature.parameters.values()
         if first.kind is first.KEYWORD_ONLY:
             if self.columns:
                 raise QuestionError(f"{self.analysis} takes its columns by name", hint=usage)
-            args: tuple[Any, ...] = ()
-        elif first.kind is first.VAR_POSITIONAL:
-            args = self.columns
-        elif first.name in ("columns", "cols"):
-            args = (list(self.columns),)
-        elif first.name in self.arguments and not self.columns:
-            args = ()
-        else:
-            args = self.columns
-        return getattr(cohort.question, self.analysis)(*args, **self.arguments)
+            return ()
+        if first.name in ("columns", "cols"):
+            return (list(self.columns),)
+        if others and others[0].name == "covariates" and others[0].kind is not first.KEYWORD_ONLY and len(self.columns) > 1:
+            return (self.columns[0], list(self.columns[1:]))
+        return self.columns
 
 
 @dataclass(frozen=True)

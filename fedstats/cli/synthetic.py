@@ -20,11 +20,12 @@ def synthetic(folder: Annotated[Path, typer.Argument(help="A new folder; it gets
               truth: Annotated[bool, typer.Option("--truth/--no-truth", help="Also compute true treatment effects (takes about "
                                                   "five times as long as the registries).")] = True,
               json: Json = False) -> None:
-    """Make synthetic MS registries: natural history, relapses, treatments and images of people that have never been.
+    """Make synthetic MS registries, with the truth about them.
 
-    Each registry is a folder with patients.csv, visits.csv, relapses.csv, treatments.csv and mri.csv. Beside them stand report.txt, which
-    compares them with published numbers, and truth.json: the true effects of treatment, from the same people started on each class.
-    The same seed gives the same registries on every machine.
+    Natural history, relapses, treatments and images of people that have never been. Each registry is a folder with patients.csv,
+    visits.csv, relapses.csv, treatments.csv and mri.csv. Beside them stand report.txt, which compares them with published numbers, and
+    truth.json: the true effects of treatment, from the same people started on each class. The same seed gives the same registries on
+    every machine.
 
     \b
     Examples:

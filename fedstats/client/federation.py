@@ -106,7 +106,7 @@ class Federation:
         return _explain.explain([one.question for one in questions], first.recipe, first.where, self.rules, len(self.registries))
 
     def receipt(self, result: Result) -> Any:
-        """What a result of `connect` rests on: the signed query, admissions, verdicts and releases; None in other worlds."""
+        """What a result of `connect` rests on, as anybody can check it (`fedstats.receipt`); None in other worlds."""
         return getattr(self._world, "receipts", {}).get(result.query)
 
     def close(self) -> None:

@@ -1,0 +1,74 @@
+"""Risk models on the screen: a card in short, performance at each horizon, and what a model says of one patient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .manners import console, machine, note, table
+
+if TYPE_CHECKING:
+    from ..analyses.validation.performance import Metrics
+    from ..card_form import Card
+    from ..risk import Prediction
+
+SHOWN = 8               # contributions of one patient on the screen
+
+
+def as_json(card: Card) -> None:
+    import msgspec
+
+    machine(msgspec.json.decode(msgspec.json.encode(card)))
+
+
+def show(card: Card) -> None:
+    """The card in short."""
+    made, shown = card.training, console()
+    shown.print(card.title, style="bold")
+    events = f", {made.events} with the outcome" if made.events is not None else ""
+    shown.print(f"{made.patients} patients of {made.registries} registries{events}. {made.outcome}", soft_wrap=True)
+    tables(card)
+    if card.coefficients:
+        table(("term", "coefficient", "low", "high", "p"),
+              [(c.term, *(f"{value:.4g}" for value in (c.coef, c.low, c.high, c.p))) for c in card.coefficients])
+    shown.print("What the number does not say:", style="bold")
+    for line in card.not_said:
+        shown.print(f"- {line}", soft_wrap=True)
+    note(card.research_use)
+
+
+def tables(card: Card) -> None:
+    """Performance at each horizon."""
+    for one in card.performance:
+        lines = [("everybody", one.overall), *((f"{g.variable}: {g.level}", g.metrics) for g in one.groups)]
+        at = f"at {one.horizon:g} {card.time_unit}".rstrip() if one.horizon is not None else ""
+        table(("patients", "n", "events", "ROC-AUC", "Brier", "observed/expected", "slope"), [(label, *_words(m)) for label, m in lines],
+              title=at)
+
+
+def _words(metrics: Metrics) -> tuple[str, ...]:
+    from ..card_page import interval
+    from ..show.words import HIDDEN
+
+    def number(value: float | int | None, form: str) -> str:
+        return HIDDEN if value is None else format(value, form)
+
+    return (number(metrics.n, "d"), number(metrics.events, "d"), interval(metrics, "auc"), number(metrics.brier, ".4f"),
+            interval(metrics, "ratio"), "–" if metrics.slope is None and metrics.n is not None else number(metrics.slope, ".2f"))
+
+
+def patient(one: Prediction, card: Card) -> None:
+    shown = console()
+    shown.print(f"{one.patient}: {card.title}", style="bold")
+    rows: list[tuple[Any, ...]] = []
+    for risk in one.risks:
+        at = "the outcome" if risk.horizon is None else f"within {risk.horizon:g} {one.unit}".rstrip()
+        seen = "–" if risk.observed is None else f"{risk.observed:.1%} ({risk.observed_low:.1%} to {risk.observed_high:.1%})"
+        rows.append((at, f"{risk.risk:.1%}", "–" if risk.percentile is None else f"{risk.percentile:.0%} of patients", seen))
+    table(("", "risk", "higher than of", "had the outcome, of patients with such a risk"), rows)
+    when = "" if one.at is None else f" of the event in the interval up to {one.at:g} {one.unit}".rstrip()
+    shown.print(f"\nWhat drives it, on the scale of the log-odds{when}, against the mean patient:", soft_wrap=True)
+    table(("covariate", "value", "adds"), [(c.covariate, c.value, f"{c.log_odds:+.3f}") for c in one.contributions[:SHOWN]])
+    if one.missing:
+        shown.print("not known, and taken as missing: " + ", ".join(one.missing), soft_wrap=True)
+    shown.print(card.not_said[0] if card.not_said else "", soft_wrap=True)
+    note(one.research_use)
