@@ -35,8 +35,7 @@ def plan(asks: Sequence[Ask], dictionary: Dictionary, patients: int, registries:
                     raise RangeError("the sum may exceed 62 bits")
                 scale = fixedpoint.integer_scale(int(block.bound), shares, registries)
             else:
-                resolution = None if block.resolution is None else block.resolution * max(patients, 1)
-                scale = fixedpoint.real_scale(block.bound * SLACK, shares, registries, resolution)
+                scale = fixedpoint.real_scale(block.bound * SLACK, shares, registries)
         except RangeError as error:
             raise RangeError(f"{key} cannot be carried exactly for {patients} patients: {error.what}",
                              hint="give the column a narrower range or a larger step in the dictionary") from None

@@ -43,15 +43,12 @@ class Block:
     bound : the most that one patient may add to one entry, in absolute value; with several rows per patient, that one row may add.
     counts : it counts people: integers, bound 1, with indicators of contributing registries beside it.
     integer : its entries are whole numbers (sums of steps), carried exactly.
-    resolution : of real numbers, the largest absolute error wanted of a total, in units of the number of patients; None: as fine as two
-    primes allow. A coarse one halves what is sent.
     """
 
     shape: tuple[int, ...] = ()
     bound: float = 1.0
     counts: bool = False
     integer: bool = False
-    resolution: float | None = None
 
     @property
     def exact(self) -> bool:

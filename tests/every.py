@@ -3,15 +3,18 @@
 `test_every_statistic` fails when a registered statistic has no example here. Columns are those of `random_rows`.
 """
 
-from fedstats.analyses._model_rules import model_cells, model_informed, model_outlying
+from fedstats.analyses._model_cells import model_cells
+from fedstats.analyses._model_rules import model_informed, model_outlying
 from fedstats.analyses.boosting import sums as boosting
 from fedstats.analyses.boosting.bins import Feature
 from fedstats.analyses.boosting.cases import Model, Target
 from fedstats.analyses.boosting.model import Column, RiskModel, Tree
 from fedstats.analyses.correlation import pair, products
 from fedstats.analyses.cox.calibration import cox_groups
-from fedstats.analyses.cox.concordance import cox_pairs, cox_registry_pairs
+from fedstats.analyses.cox.concordance import cox_influence, cox_pairs
+from fedstats.analyses.cox.curvature import cox_curvature
 from fedstats.analyses.cox.hazards import cox_registry_slopes
+from fedstats.analyses.cox.registry_pairs import cox_registry_pairs
 from fedstats.analyses.cox.residuals import cox_residuals
 from fedstats.analyses.cox.risk import cox_events, cox_risk, cox_totals
 from fedstats.analyses.cox.strata import cox_registry, cox_registry_residuals, cox_start
@@ -34,6 +37,7 @@ from fedstats.analyses.survival import life_table
 from fedstats.analyses.table_one import characteristics
 from fedstats.analysis import Size
 from fedstats.driver import flow, size
+from fedstats.overlaps import overlaps
 
 # a model as the asks of regressions carry it
 TERMS = [{"term": "variable", "name": "age"}, {"term": "variable", "name": "sex"}, {"term": "natural", "name": "edss", "df": 2},
@@ -52,6 +56,7 @@ AT = {"beta": [0.4, -0.3, 0.2, 0.1, 0.5],
 BASELINE = {"place": [3, 40, 90, 200], "hazard": [0.1, 0.2, 0.1, 0.3], "drift": [[0.1, 0.0, 0.1, 0.0, 0.2]] * 4,
             "spared_hazard": [0.0, 0.1, 0.0, 0.1], "spared_drift": [[0.0] * 5] * 4, "mean": [[0.2, 0.1, 0.1, 0.0, -0.1]] * 4}
 COVARIANCE = [0.1] + [0.0] * 14
+COUNTED = [[[100.0] * 256] * 2] * 2           # as many rows in every interval of risk, for two strata and runs of times
 
 # A model of two features, one finished tree of one split, and a tree that has only its root.
 AGE, SEX = Feature("age", "age", None, (30.0, 50.0)), Feature("sex=M", "sex", 1, (1.0,))
@@ -72,11 +77,15 @@ SCORER = {"models": [plain_model(MODEL)] * 2, "seed": 1, "outcome": "event", "ne
 CENSORED = {**SCORER, "needs": ["days", "event"],
             "censoring": {"time": "days", "ends": [30.0, 60.0, 90.0], "weights": [2**20, 2**20 + 5, 2**20 + 77, 2**21, 3 * 2**20 + 1]}}
 PROPENSITY = {"treatment": "female", "terms": TERMS[:1], "coefficients": [-1.0, 0.02], "most": 4.0}
+OWN_PROPENSITY = {**PROPENSITY, "coefficients": [0.02], "share": 0.6, "by_registry": True}
 LEVELS = {"columns": ["ecog", "age", "sex"], "terms": TERMS[:2], "outcome": "ecog", "codes": [0, 1, 2, 3, 4]}
 
 EXAMPLES = [
     size(sets=[["age"], ["sex", "years"], []]),
     flow(steps=["patients", "in the cohort"]),
+    overlaps(groupings=[{"column": "event", "needs": ["age", "event"]}, {"column": "relapses", "some": True},
+                        {"column": "sex", "needs": ["edss"], "missing": True}]),
+    overlaps(groupings=[{"column": "event"}, {"column": "female"}], by="sex"),
     moments(columns=["age", "edss", "years", "female"]),
     moments(columns=["age", "years"], by="sex"),
     moments(columns=["age", "years", "edss"], by="sex", missing=True),
@@ -98,9 +107,13 @@ EXAMPLES = [
     cox_start(model=COX),
     cox_risk(model=COX, **AT),
     cox_risk(model=COX, **AT, efron=False),
+    cox_curvature(model=COX, **AT, place=[3, 40, 90, 200], hazard=[0.1, 0.2, 0.1, 0.3], spared=[0.0, 0.1, 0.0, 0.1],
+                  ends=[2, 4], g=[[-0.5, 0.0, 0.5, 1.0]]),
     cox_residuals(model=COX, **AT, baseline=BASELINE, covariance=COVARIANCE),
     cox_pairs(model=COX, **AT, width=0.01, ends=[7, 60, 122]),
-    cox_groups(model=COX, **AT, width=0.05, ends=[100, 128, 256], place=40),
+    cox_influence(model=COX, **AT, width=0.01, ends=[60, 122],
+                  counts={"events": COUNTED, "stay": COUNTED, "enter": [[[0.0] * 256] * 2] * 2}),
+    cox_groups(model=COX, **AT, width=0.05, groups=[[0] * 100 + [1] * 28 + [2] * 128, [1] * 256], place=40),
     cox_runs(model=COX, ends=[[7, 60, 100], [50, 122]]),
     piecewise_totals(model=COX, ends=[365.0, 1095.0, 3650.0]),
     piecewise_risk(model=COX, ends=[365.0, 1095.0, 3650.0], **AT),
@@ -108,7 +121,7 @@ EXAMPLES = [
                         baseline={**{name: values[:3] for name, values in BASELINE.items()}, "place": [0, 1, 2]}),
     cox_registry(model=COX_REGISTRY, **AT),
     cox_registry_residuals(model=COX_REGISTRY, **AT, covariance=COVARIANCE),
-    cox_registry_pairs(model=COX_REGISTRY, **AT),
+    cox_registry_pairs(model=COX_REGISTRY, **AT, others=5000),
     cox_registry_slopes(model=COX_REGISTRY, **AT, transforms=[[0.0, 3650.0, None], [8.0, 1.0, "log"], [0.0, 1.0, [0.5] * 122]]),
     severity_counts(score="msss", edss="edss", time="years"),
     severity_counts(score="armss", edss="edss", time="age"),
@@ -130,6 +143,8 @@ EXAMPLES = [
     ordinal_sums(**LEVELS, link="probit", point=[0.2, -0.3, -1.0, -0.2, 0.7, 1.5], last=True),
     multinomial_sums(**LEVELS, point=[0.1 * k for k in range(-6, 6)], last=True),
     glm_sums(**(LOGIT | {"columns": ["event", "age", "female"], "terms": TERMS[:1], "weights": PROPENSITY}), beta=[0.1, 0.2], last=True),
+    glm_sums(**(LOGIT | {"columns": ["event", "age", "female"], "terms": TERMS[:1], "weights": OWN_PROPENSITY}), beta=[0.1, 0.2]),
+    model_cells(columns=["event", "age", "female"], terms=TERMS[:1], outcome="event", weights=OWN_PROPENSITY),
     glm_reach(**COUNTS, beta=[0.1, 0.2]),
     glm_leverage(**LOGIT, beta=[0.1, 0.2, -0.3, 0.4, 0.5, -0.2], inverse=[0.1] * 21),
     boosting.start(model=BOOSTED, covariates=["age", "sex", "female", "years"]),

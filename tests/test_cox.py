@@ -199,16 +199,19 @@ def delayed():
     return frame[frame["time"] > frame["in2"]]
 
 
+def delayed_cohort(by=None):
+    frame, source = delayed(), lung_dictionary(sex={"type": "integer", "levels": None, "range": [1, 2]}).to_dict()
+    source["variables"] = [*source["variables"], {"name": "in2", "type": "integer", "range": [0, 180]}]
+    inst = frame["inst"].to_numpy().astype(int)
+    return fedstats.pooled(split(frame, inst if by else inst % 3), dictionary=Dictionary.from_dict(source)).cohort()
+
+
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
 @pytest.mark.parametrize(("model", "by"), [("cox_delayed_pooled", None), ("cox_delayed_strata_inst", "inst")])
 def test_delayed_entry_equals_r(ties, model, by):
     """Left truncation: who enters on day t is not at risk on day t."""
-    frame, source = delayed(), lung_dictionary(sex={"type": "integer", "levels": None, "range": [1, 2]}).to_dict()
-    source["variables"] = [*source["variables"], {"name": "in2", "type": "integer", "range": [0, 180]}]
-    inst = frame["inst"].to_numpy().astype(int)
-    cohort = fedstats.pooled(split(frame, inst if by else inst % 3), dictionary=Dictionary.from_dict(source)).cohort()
-    result = cohort.cox(time="time", event="event", entry="in2", covariates=LUNG_TERMS, strata=["registry"] if by else [], ties=ties,
-                        transforms=TRANSFORMS)
+    result = delayed_cohort(by).cox(time="time", event="event", entry="in2", covariates=LUNG_TERMS, strata=["registry"] if by else [],
+                                    ties=ties, transforms=TRANSFORMS)
 
     check(result, "cox_counting_process", model, f"ties={ties}", LUNG_TERMS, robust=None, zph=by is None)
     theirs = reference("cox_counting_process", model, f"ties={ties}", "concordance")
@@ -353,6 +356,16 @@ def test_a_ridge_penalty_draws_coefficients_to_the_penalised_maximum():
     assert tight["sex[F]"].se < free["sex[F]"].se
 
 
+def test_proportional_hazards_that_the_events_do_not_tell_are_not_tested():
+    """A level with one event has no slope over time: no test of its term nor of all, and the others stand."""
+    frame = random_frame(60, 460)
+    frame["days"] = np.ceil(frame["days"] / 50).astype(int) * 50
+    result = random_cohort(frame).cox("Surv(days, event) ~ age + C(edss) + sex", ridge=1.0)
+
+    assert [one.term for one in result.proportional_hazards] == ["age", "sex"]
+    assert all(0 <= one.chi2 < 10 for one in result.proportional_hazards)
+
+
 def test_an_offset_is_a_coefficient_of_one():
     """With its own fitted coefficient times the variable as offset, the others stay where they are."""
     frame = random_frame()
@@ -366,14 +379,15 @@ def test_an_offset_is_a_coefficient_of_one():
     assert fixed.loglik == pytest.approx(both.loglik, rel=LIKELY)
 
 
-def test_auc_and_brier_score_equal_a_count_over_all_pairs():
-    """Weighted for censoring by hand, patient by patient, from the model's own risks."""
+@pytest.mark.parametrize("strata", ["", " + strata(sex)"])
+def test_auc_and_brier_score_equal_a_count_over_all_pairs(strata):
+    """Weighted for censoring by hand, patient by patient, from the model's own risks; with the baseline of each patient's stratum."""
     frame = random_frame(400, 3)
-    cohort = random_cohort(frame)
-    result = cohort.cox("Surv(days, event) ~ age + edss + sex", horizons=[365, 1200], ties="breslow")
-    risk = np.array(result.predict_partial_hazard(frame[["age", "edss", "sex"]]))
+    terms = ["age", "edss"] if strata else ["age", "edss", "sex"]
+    result = random_cohort(frame).cox(f"Surv(days, event) ~ {' + '.join(terms)}" + strata, horizons=[365, 1200], ties="breslow")
+    relative = np.array(result.predict_partial_hazard(frame[terms]))
     days, event = frame["days"].to_numpy(), frame["event"].to_numpy()
-    base = result.baseline_cumulative_hazard_.iloc[:, 0]
+    base = result.baseline_cumulative_hazard_
 
     def free(t):        # not censored before t; events come first
         left = 1.0
@@ -383,12 +397,14 @@ def test_auc_and_brier_score_equal_a_count_over_all_pairs():
 
     for one in result.horizons:
         t = one.time
+        until = base[base.index <= t].ffill().iloc[-1]
+        hazard = until[["sex=" + sex for sex in frame["sex"]]].to_numpy() if strata else until.iloc[0]
+        survival = np.exp(-hazard * relative)
         case, control = np.flatnonzero(event & (days <= t)), np.flatnonzero(days > t)
         weight = np.array([1 / free(days[i]) for i in case])
-        won = (risk[case][:, None] > risk[control]) + 0.5 * (risk[case][:, None] == risk[control])
-        survival = np.exp(-base[base.index <= t].iloc[-1] * risk)
+        won = (survival[case][:, None] < survival[control]) + 0.5 * (survival[case][:, None] == survival[control])
         brier = ((weight * survival[case] ** 2).sum() + ((1 - survival[control]) ** 2).sum() / free(t + 1e-9)) / len(days)
-        # risks are known to 1 in 256 intervals, and censorings to the nearest of 130 times
+        # risks are known to 1 in 256 intervals, and censorings to the nearest of 130 times, or of 65 with two strata
         assert one.auc == pytest.approx((weight[:, None] * won).sum() / (weight.sum() * len(control)), abs=2e-3)
         assert one.brier == pytest.approx(brier, abs=1e-3)
         assert one.brier < one.brier_without

@@ -179,12 +179,6 @@ def test_three_primes_are_taken_only_for_a_resolution_that_two_cannot_give():
         real_scale(1.0, 10**9, 3, resolution=1e-17)  # finer than a double of one patient
 
 
-def test_one_prime_is_enough_for_a_coarse_resolution():
-    scale = real_scale(64.0, 100_000, 5, resolution=1e-4)
-    assert scale.primes == 1 and 5 / 2 / 2**scale.exponent <= 1e-4
-    assert real_scale(64.0, 100_000, 5, resolution=1e-6).primes == 2
-
-
 @given(st.integers(2, 40), st.data())
 def test_numbers_that_share_a_residue_add_without_touching_each_other(per_slot, data):
     scale = Scale(0, 1, per_slot)

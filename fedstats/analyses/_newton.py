@@ -92,8 +92,6 @@ class Fit:
     beside: tuple[Sums, ...] = ()
 
 
-
-
 def settle(problem: Problem, start: Sequence[float], *, matrix: np.ndarray | None = None, most_rounds: int = MOST_ROUNDS
            ) -> Generator[list[Ask], list[Sums], Fit]:
     """Maximise the likelihood from a start. matrix : the information there, if it is known.
@@ -149,7 +147,7 @@ def _step(problem: Problem, reading: Reading, point: Sequence[float], penalty: S
         return []
     for k, matrix in enumerate(reading.matrices):
         try:
-            return steady.solve(_penalised(matrix, penalty), score).tolist()
+            return steady.solve(penalised(matrix, penalty), score).tolist()
         except steady.Singular as error:
             if k < len(reading.matrices) - 1:
                 continue
@@ -159,7 +157,8 @@ def _step(problem: Problem, reading: Reading, point: Sequence[float], penalty: S
     raise AssertionError("a reading has a matrix")
 
 
-def _penalised(matrix: np.ndarray, penalty: Sequence[float]) -> np.ndarray:
+def penalised(matrix: np.ndarray, penalty: Sequence[float]) -> np.ndarray:
+    """The information with a ridge penalty per parameter."""
     found = np.array(matrix)
     for k, weight in enumerate(penalty):
         found[k, k] += weight

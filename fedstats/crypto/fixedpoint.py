@@ -95,7 +95,7 @@ def integer_scale(bound: int, patients: int, registries: int) -> Scale:
 
 
 def real_scale(bound: float, patients: int, registries: int, resolution: float | None = None) -> Scale:
-    """The scale for real numbers: two primes, or three if two cannot give the resolution; one if it gives a resolution that is named.
+    """The scale for real numbers: two primes, or three if two cannot give the wanted resolution.
 
     bound : the most one patient adds to one entry (absolute value); patients : over all registries.
     resolution : largest absolute error wanted for a total; by default 1e-12 of the bound.
@@ -108,7 +108,7 @@ def real_scale(bound: float, patients: int, registries: int, resolution: float |
         raise RangeError(f"a resolution must be above 0 and finite, not {resolution!r}")
     exact, patients, registries = _fraction(bound), int(patients), int(registries)
     wanted = exact * _fraction(RELATIVE_RESOLUTION) if resolution is None else _fraction(resolution)
-    for primes in (2, 3) if resolution is None else (1, 2, 3):
+    for primes in (2, 3):
         room = Fraction(Scale(0, primes).modulus, 2) - registries
         fits = _floor_log2(room / (exact * max(patients, 1)), strict=True)
         exponent = min(fits, MANTISSA - _ceil_log2(exact), LARGEST_EXPONENT)

@@ -1,6 +1,6 @@
 """Are predicted risks right? Groups of patients by predicted risk: what was predicted by a horizon, and what happened.
 
-How this works. The counts by time and interval of risk that the concordance needs anyway make groups of about a tenth of the patients,
+How this works. The counts by time and risk that the concordance needs anyway make groups of about a tenth of the patients,
 joined until each has enough who had the event by then, enough who had not, and nobody or enough who left before. One more round counts
 these people of every group with the registries behind them; only if all pass is anything shown. Observed is 1 - Kaplan-Meier of the group
 with a log-log interval, predicted the mean risk, risks taken at the middle of their interval. One horizon only, the last one: groups of
@@ -23,7 +23,7 @@ from ...disclosure import NO_RULES, Rules, safe
 from ...rows import Rows
 from ...statistic import INDICATORS, Block, Sums, statistic
 from .._common import z_of
-from .concordance import RISK_BINS, risk_bins
+from .concordance import risk_bins
 from .model import model_of
 from .rows import kept
 
@@ -41,38 +41,38 @@ class RiskGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upper: float
 
 
-def _layout(dictionary: Dictionary, *, model: Any, ends: Sequence[int], **_: Any) -> dict[str, Block]:
-    return {"people": Block((len(ends), 3), counts=True)}
+def _layout(dictionary: Dictionary, *, model: Any, groups: Sequence[Sequence[int]], **_: Any) -> dict[str, Block]:
+    return {"people": Block((1 + max(map(max, groups)), 3), counts=True)}
 
 
 @statistic("cox_groups/1", layout=_layout)
-def cox_groups(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float, ends: Sequence[int],
-               place: int) -> dict:
+def cox_groups(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float,
+               groups: Sequence[Sequence[int]], place: int) -> dict:
     """People per group of risk: with the event by a place of the grid, gone without it by then, still there afterwards. width : see
-    `cox_pairs`; ends : where groups of intervals of risk end, exclusive."""
+    `cox_pairs`; groups : the group of each interval of risk, per stratum."""
     _, at = kept(rows, model_of(model))
-    group = np.searchsorted(np.asarray(ends), risk_bins(at, beta, frame, width), side="right")
-    what = np.where(at.leaves > place, 2, np.where(at.died, 0, 1))
-    return {"people": np.bincount(group * 3 + what, minlength=3 * len(ends)).reshape(len(ends), 3)}
+    group = np.asarray(groups, dtype=np.int64)[at.stratum, risk_bins(at, beta, frame, width)]
+    what, count = np.where(at.leaves > place, 2, np.where(at.died, 0, 1)), 1 + max(map(max, groups))
+    return {"people": np.bincount(group * 3 + what, minlength=3 * count).reshape(count, 3)}
 
 
 def group_ends(pairs: Mapping[str, np.ndarray], last: int, rules: Rules) -> list[int]:
-    """Where groups of intervals of risk end, exclusive; empty where there are none. pairs : counts of one stratum, shape (times, risks);
-    last : place of the horizon among the times. Whole numbers only."""
+    """Where groups of cells end, exclusive; empty where there are none. pairs : counts in the order of risk, shape (times, cells), see
+    `horizons.ranked`; last : place of the horizon among the times. Whole numbers only."""
     cells = np.array([pairs["events"][:last + 1].sum(axis=0), pairs["stay"][:last + 1].sum(axis=0),
                       (pairs["events"] + pairs["stay"])[last + 1:].sum(axis=0)]).astype(np.int64).T
     least, ends, here = int(cells.sum()) // GROUPS, [], np.zeros(3, dtype=np.int64)
-    for bin, more in enumerate(cells):
+    for cell, more in enumerate(cells):
         here = here + more
         if here.sum() >= least and _enough(here, rules):
-            ends.append(bin + 1)
+            ends.append(cell + 1)
             here = np.zeros(3, dtype=np.int64)
     if not ends:
         return []
     # who is left over joins the last group, and that one the group before until it is large enough
-    ends[-1] = RISK_BINS
+    ends[-1] = len(cells)
     while ends and not _enough(cells[ends[-2] if len(ends) > 1 else 0:].sum(axis=0), rules):
-        ends = [*ends[:-2], RISK_BINS] if len(ends) > 1 else []
+        ends = [*ends[:-2], len(cells)] if len(ends) > 1 else []
     return ends
 
 
@@ -84,8 +84,8 @@ def _enough(people: np.ndarray, rules: Rules) -> bool:
 
 def calibration(pairs: Mapping[str, np.ndarray], last: int, ends: Sequence[int], risk: np.ndarray, counted: Sums, rules: Rules,
                 confidence: float) -> tuple[RiskGroup, ...]:
-    """The groups, none where one of them may not be shown. risk : predicted by the horizon, per interval of risk; counted : totals of
-    `cox_groups`."""
+    """The groups, none where one of them may not be shown. pairs, ends : see `group_ends`. risk : predicted by the horizon, per cell;
+    counted : totals of `cox_groups`."""
     people, registries = counted["people"], counted["people" + INDICATORS]
     if rules != NO_RULES and not all(_enough(row, rules) for row in people):
         return ()

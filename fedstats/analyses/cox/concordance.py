@@ -1,10 +1,12 @@
-"""Does a higher risk mean an earlier event? Harrell's concordance of a Cox model.
+"""Does a higher risk mean an earlier event? Harrell's concordance of a Cox model, with its standard error.
 
 How this works. Of two patients of whom one is known to have had the event first, had he the higher risk? Pairs are counted from how many
 of each interval of risk leave at each time. Pairs within one interval count half; by how much the result can be off is returned beside
-it. Registries that are strata count the pairs of their own patients, by the risks themselves.
+it. How much C would change with a patient's weight (the infinitesimal jackknife) depends on nothing but where he leaves, so the counts
+give the standard error too. Where there are weights, late entry or several rows per patient, one more round sends the counts back, and
+each registry sums the squares over its own patients. Registries that are strata: see `registry_pairs`.
 
-Harrell et al. (1982), JAMA 247:2543; ties as in `concordance` of R.
+Harrell et al. (1982), JAMA 247:2543; ties and variance as in `concordance` of R's survival (Therneau & Atkinson, vignette "Concordance").
 """
 
 from __future__ import annotations
@@ -20,23 +22,26 @@ from ...dictionary import Dictionary
 from ...rows import Rows
 from ...statistic import Block, statistic
 from .model import as_frame, model_of
-from .rows import Sorted, kept
+from .rows import NEVER, Sorted, kept
 
 RISK_BINS = 256             # intervals of risk: Harrell's C to about 1 / 256 of the pairs
 SPREAD = 4.0                # standard deviations of the risk, on either side of its mean, that the intervals cover
 MOST_PAIRS = 2**16          # numbers sealed for the concordance: neighbouring times are joined beyond it
-CHUNK = 512                 # rows that are compared one by one
-PAIRS_PER_ROW = 2.0**24     # of one row with all others of its registry: 16 million patients
 
 
 class Concordance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Harrell's C. off : C of the risks themselves, at all times of the grid, is within so much of this one: pairs in one interval of
-    risk count half, those in one run of times not at all. risk_bins, times : how finely risks and times were counted; 0 : exactly."""
+    risk count half, those in one run of times not at all. risk_bins, times : how finely risks and times were counted; 0 : exactly.
+    se : standard error, over the patients, with the coefficients taken as known, as in R."""
 
     c: float
     off: float
     risk_bins: int
     times: int
+    se: float | None = None
+
+
+# -- from counts by time and interval of risk ----------------------------------------------------------------------------------
 
 
 def pairs(events: np.ndarray, stay: np.ndarray, enter: np.ndarray | None = None) -> tuple[float, float, float]:
@@ -45,13 +50,76 @@ def pairs(events: np.ndarray, stay: np.ndarray, enter: np.ndarray | None = None)
     events, stay : who leaves with and without an event, shape (times, risks), risks increasing; enter : who comes in late.
     A pair: one with an event, and one at risk then who leaves later or without an event.
     """
-    def later(counts: np.ndarray) -> np.ndarray:
-        return np.cumsum(counts[::-1], axis=0)[::-1]
-
-    at_risk = later(events + stay) - events - (later(enter) if enter is not None else 0.0)
+    at_risk = _at_risk(events, stay, enter)
     below = np.cumsum(at_risk, axis=1) - at_risk
     above = at_risk.sum(axis=1, keepdims=True) - below - at_risk
     return float((events * below).sum()), float((events * above).sum()), float((events * at_risk).sum())
+
+
+def _at_risk(events: np.ndarray, stay: np.ndarray, enter: np.ndarray | None) -> np.ndarray:
+    """Who is at risk at each time and leaves later or without an event, shape (times, risks)."""
+    def later(counts: np.ndarray) -> np.ndarray:
+        return np.cumsum(counts[::-1], axis=0)[::-1]
+
+    return later(events + stay) - events - (later(enter) if enter is not None else 0.0)
+
+
+def _memberships(events: np.ndarray, stay: np.ndarray, enter: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """In how many pairs one more patient would be, as the one with the event and as the one who outlives it: each of shape
+    (2, times, risks), the concordant ones first (ties a half), then all. Of who outlives: pairs with events up to that time."""
+    at_risk, so_far = _at_risk(events, stay, enter), np.cumsum(events, axis=0)
+    case = np.cumsum(at_risk, axis=1) - at_risk / 2
+    control = so_far.sum(axis=1, keepdims=True) - np.cumsum(so_far, axis=1) + so_far / 2
+    return (np.stack([case, np.broadcast_to(at_risk.sum(axis=1, keepdims=True), case.shape)]),
+            np.stack([control, np.broadcast_to(so_far.sum(axis=1, keepdims=True), case.shape)]))
+
+
+@np.errstate(invalid="ignore")
+def influences(counts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """How C changes with the weight of a row: what it adds for its event, and for what it outlived until it left (less the same until
+    it entered); each of shape (strata, times, risks). counts : as totals of `cox_pairs`. NaN where there is no pair."""
+    enter = counts.get("enter")
+    tables = [(np.asarray(events, dtype=float), np.asarray(stay, dtype=float)) for events, stay in zip(counts["events"], counts["stay"])]
+    found = [_memberships(events, stay, None if enter is None else np.asarray(enter[s], dtype=float))
+             for s, (events, stay) in enumerate(tables)]
+    # every pair has one event: its members are counted there
+    won, every = np.sum([(events * case).sum(axis=(1, 2)) for (events, _), (case, _) in zip(tables, found)], axis=0)
+    case, control = ((many[:, 0] - won / every * many[:, 1]) / every for many in (np.array(one) for one in zip(*found)))
+    return case, control
+
+
+def index_of(counted: Sequence[float] | np.ndarray, bins: int, times: int) -> Concordance | None:
+    """C of concordant, discordant and tied pairs; None where there is none."""
+    concordant, discordant, tied = (float(one) for one in counted)
+    whole = concordant + discordant + tied
+    if not whole > 0:
+        return None
+    return Concordance((concordant + tied / 2) / whole, tied / whole / 2 if bins else 0.0, bins, times)
+
+
+def concordance_of(totals: Mapping[str, np.ndarray], joined: bool, squares: float | None = None) -> Concordance | None:
+    """C from the totals of `cox_pairs`; None where there is no pair. joined : whether neighbouring times were counted as one.
+    squares : the total of `cox_influence`, where the counts alone do not give it."""
+    enter = totals.get("enter")
+    strata = range(len(totals["events"]))
+    counted = np.sum([pairs(totals["events"][s], totals["stay"][s], None if enter is None else enter[s]) for s in strata], axis=0)
+    found = index_of(counted, RISK_BINS, totals["events"].shape[1])
+    if found is None:
+        return None
+    if squares is None:
+        case, control = influences(totals)
+        before = np.concatenate([np.zeros_like(control[:, :1]), control[:, :-1]], axis=1)
+        squares = float((totals["events"] * (case + before) ** 2).sum() + (totals["stay"] * control**2).sum())
+    found = msgspec.structs.replace(found, se=math.sqrt(squares))
+    if not joined:
+        return found
+    # of two who leave in one run of times it is not known who left first
+    events, stay = totals["events"].sum(axis=-1), totals["stay"].sum(axis=-1)
+    unknown, whole = float((events * (events / 2 + stay)).sum()), float(counted.sum())
+    return msgspec.structs.replace(found, off=min(found.off + unknown / max(whole - unknown, 1.0), 1.0))
+
+
+# -- asked of rows -------------------------------------------------------------------------------------------------------------
 
 
 def pair_ends(strata: int, times: int, kinds: int, also: Sequence[int] = ()) -> list[int]:
@@ -67,6 +135,17 @@ def risk_bins(at: Sorted, beta: Sequence[float], frame: Sequence[Sequence[float]
     """The interval of risk of each row, shape (n,): the middle one starts at 0, the outer ones are open."""
     eta = at.z(as_frame(frame))[:, 1:] @ np.asarray(beta, dtype=float) + at.offset
     return np.clip(np.floor(eta / width) + RISK_BINS // 2, 0, RISK_BINS - 1).astype(np.int64)
+
+
+def _runs(at: Sorted, ends: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The run of times in which each row leaves, and the one after which it is at risk (`NEVER` before the first), or None."""
+    run = np.asarray(ends)
+    leaves = np.searchsorted(run, at.leaves, side="right")
+    if at.enters is None:
+        return leaves, None
+    enters = np.where(at.enters > NEVER, np.searchsorted(run, at.enters, side="right"), NEVER)
+    # who has the event in the run of his entry is at risk for nobody else's event in it
+    return leaves, np.where(at.died, np.minimum(enters, leaves - 1), enters)
 
 
 def _pairs_layout(dictionary: Dictionary, *, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float,
@@ -87,91 +166,44 @@ def cox_pairs(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Seq
     """
     read = model_of(model)
     _, at = kept(rows, read)
-    risk = risk_bins(at, beta, frame, width)
-    run, shape = np.asarray(ends), (at.strata, len(ends), RISK_BINS)
+    risk, shape = risk_bins(at, beta, frame, width), (at.strata, len(ends), RISK_BINS)
+    leaves, enters = _runs(at, ends)
 
-    def count(keep: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        where = (at.stratum[keep] * len(ends) + np.searchsorted(run, cell[keep], side="right")) * RISK_BINS + risk[keep]
+    def count(keep: np.ndarray, run: np.ndarray) -> np.ndarray:
+        where = (at.stratum[keep] * len(ends) + run[keep]) * RISK_BINS + risk[keep]
         return np.bincount(where, at.weight[keep] if read.weights else None, minlength=math.prod(shape)).reshape(shape)
 
-    found = {"events": count(at.died, at.leaves), "stay": count(~at.died, at.leaves)}
-    if at.enters is not None:
-        found["enter"] = count(at.enters >= 0, at.enters)
+    found = {"events": count(at.died, leaves), "stay": count(~at.died, leaves)}
+    if enters is not None:
+        found["enter"] = count(enters > NEVER, enters)
     return found
 
 
-def concordance_of(totals: Mapping[str, np.ndarray], joined: bool) -> Concordance | None:
-    """C from the totals of `cox_pairs`; None where there is no pair. joined : whether neighbouring times were counted as one."""
-    enter = totals.get("enter")
-    strata = range(len(totals["events"]))
-    counted = np.sum([pairs(totals["events"][s], totals["stay"][s], None if enter is None else enter[s]) for s in strata], axis=0)
-    found = _concordance(counted, RISK_BINS, totals["events"].shape[1])
-    if found is None or not joined:
-        return found
-    # of two who leave in one run of times it is not known who left first
-    events, stay = totals["events"].sum(axis=-1), totals["stay"].sum(axis=-1)
-    unknown, whole = float((events * (events / 2 + stay)).sum()), float(counted.sum())
-    return msgspec.structs.replace(found, off=min(found.off + unknown / max(whole - unknown, 1.0), 1.0))
+def _influence_layout(dictionary: Dictionary, **_: Any) -> dict[str, Block]:
+    # the pairs that a patient is in are no more than all pairs, or twice that if he is both members of some
+    return {"squares": Block((), 4.0)}
 
 
-def _concordance(counted: np.ndarray, bins: int, times: int) -> Concordance | None:
-    concordant, discordant, tied = (float(one) for one in counted)
-    whole = concordant + discordant + tied
-    if not whole > 0:
-        return None
-    return Concordance((concordant + tied / 2) / whole, tied / whole / 2 if bins else 0.0, bins, times)
-
-
-def registry_concordance(totals: Mapping[str, np.ndarray]) -> Concordance | None:
-    return _concordance(totals["pairs"], 0, 0)
-
-
-def _registry_pairs_layout(dictionary: Dictionary, *, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]]
-                           ) -> dict[str, Block]:
-    weight = model_of(model).bounds(dictionary, [], [])[0]
-    return {"pairs": Block((3,), weight * weight * PAIRS_PER_ROW)}
-
-
-@statistic("cox_registry_pairs/1", layout=_registry_pairs_layout, alone=True)
-def cox_registry_pairs(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]]) -> dict:
-    """Concordant, discordant and tied pairs within a registry (and stratum), by true times and risks."""
+@statistic("cox_influence/1", layout=_influence_layout)
+def cox_influence(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float, ends: Sequence[int],
+                  counts: Mapping[str, Any]) -> dict:
+    """The sum over patients of the squared change of C with their weight: its variance. counts : totals of `cox_pairs`, asked with the
+    same width and ends."""
     _, at = kept(rows, model_of(model))
-    eta = at.z(as_frame(frame))[:, 1:] @ np.asarray(beta, dtype=float) + at.offset
-    # equal rows give equal risks up to rounding: those count as tied
-    level = np.unique(np.round(eta, 10), return_inverse=True)[1]
-    return {"pairs": np.sum([_pairs_of(at, level, s) for s in range(at.strata)], axis=0)}
+    risk, stratum = risk_bins(at, beta, frame, width), at.stratum
+    leaves, enters = _runs(at, ends)
+    case, control = (np.nan_to_num(one) for one in influences({name: np.asarray(one) for name, one in counts.items()}))
+
+    def outlived(until: np.ndarray) -> np.ndarray:
+        return np.where(until > NEVER, control[stratum, np.maximum(until, 0), risk], 0.0)
+
+    found = np.where(at.died, case[stratum, leaves, risk] + outlived(leaves - 1), outlived(leaves))
+    if enters is not None:
+        found -= outlived(enters)
+    change = by_person(at.person, found * at.weight)
+    return {"squares": float(change @ change)}
 
 
-def _pairs_of(at: Sorted, level: np.ndarray, stratum: int) -> np.ndarray:
-    """Concordant, discordant and tied pairs of one stratum: of each event those at risk then who leave later or without an event."""
-    mine = at.stratum == stratum
-    died, weight = mine & at.died, at.weight
-    found = _after(2 * at.leaves[mine] + ~at.died[mine], level[mine], weight[mine], 2 * at.leaves[died], level[died])
-    if at.enters is not None:       # who comes in at this time or later is not at risk
-        found -= _after(at.enters[mine], level[mine], weight[mine], at.leaves[died] - 1, level[died])
-    below, same, everybody = found
-    return np.array([below, everybody - below - same, same]) @ weight[died]
-
-
-def _after(key: np.ndarray, level: np.ndarray, weight: np.ndarray, query: np.ndarray, query_level: np.ndarray) -> np.ndarray:
-    """Per query the weight of all with a larger key: with a lower level, with the same, and in all; shape (3, queries).
-
-    Those with larger keys are a beginning of the list sorted by key: whole chunks of it are summed by level, the rest is compared.
-    """
-    order = np.argsort(-key, kind="stable")
-    key, level, weight = key[order], level[order], weight[order]
-    until = np.searchsorted(-key, -query, side="left")
-    by_level = np.zeros(int(max(level.max(initial=0), query_level.max(initial=0))) + 2)
-    found = np.zeros((3, len(query)))
-    for start in range(0, len(key) + 1, CHUNK):
-        here = np.flatnonzero(until // CHUNK == start // CHUNK)
-        part = slice(start, min(start + CHUNK, len(key)))
-        if len(here):
-            up_to = np.cumsum(by_level)
-            counts = (np.arange(part.start, part.stop) < until[here, None]) * weight[part]
-            own = query_level[here]
-            found[0, here] = up_to[own] - by_level[own] + (counts * (level[part] < own[:, None])).sum(axis=1)
-            found[1, here] = by_level[own] + (counts * (level[part] == own[:, None])).sum(axis=1)
-            found[2, here] = up_to[-1] + counts.sum(axis=1)
-        by_level += np.bincount(level[part], weight[part], minlength=len(by_level))
-    return found
+def by_person(person: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    """Sums over the rows of each patient."""
+    return values if person is None else np.bincount(person, values)

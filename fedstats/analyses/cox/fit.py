@@ -2,7 +2,9 @@
 
 How this works. At every beta one round brings the log likelihood, the score and the information; the next beta follows by a
 Newton step. Where the likelihood went down, the step is halved. The first round may also bring the likelihood at beta = 0, which
-the tests need. A step below 1e-8 standard errors is the last one: what it leaves is below 1e-16 of them.
+the tests need. On the grid the information rests on the hazards of the round before (`likelihood.information_near`): the better, the
+shorter the steps have become, and the last one is taken with its own hazards (`settled`). A step below 1e-8 standard errors is the
+last one: what it leaves is below 1e-16 of them.
 All of this decides what is asked next, so it is steady arithmetic (see `steady`).
 """
 
@@ -10,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ... import steady
 from ...errors import NotConverged, QuestionError
 from ...statistic import Ask, Sums
+from .._newton import penalised
 from .likelihood import Cells, Point
 from .risk import USED_PARTS
 
@@ -33,11 +36,21 @@ Asks = Generator[list[Ask], list[Sums], "Fit"]
 
 
 @dataclass(frozen=True)
-class Reader:
-    """How a model is evaluated: the ask at a beta, and what its totals say."""
+class Known:
+    """An evaluation that lies behind: its cells, and where that was."""
 
-    ask: Callable[[Sequence[float]], Ask]
-    read: Callable[[Sums, Sequence[float]], tuple[Point, Cells | None]]
+    beta: Sequence[float]
+    cells: Cells
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a model is evaluated. ask : at a beta, given an evaluation before it. read : what the totals say, given the same.
+    null : that at 0, where it is known beforehand."""
+
+    ask: Callable[[Sequence[float], Known | None], list[Ask]]
+    read: Callable[[list[Sums], Sequence[float], Known | None], tuple[Point, Cells | None]]
+    null: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -61,13 +74,13 @@ def newton(reader: Reader, start: Sequence[float], penalty: Sequence[float], fra
     Raises NotConverged, or QuestionError for columns that carry the same information, naming the term.
     """
     p, zero, halved = len(start), (0.0,) * len(start), 0
-    beta, before, step, null = tuple(start), None, zero, None
+    beta, before, step, null, known = tuple(start), None, zero, None, reader.null
     for turn in range(1, max_rounds + 1):
-        asks = [reader.ask(beta)] + ([reader.ask(zero)] if turn == 1 and any(beta) else [])
-        totals = yield asks
-        here, cells = _read(reader, totals[0], beta)
+        asks = reader.ask(beta, known)
+        totals = yield asks + (reader.ask(zero, reader.null) if turn == 1 and any(beta) else [])
+        here, cells = _read(reader, totals[:len(asks)], beta, known)
         if turn == 1:
-            null, null_cells = (here, cells) if len(totals) == 1 else _read(reader, totals[1], zero)
+            null, null_cells = _read(reader, totals[len(asks):], zero, reader.null) if any(beta) else (here, cells)
             if _value(here, beta, penalty) < null.loglik:
                 beta, here, cells = zero, null, null_cells      # the start is worse than none
         elif before is not None and _value(here, beta, penalty) < before[1] - LEVEL * (1.0 + abs(before[1])):
@@ -77,9 +90,9 @@ def newton(reader: Reader, start: Sequence[float], penalty: Sequence[float], fra
                                    hint="leave out terms that carry almost the same information, or add a ridge penalty")
             beta = tuple((a + b) / 2 for a, b in zip(beta, before[0]))
             continue
-        halved, value = 0, _value(here, beta, penalty)
+        halved, value, known = 0, _value(here, beta, penalty), None if cells is None else Known(beta, cells)
         try:
-            step, length = _step(here, beta, penalty)
+            step, length = newton_step(here, beta, penalty)
         except steady.Singular as error:
             raise _outgrown(beta, reach, names) if span(beta, frame) > LARGEST_SPAN / 2 else collinear(names[error.column]) from None
         if length <= LAST_STEP:
@@ -98,10 +111,17 @@ def newton(reader: Reader, start: Sequence[float], penalty: Sequence[float], fra
                        hint="leave out terms that carry almost the same information, or ask for more with max_rounds")
 
 
-def _read(reader: Reader, totals: Sums, beta: Sequence[float]) -> tuple[Point, Cells | None]:
+def settled(fit: Fit, information: np.ndarray, penalty: Sequence[float]) -> Fit:
+    """The fit with the information where it ended, if that was only nearly known on the way, and the last step with it. Raises Singular."""
+    point = replace(fit.point, information=information)
+    step, _ = newton_step(point, fit.at, penalty)
+    return replace(fit, beta=tuple(b + s for b, s in zip(fit.at, step)), point=point)
+
+
+def _read(reader: Reader, totals: list[Sums], beta: Sequence[float], known: Known | None) -> tuple[Point, Cells | None]:
     """The likelihood at beta; minus infinity where the risk sums are too small beside their bound to be carried at all."""
     try:
-        return reader.read(totals, beta)
+        return reader.read(totals, beta, known)
     except ValueError:      # the logarithm of a risk that came out as 0
         return Point(-math.inf, np.zeros(len(beta)), np.zeros((len(beta), len(beta)))), None
 
@@ -119,18 +139,11 @@ def _value(here: Point, beta: Sequence[float], penalty: Sequence[float]) -> floa
     return here.loglik - loss / 2
 
 
-def _step(here: Point, beta: Sequence[float], penalty: Sequence[float]) -> tuple[tuple[float, ...], float]:
+def newton_step(here: Point, beta: Sequence[float], penalty: Sequence[float]) -> tuple[tuple[float, ...], float]:
     """The Newton step, and its length in standard errors (the square root of the decrement). Raises Singular."""
     score = [u - w * b for u, w, b in zip(here.score.tolist(), penalty, beta)]
     step = steady.solve(penalised(here.information, penalty), score).tolist()
     return tuple(step), math.sqrt(max(steady.dot(step, score), 0.0))
-
-
-def penalised(information: np.ndarray, penalty: Sequence[float]) -> np.ndarray:
-    found = information.copy()
-    for j, w in enumerate(penalty):
-        found[j, j] += w
-    return found
 
 
 def collinear(name: str) -> QuestionError:

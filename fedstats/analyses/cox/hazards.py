@@ -1,7 +1,7 @@
 """Are hazards proportional? Does adding x g(t) improve the fit of a Cox model?
 
-How this works. The score test at no such effect needs, per time, the scores of the events and the variances among those at risk, which
-the last risk sums hold already. Registries that are strata sum their own. g is 1 - KM just before the time ("km"), the mean rank among
+How this works. The score test at no such effect needs, per time, the scores of the events and the variances among those at risk: from the
+last risk sums and `curvature`. Registries that are strata sum their own. g is 1 - KM just before the time ("km"), the mean rank among
 all times, censored ones included ("rank"), the time or its logarithm.
 
 Grambsch & Therneau (1994), Biometrika 81:515, in the form of cox.zph of R's survival since 3.0: the exact score test.
@@ -22,6 +22,7 @@ from ...rows import Rows
 from ...statistic import Block, statistic
 from .._common import p_chi2
 from ..survival import bin_of, times_of
+from .curvature import second
 from .likelihood import Cells
 from .model import as_frame, model_of
 from .rows import kept
@@ -60,16 +61,16 @@ def transformed(transform: str, times: np.ndarray, events: np.ndarray, leaving: 
     return np.array(left)
 
 
-def slopes(cells: Cells, x: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
+def slopes(cells: Cells, x: np.ndarray, g: np.ndarray, cross: np.ndarray, square: np.ndarray) -> dict[str, np.ndarray]:
     """The score of x g(t), and the information with x and with itself, packed. x : weighted sum of the columns of the events of each
-    cell, in the frame of the cells; g : of each cell."""
-    return {"score": (g[:, None] * (x - cells.mean)).sum(axis=0), "cross": (g[:, None] * cells.variance).sum(axis=0),
-            "square": (g[:, None] ** 2 * cells.variance).sum(axis=0)}
+    cell, in the frame of the cells; g : of each cell. cross, square : `curvature.second` with hazards times g, and times g^2."""
+    return {"score": (g[:, None] * (x - cells.mean)).sum(axis=0), "cross": cross - (g[:, None] * cells.square).sum(axis=0),
+            "square": square - (g[:, None] ** 2 * cells.square).sum(axis=0)}
 
 
 def hazard_tests(transform: str, sums: Mapping[str, np.ndarray], information: np.ndarray, terms: Mapping[str, Sequence[int]]
                  ) -> list[HazardTest]:
-    """One test per term and one of all. information : of x at the fit, shape (p, p)."""
+    """One test per term and one of all, without those that the events do not determine. information : of x at the fit, shape (p, p)."""
     p = len(information)
     cross, square = steady.unpack(sums["cross"], p), steady.unpack(sums["square"], p)
     whole = np.block([[information, cross], [cross, square]])
@@ -78,11 +79,10 @@ def hazard_tests(transform: str, sums: Mapping[str, np.ndarray], information: np
         keep = [*range(p), *(p + j for j in places)]
         u = np.concatenate([np.zeros(p), np.asarray(sums["score"])[list(places)]])
         try:
-            chi2 = max(float(u @ np.linalg.solve(whole[np.ix_(keep, keep)], u)), 0.0)
-        except np.linalg.LinAlgError:
-            chi2 = math.nan
-        if math.isfinite(chi2):
-            found.append(HazardTest(transform, label, chi2, len(places), p_chi2(chi2, len(places))))
+            chi2 = float(u @ steady.solve(whole[np.ix_(keep, keep)], u))
+        except steady.Singular:     # a level whose few events are all at one time
+            continue
+        found.append(HazardTest(transform, label, chi2, len(places), p_chi2(chi2, len(places))))
     return found
 
 
@@ -107,7 +107,7 @@ def cox_registry_slopes(rows: Rows, model: Any, beta: Sequence[float], frame: Se
     """
     read = model_of(model)
     cases, at = kept(rows, read)
-    cells, z, _ = cells_at(at, np.asarray(beta, dtype=float), as_frame(frame), efron)
+    cells, z, ratio = cells_at(at, np.asarray(beta, dtype=float), as_frame(frame), efron)
     x = at.event_sums(z)[cells.place]
     times = np.unique(cases.time[cases.event])[cells.place % at.times] if len(cells.place) else np.zeros(0)
     found: dict[str, np.ndarray] = {}
@@ -119,5 +119,6 @@ def cox_registry_slopes(rows: Rows, model: Any, beta: Sequence[float], frame: Se
             grid = times_of(rows.dictionary, read.time)
             g = np.asarray(table, dtype=float)[np.minimum(bin_of(times, grid), len(grid) - 1)]
         g = np.clip((g - a) / b, -LARGEST_TRANSFORM, LARGEST_TRANSFORM)
-        found |= {f"{name}{k}": sums for name, sums in slopes(cells, x, g).items()}
+        weighted = [second(at, z, ratio, cells.place, of * cells.hazard, of * cells.spared_hazard) for of in (g, g**2)]
+        found |= {f"{name}{k}": sums for name, sums in slopes(cells, x, g, *weighted).items()}
     return found

@@ -17,7 +17,6 @@ from .._common import CONFIDENCE, check_confidence, groups
 from ..survival import check_event, check_survival, times_of
 from .hazards import Transform
 from .horizons import check_horizons
-from .likelihood import moments_size
 from .model import Model
 
 Ties = Literal["efron", "breslow"]
@@ -99,9 +98,13 @@ class CoxParams(Params, frozen=True):
         if self.calibration and (not self.horizons or self.weights):
             raise QuestionError("calibration is for a horizon, and for models without weights", hint="give horizons, leave out weights")
         if self.horizons:
-            if self.strata or self.entry or dictionary.most_rows > 1:
-                raise QuestionError("AUC and Brier score at horizons are for one baseline, one row per patient and no late entry",
-                                    hint="leave out horizons, or strata and entry")
+            if model.by_registry:
+                raise QuestionError("with registries as strata there are no AUC and Brier score at horizons: each registry keeps its "
+                                    "baseline to itself, so that no risk by a time is known to all",
+                                    hint="leave out horizons, or fit on the registered grid, with other strata if need be")
+            if self.entry or dictionary.most_rows > 1:
+                raise QuestionError("AUC and Brier score at horizons are for one row per patient and no late entry",
+                                    hint="leave out horizons, or entry")
             check_horizons(dictionary, self.time, self.horizons)
         if isinstance(self.weights, InverseProbability) and {self.time, self.event, self.entry} & set(self.weights.variables):
             raise QuestionError("a propensity model knows nothing of the outcome: time, event and entry cannot be among its variables")
@@ -116,7 +119,7 @@ class CoxParams(Params, frozen=True):
 
     def _check_size(self, dictionary: Dictionary, p: int) -> None:
         cells = self.model.strata_count(dictionary) * len(times_of(dictionary, self.time))
-        numbers = cells * moments_size(p) * (2 if self.efron else 1) * (1 + (len(self.terms) if self.lr else 0))
+        numbers = cells * (1 + p) * (2 if self.efron else 1) * (1 + (len(self.terms) if self.lr else 0))
         if 2 * numbers > MOST_VALUES:
             raise QuestionError(f"{p} columns at {cells} times and strata need {numbers} sealed numbers per round: at most "
                                 f"{MOST_VALUES // 2} are allowed",

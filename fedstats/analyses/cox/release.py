@@ -12,19 +12,22 @@ from ...dictionary import Dictionary
 from ...disclosure import NO_RULES, safe
 from ...statistic import Sums
 from ...variable import value_text
-from ...weights import InverseProbability
+from ...weights import InverseProbability, weight_notes
 from .._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
 from .._common import groups, p_chi2
 from .._model_rules import SCALARS_PER_PATIENT
+from .._newton import penalised
 from ..survival import beyond_note, times_of
-from .calibration import calibration
-from .concordance import Concordance, concordance_of, registry_concordance
-from .fit import Fit, penalised
+from .calibration import calibration, group_ends
+from .concordance import Concordance, concordance_of
+from .fit import Fit
 from .hazards import HazardTest, hazard_tests, slopes
-from .horizons import Horizon, horizon, risks
+from .horizons import Horizon, horizon
 from .model import Model
+from .registry_pairs import registry_concordance
 from .result import Baseline, Cox
-from .rounds import Study, grid_transform, small, width
+from .rounds import small
+from .study import Study, by_risk_at, hazard_times
 from .times import shown_times
 
 UNKNOWN = 0.5       # a concordance that may be off by so much says nothing
@@ -43,12 +46,7 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], reduced: dict[str, Fi
     use_robust = params.robust if params.robust is not None else bool(params.weights) or several
     used = robust if use_robust else cov
     count = int(study.totals["events"])
-    pairs = last.get("pairs")
-    concordance: Concordance | None = None
-    if pairs is not None:
-        concordance = concordance_of(pairs, study.joined) if study.grid else registry_concordance(pairs)
-    if concordance is not None and concordance.off >= UNKNOWN:
-        concordance = None
+    concordance = _concordance(study, last)
     spent, most = small(params, p), SCALARS_PER_PATIENT * setting.size.n
     free = setting.rules.min_cell <= 1
     whole = free or spent + p * (p + 1) <= most
@@ -71,6 +69,15 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], reduced: dict[str, Fi
         notes=_notes(study, several, held_back, whole, use_robust, concordance), methods=_methods(study, use_robust, several))
 
 
+def _concordance(study: Study, last: dict[str, Sums]) -> Concordance | None:
+    if "pairs" not in last:
+        return None
+    if not study.grid:
+        return registry_concordance(last["pairs"])
+    found = concordance_of(last["pairs"], study.joined, float(last["influence"]["squares"]) if "influence" in last else None)
+    return None if found is None or found.off >= UNKNOWN else found
+
+
 def _tests(study: Study, fit: Fit, reduced: dict[str, Fit], beta: np.ndarray, used: np.ndarray) -> tuple[Test, ...]:
     """Tests of the whole model and of each term. With a penalty the likelihood ratio and the score have no known distribution."""
     p = len(beta)
@@ -86,11 +93,12 @@ def _tests(study: Study, fit: Fit, reduced: dict[str, Fit], beta: np.ndarray, us
 
 def _hazard_tests(study: Study, fit: Fit, last: dict[str, Sums]) -> list[HazardTest]:
     found: list[HazardTest] = []
+    times = hazard_times(study, fit) if study.grid else []
     for k, transform in enumerate(study.params.transforms):
         if study.grid:
             assert fit.cells is not None
-            g = np.tile(grid_transform(study, transform), study.model.strata_count(study.setting.dictionary))[fit.cells.place]
-            sums = slopes(fit.cells, study.x[fit.cells.place], (g - np.average(g, weights=fit.cells.d)) / (np.ptp(g) or 1.0))
+            second = last["curvature"]["second"]
+            sums = slopes(fit.cells, study.x[fit.cells.place], times[k], second[1 + 2 * k], second[2 + 2 * k])
         else:
             sums = {name: last["slopes"][f"{name}{k}"] for name in ("score", "cross", "square")}
         found += hazard_tests(transform, sums, fit.point.information, study.design.terms)
@@ -137,7 +145,7 @@ def _horizons(study: Study, fit: Fit, last: dict[str, Sums]) -> tuple[Horizon, .
     for time in study.params.horizons:
         place = int(np.abs(times - time).argmin()) + 1
         spans = [slice(*sorted((place, other))) for other in shown]
-        people = [int(study.events[name][0][span].sum()) for name in ("with_event", "without") for span in spans]
+        people = [int(study.events[name][:, span].sum()) for name in ("with_event", "without") for span in spans]
         if all(safe(count, rules) for count in people):
             found[time] = _horizon(study, fit, time, last)
             shown.append(place)
@@ -146,16 +154,13 @@ def _horizons(study: Study, fit: Fit, last: dict[str, Sums]) -> tuple[Horizon, .
 
 def _horizon(study: Study, fit: Fit, time: float, last: dict[str, Sums]) -> Horizon:
     """AUC and Brier score by one time of the grid; calibration by the last one."""
-    assert fit.cells is not None
-    times = times_of(study.setting.dictionary, study.params.time)
-    place = int(np.abs(times - time).argmin())
-    hazard = fit.cells.hazard[fit.cells.place <= place].sum()
-    survival = np.exp(-hazard * np.exp(risks(width(study, fit.at))))
-    pairs, rules, run = {name: counts[0] for name, counts in last["pairs"].items()}, study.setting.rules, study.ends.index(place + 1)
-    found = horizon(time, run, pairs, survival, rules)
+    rules = study.setting.rules
+    _, run, by_risk = by_risk_at(study, fit, last, time)
+    found = horizon(time, run, by_risk, rules)
     if "groups" not in last or time != study.params.horizons[-1]:
         return found
-    groups = calibration(pairs, run, study.groups(last), 1 - survival, last["groups"], rules, study.params.confidence)
+    ends = group_ends(by_risk.counts, run, rules)
+    groups = calibration(by_risk.counts, run, ends, 1 - by_risk.survival, last["groups"], rules, study.params.confidence)
     return msgspec.structs.replace(found, calibration=groups)
 
 
@@ -194,6 +199,7 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust
         notes.append("weights by inverse probability of treatment: " + (
             "robust standard errors take them as known, which makes intervals a little too wide" if use_robust else
             "model-based standard errors do not hold, use robust=True"))
+    notes += weight_notes(params.weights)
     if params.ridge:
         notes.append(f"ridge penalty {params.ridge:g}: coefficients are drawn towards 0, and tests are approximate")
     if several:

@@ -46,33 +46,20 @@ class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def baseline_of(cells: Cells) -> Baseline:
     """What the likelihood says of the baseline. Elementwise, as it becomes part of an ask."""
-    return Baseline(cells.place.tolist(), cells.hazard.tolist(), cells.drift.tolist(), (cells.hazard - cells.tied_hazard).tolist(),
-                    (cells.drift - cells.tied_drift).tolist(), (cells.mean / (cells.m * cells.d)[:, None]).tolist())
+    return Baseline(cells.place.tolist(), cells.hazard.tolist(), cells.drift.tolist(), cells.spared_hazard.tolist(),
+                    cells.spared_drift.tolist(), (cells.mean / (cells.m * cells.d)[:, None]).tolist())
 
 
 def residuals(at: Sorted, z: np.ndarray, ratio: np.ndarray, baseline: Baseline) -> tuple[np.ndarray, np.ndarray]:
     """The score residual of every row, shape (n, p), and the events that it is expected to add, shape (n,)."""
-    p = z.shape[1] - 1
-    place = np.asarray(baseline.place, dtype=np.int64)
-
-    def spread(values: Any, *shape: int) -> np.ndarray:
-        found = np.zeros((at.strata * at.times, *shape))
-        found[place] = np.asarray(values, dtype=float).reshape(len(place), *shape)
-        return found
-
-    def before(values: np.ndarray) -> np.ndarray:
-        """Sums over the cells of a stratum before each, and over all: shape (strata, times + 1, ...)."""
-        cells = values.reshape(at.strata, at.times, *values.shape[1:])
-        return np.concatenate([np.zeros_like(cells[:, :1]), np.cumsum(cells, axis=1)], axis=1)
-
-    hazard, drift = before(spread(baseline.hazard)), before(spread(baseline.drift, p))
-    until, since = (at.stratum, at.leaves + 1), (at.stratum, at.enters + 1 if at.enters is not None else 0)
-    exposed, expected = hazard[until] - hazard[since], drift[until] - drift[since]
-    died, cell = at.died, at.by_exit[at.died]
-    exposed[died] -= spread(baseline.spared_hazard)[cell]
-    expected[died] -= spread(baseline.spared_drift, p)[cell]
+    p, cells = z.shape[1] - 1, len(baseline.place)
+    drift, spared, means = (np.reshape(one, (cells, p)) for one in (baseline.drift, baseline.spared_drift, baseline.mean))
+    exposed, expected = at.exposure(baseline.place, baseline.hazard, baseline.spared_hazard), at.exposure(baseline.place, drift, spared)
+    mean = np.zeros((at.strata * at.times, p))
+    mean[np.asarray(baseline.place, dtype=np.int64)] = means
+    died = at.died
     found = (expected - z[:, 1:] * exposed[:, None]) * ratio[:, None]
-    found[died] += (z[died, 1:] - spread(baseline.mean, p)[cell]) * at.weight[died, None]
+    found[died] += (z[died, 1:] - mean[at.by_exit[died]]) * at.weight[died, None]
     return found, ratio * exposed
 
 

@@ -160,6 +160,7 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     def tables(self) -> tuple[Table, ...]:
         fit = (("events", self.events), ("log likelihood", self.loglik), ("log likelihood without covariates", self.loglik_null),
                ("AIC", self.aic), ("BIC", self.bic), ("concordance", self.concordance_index_),
+               ("standard error of the concordance", None if self.concordance is None else self.concordance.se),
                ("rounds", self.cost.rounds), ("numbers sealed per registry", self.cost.numbers),
                ("bytes sent per registry", self.cost.bytes))
         found = [self.coefficients_table("hazard ratio"), Table(("fit", "value"), fit, title="Fit")]

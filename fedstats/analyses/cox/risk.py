@@ -1,6 +1,6 @@
 """What Cox regression asks of rows on the grid: totals and events in the first round, risk sums at every beta.
 
-Risk sums are, at every time, the sums of w exp(eta) times 1, x and x x' over all who are at risk; with Efron's method also over
+Risk sums are, at every time, the sums of w exp(eta) times 1 and x over all who are at risk; with Efron's method also over
 the tied events. See `rows` for who is at risk when, `model` for the frame of the columns.
 """
 
@@ -16,7 +16,6 @@ from ...dictionary import Dictionary
 from ...rows import Rows
 from ...statistic import Block, statistic
 from ..survival import times_of
-from .likelihood import moments_size
 from .model import as_frame, model_of
 from .rows import kept
 
@@ -89,15 +88,15 @@ def cox_events(rows: Rows, model: Any) -> dict:
 def _risk_layout(dictionary: Dictionary, *, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], efron: bool = True
                  ) -> dict[str, Block]:
     read = model_of(model)
-    shape = (read.strata_count(dictionary), len(times_of(dictionary, read.time)), moments_size(len(beta)))
-    # in its frame a column may reach 2, its square 4
-    bound = 4.0 * read.bounds(dictionary, beta, frame)[2]
+    shape = (read.strata_count(dictionary), len(times_of(dictionary, read.time)), 1 + len(beta))
+    # in its frame a column may reach 2
+    bound = 2.0 * read.bounds(dictionary, beta, frame)[2]
     return {"risk": Block(shape, bound)} | ({"tied": Block(shape, bound)} if efron else {})
 
 
 @statistic("cox_risk/1", layout=_risk_layout)
 def cox_risk(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], efron: bool = True) -> dict:
-    """Per stratum and time of the grid the packed sums of w exp(eta) (1, x)(1, x)' over all at risk, and over the tied events (Efron).
+    """Per stratum and time of the grid the sums of w exp(eta) times 1 and x over all at risk, and over the tied events (Efron).
 
     beta : of the columns in the frame.
     """

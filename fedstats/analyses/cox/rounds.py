@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -13,132 +11,34 @@ import numpy as np
 from ... import steady
 from ...analysis import Setting, abreast
 from ...disclosure import NO_RULES, Rules, safe
-from ...errors import QuestionError, Refused
+from ...errors import Refused
 from ...statistic import Ask, Sums
-from ...terms import Design
+from .._model_cells import model_cells, selecting
 from .._model_rules import check_columns as empty_columns
 from .._model_rules import (
     check_effective,
     check_informed,
     check_leverage,
     check_model,
-    model_cells,
     model_informed,
     nobody_outlying,
-    selecting,
 )
+from .._newton import penalised
 from ..glm.fit import droppable
-from ..survival import at_risk, times_of
 from .calibration import GROUPS, cox_groups, group_ends
-from .concordance import RISK_BINS, SPREAD, cox_pairs, cox_registry_pairs, pair_ends
-from .fit import Fit, Reader, check_columns, frame_of, newton, penalised, reaches, start_of
-from .hazards import cox_registry_slopes, transformed
-from .likelihood import Cells, Point, cells_of, point
-from .model import Model
+from .concordance import cox_influence, cox_pairs
+from .fit import Fit, check_columns, collinear, newton, reaches, settled, start_of
+from .hazards import cox_registry_slopes
+from .likelihood import information
 from .params import CoxParams
+from .registry_pairs import cox_registry_pairs
 from .residuals import baseline_of, cox_residuals
 from .risk import cox_events, cox_risk, cox_totals
-from .strata import cox_registry, cox_registry_residuals, cox_start
-from .times import Ends, cox_runs, first_runs
+from .strata import cox_registry_residuals, cox_start
+from .study import First, Study, by_risk_at, grid_transform, hazard_times, study_of, width
+from .times import cox_runs
 
 USUAL_EVALUATIONS = 4       # of the likelihood, from a first guess that is not far off
-
-
-@dataclass
-class Study:
-    """A model on its way: what the first round has found. All of it is steady: it shapes later asks."""
-
-    params: CoxParams
-    setting: Setting
-    model: Model
-    design: Design
-    totals: Sums
-    events: Sums | None
-    frame: tuple[tuple[float, float, float, float], ...]
-    penalty: tuple[float, ...]
-    plain: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.plain = msgspec.to_builtins(self.model)
-
-    @property
-    def grid(self) -> bool:
-        """Whether there is one baseline for all registries, on the grid."""
-        return not self.model.by_registry
-
-    @property
-    def ends(self) -> list[int]:
-        """The runs of times in which pairs are counted: they end at every horizon."""
-        times = times_of(self.setting.dictionary, self.params.time)
-        horizons = [int(np.searchsorted(times, one * (1 - 1e-9))) for one in self.params.horizons]
-        return pair_ends(self.model.strata_count(self.setting.dictionary), len(times), 3 if self.model.entry else 2, horizons)
-
-    @property
-    def last_horizon(self) -> int:
-        """The place of the last horizon among the runs of times."""
-        grid = times_of(self.setting.dictionary, self.params.time)
-        return self.ends.index(int(np.abs(grid - self.params.horizons[-1]).argmin()) + 1)
-
-    def groups(self, last: dict[str, Sums]) -> list[int]:
-        """Where groups of risk end whose calibration is wanted. last : totals at the fit."""
-        if not self.params.calibration:
-            return []
-        return group_ends({name: counts[0] for name, counts in last["pairs"].items()}, self.last_horizon, self.setting.rules)
-
-    @property
-    def joined(self) -> bool:
-        """Whether pairs are counted at fewer times than the grid has."""
-        return len(self.ends) < len(times_of(self.setting.dictionary, self.params.time))
-
-    @property
-    def runs(self) -> list[Ends]:
-        """Runs of times, per stratum, at whose ends the baseline may be shown if enough registries stand behind them."""
-        if not (self.grid and self.params.baseline and self.events is not None) or self.setting.rules == NO_RULES:
-            return []
-        return first_runs(self.events, self.setting.rules)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.design.names
-
-    @property
-    def weight(self) -> np.ndarray:
-        """The weight of the events of each cell, flat."""
-        assert self.events is not None
-        return self.events["weight" if self.model.weights else "events"].ravel().astype(float)
-
-    @property
-    def x(self) -> np.ndarray:
-        """Weighted sums of the columns of the events of each cell, in the frame; shape (cells, p)."""
-        assert self.events is not None
-        return (self.events["x"].reshape(len(self.weight), -1) - self.weight[:, None] * self.shift) / self.scale
-
-    @property
-    def shift(self) -> np.ndarray:
-        return np.array([one[0] for one in self.frame])
-
-    @property
-    def scale(self) -> np.ndarray:
-        return np.array([one[1] for one in self.frame])
-
-    def asked(self, beta: Sequence[float]) -> dict[str, Any]:
-        return {"model": self.plain, "beta": list(beta), "frame": [list(one) for one in self.frame]}
-
-    def reader(self) -> Reader:
-        p, efron = len(self.design), self.params.efron
-        if not self.grid:
-            return Reader(lambda beta: cox_registry(**self.asked(beta), efron=efron), lambda totals, _: (
-                Point(float(totals["loglik"]), totals["score"], steady.unpack(totals["information"], p)), None))
-        assert self.events is not None
-        counts, weight, x = self.events["events"].ravel(), self.weight, steady.total(self.x)
-        offset = float(self.events["offset"]) if self.model.offset else 0.0
-
-        def read(totals: Sums, beta: Sequence[float]) -> tuple[Point, Cells | None]:
-            tied = totals["tied"].reshape(len(counts), -1) if efron else None
-            cells = cells_of(counts, weight, totals["risk"].reshape(len(counts), -1), tied)
-            return point(cells, np.array(beta), x, offset), cells
-
-        return Reader(lambda beta: cox_risk(**self.asked(beta), efron=efron), read)
 
 
 def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list[Sums], tuple[Study, Fit, dict[str, Sums], dict[str, Fit]]]:
@@ -153,34 +53,49 @@ def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list
     needed = not model.by_registry or bool({"km", "rank"} & set(params.transforms))
     asks = [model_cells(**keys, also=also, intercept=False), cox_totals(model=plain), cox_start(model=plain, efron=params.efron)]
     asks += [cox_events(model=on_grid)] * needed + [model_informed(**keys, survival=True)] * model.by_registry
+    if not model.by_registry:
+        # of the events at 0 no more is known than `cox_events` tells, unless there is an offset
+        asks.append(cox_risk(model=plain, beta=[0.0] * len(full), frame=[[0.0, 1.0, -1.0, 1.0]] * len(full),
+                             efron=params.efron and params.offset is not None))
     first, totals, guess, *rest = yield asks
     cells = check_model(first, full, dictionary, params.terms, rules, parameters=len(full) - len(_empty(first)), also=also,
-                        released=small(params, len(full)), survival=True)
+                        released=small(params, len(full)), survival=True, weights=plain["weights"], ridge=params.ridge)
     if model.by_registry:
         check_informed(rest.pop()["informed"], full.names, cells, rules)
     elif dictionary.most_rows == 1:
         _check_on_grid(int(cells.outcome[-1]) - int(totals["events"]), params, rules)
+    found = First(totals, guess, *rest)
     if not setting.size.n:
-        yield from _usual_rounds(_study(params, setting, (), totals, rest[0] if rest else None, guess)[0])
-    empty, found = empty_columns(cells, full), (totals, rest[0] if rest else None, guess)
-    study, guess = _study(params, setting, empty, *found)
+        yield from _usual_rounds(study_of(params, setting, (), found)[0])
+    empty = empty_columns(cells, full)
+    study, guess = study_of(params, setting, empty, found)
     check_columns(study.totals, study.design.low, study.design.high, study.names, params.ridge > 0)
     without = {label: (*empty, *(study.names[k] for k in study.design.terms[label])) for label in _tested(study)}
-    reduced = [_study(params, setting, drop, *found) for drop in without.values()]
+    reduced = [study_of(params, setting, drop, found) for drop in without.values()]
     outlying = nobody_outlying(first, cells, rules, {"intercept": False, **{name: keys[name] for name in ("columns", "terms", "weights")}})
     _, fit, *others = yield from abreast([outlying, *(_fitted(*one) for one in [(study, guess), *reduced])])
     last = yield from _last_round(study, fit)
     check_carried(study, last["residuals"])
-    groups = study.groups(last)
-    if groups:
-        place = int(np.searchsorted(times_of(dictionary, params.time), params.horizons[-1] * (1 - 1e-9)))
-        (last["groups"],) = yield [cox_groups(**study.asked(fit.at), width=width(study, fit.at), ends=groups, place=place)]
+    if study.grid:
+        fit = _settled(study, fit, last["curvature"]["second"][0])
+    further = _further(study, fit, last)
+    if further:
+        last |= dict(zip(further, (yield list(further.values()))))
     return study, fit, last, dict(zip(without, others))
 
 
 def _fitted(study: Study, guess: Sums) -> Generator[list[Ask], list[Sums], Fit]:
     reach = reaches(study.totals, study.frame, study.design.low, study.design.high)
     return newton(study.reader(), start_of(guess, study.frame), study.penalty, study.frame, reach, study.names, study.params.max_rounds)
+
+
+def _settled(study: Study, fit: Fit, second: np.ndarray) -> Fit:
+    """The fit with the information of its own hazards."""
+    assert fit.cells is not None
+    try:
+        return settled(fit, information(fit.cells, second), study.penalty)
+    except steady.Singular as error:
+        raise collinear(study.names[error.column]) from None
 
 
 def _tested(study: Study) -> list[str]:
@@ -208,43 +123,29 @@ def check_carried(study: Study, at_fit: Sums) -> None:
 def _usual_rounds(study: Study) -> Generator[list[Ask], list[Sums], None]:
     """What a fit usually asks, with nobody in any total: for whoever wants to know beforehand."""
     reader, zero = study.reader(), (0.0,) * len(study.design)
+    somewhere = (2.0**-20, *zero[1:])       # not 0, of which the grid knows more beforehand
     for turn in range(USUAL_EVALUATIONS):
-        (totals, *_) = yield [reader.ask(zero)] * (2 if turn == 0 else 1)
-    nothing, cells = reader.read(totals, zero)
-    yield from _last_round(study, Fit(zero, zero, nothing, cells, nothing, USUAL_EVALUATIONS))
+        asks = reader.ask(somewhere, reader.null)
+        totals = yield asks + (reader.ask(zero, reader.null) if turn == 0 else [])
+    nothing, cells = reader.read(totals[:len(asks)], somewhere, reader.null)
+    fit = Fit(zero, somewhere, nothing, cells, nothing, USUAL_EVALUATIONS)
+    last = yield from _last_round(study, fit)
+    further = _further(study, fit, last)
+    if further:
+        yield list(further.values())
 
 
 def small(params: CoxParams, p: int) -> int:
     """How many numbers a result shows in any case, those that follow from others left out: coefficient, two errors, VIF and mean of
-    each column; events, two likelihoods, score test, concordance and its bound; a test per term; checks. No covariances, no baselines.
+    each column; events, two likelihoods, score test, concordance with its bound and error; a test per term; checks. No covariances, no
+    baselines.
     """
-    return (5 * p + 6 + len(params.terms) * (1 + params.lr) + len(params.transforms) * (len(params.terms) + 1) + 3 * len(params.horizons)
+    return (5 * p + 7 + len(params.terms) * (1 + params.lr) + len(params.transforms) * (len(params.terms) + 1) + 3 * len(params.horizons)
             + 5 * GROUPS * params.calibration)
 
 
 def _empty(first: Sums) -> np.ndarray:
     return np.flatnonzero(first["nonzero"].sum(axis=1) == 0)
-
-
-def _study(params: CoxParams, setting: Setting, drop: tuple[str, ...], totals: Sums, events: Sums | None, guess: Sums
-           ) -> tuple[Study, Sums]:
-    """The model without the levels that nobody has; columns are in their frame from here on."""
-    full = params.model.design(setting.dictionary)
-    model = msgspec.structs.replace(params.model, drop=drop)
-    design = model.design(setting.dictionary)
-    if setting.size.n and (int(totals["events"]) == 0 or not len(design)):
-        raise QuestionError(f'nobody has the event "{params.event}"' if len(design) else "no covariate varies",
-                            hint="widen the cohort, or choose another event")
-    keep = [j for j, name in enumerate(full.names) if name not in drop]
-    pairs = [k for k, (i, j) in enumerate(zip(*np.triu_indices(len(full)))) if i in keep and j in keep]
-    totals = totals | {"x": totals["x"][keep], "xx": totals["xx"][pairs], "events_x": totals["events_x"][keep],
-                       "used": totals["used"][keep]}
-    guess = guess | {"information": guess["information"][pairs], "weighted": guess["weighted"][keep]}
-    if events is not None:
-        events = events | {"x": events["x"][..., keep]}
-    frame = frame_of(totals)
-    penalty = tuple(params.ridge / (half * half * scale * scale) for half, (_, scale, _, _) in zip(design.half, frame))
-    return Study(params, setting, model, design, totals, events, frame, penalty), guess
 
 
 def _last_round(study: Study, fit: Fit) -> Generator[list[Ask], list[Sums], dict[str, Sums]]:
@@ -257,6 +158,7 @@ def _last_round(study: Study, fit: Fit) -> Generator[list[Ask], list[Sums], dict
     asks: dict[str, Ask] = {}
     if study.grid:
         assert fit.cells is not None
+        asks["curvature"] = study.on_grid.ask_settled(fit.at, fit.cells, hazard_times(study, fit))
         asks["residuals"] = cox_residuals(**asked, baseline=msgspec.to_builtins(baseline_of(fit.cells)), covariance=covariance)
         if params.concordance:
             asks["pairs"] = cox_pairs(**asked, width=width(study, fit.at), ends=study.ends)
@@ -265,29 +167,28 @@ def _last_round(study: Study, fit: Fit) -> Generator[list[Ask], list[Sums], dict
     else:
         asks["residuals"] = cox_registry_residuals(**asked, covariance=covariance, efron=params.efron)
         if params.concordance:
-            asks["pairs"] = cox_registry_pairs(**asked)
+            asks["pairs"] = cox_registry_pairs(**asked, others=int(study.totals["rows"]))
         if params.transforms:
             asks["slopes"] = cox_registry_slopes(**asked, transforms=_scaled_transforms(study), efron=params.efron)
     totals = yield list(asks.values())
     return dict(zip(asks, totals))
 
 
-def width(study: Study, beta: Sequence[float]) -> float:
-    """The width of an interval of the linear predictor: from its variance over all rows."""
-    w, p = float(study.totals["w"]) or 1.0, len(beta)
-    square, shift = steady.unpack(study.totals["xx"], p), [one[0] for one in study.frame]
-    beta = [b / scale for b, (_, scale, _, _) in zip(beta, study.frame)]
-    variance = math.fsum([beta[i] * beta[j] * (float(square[i, j]) / w - shift[i] * shift[j]) for i in range(p) for j in range(p)])
-    return 2.0 * SPREAD * math.sqrt(max(variance, 1e-12)) / RISK_BINS
-
-
-def grid_transform(study: Study, transform: str) -> np.ndarray:
-    """g at every time of the registered grid, over all strata together."""
-    assert study.events is not None
-    totals, times = study.events, times_of(study.setting.dictionary, study.params.time)
-    leaving = steady.total(totals["leaving"])
-    n = at_risk(leaving) - (at_risk(steady.total(totals["entering"])) if "entering" in totals else 0.0)
-    return transformed(transform, times, steady.total(totals["events"]), leaving, n)
+def _further(study: Study, fit: Fit, last: dict[str, Sums]) -> dict[str, Ask]:
+    """What is asked once the pairs are known: people of groups of risk, and the error of C where the counts alone do not give it."""
+    params, model = study.params, study.model
+    asks: dict[str, Ask] = {}
+    if "pairs" in last and study.grid:
+        around = study.asked(fit.at) | {"width": width(study, fit.at)}
+        if params.calibration:
+            place, run, by_risk = by_risk_at(study, fit, last, params.horizons[-1])
+            ends = group_ends(by_risk.counts, run, study.setting.rules)
+            groups = np.searchsorted(np.asarray(ends), by_risk.rank, side="right")
+            if ends:
+                asks["groups"] = cox_groups(**around, groups=groups.tolist(), place=place)
+        if model.weights or model.entry or study.setting.dictionary.most_rows > 1:
+            asks["influence"] = cox_influence(**around, ends=study.ends, counts=last["pairs"])
+    return asks
 
 
 def _scaled_transforms(study: Study) -> list[Any]:

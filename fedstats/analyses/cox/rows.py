@@ -8,6 +8,7 @@ that enter in a cell or later are taken off. Rows that enter and leave in one ce
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,14 +48,18 @@ class Sorted:
         return len(self.weight)
 
     def z(self, frame: np.ndarray | None = None) -> np.ndarray:
-        """1 and the columns, in a frame, shape (n, p + 1). frame : shift and scale of each column, shape (p, 2 or more)."""
-        found = np.ones((self.n, 1 + self.x.shape[1]))
-        if frame is None:
-            found[:, 1:] = self.x
-        else:
-            np.subtract(self.x, frame[:, 0], out=found[:, 1:])
-            found[:, 1:] /= frame[:, 1]
-        return found
+        """1 and the columns, in a frame, shape (n, p + 1). frame : shift and scale of each column, shape (p, 2 or more).
+
+        The last one is remembered: all asks of a fit have the same.
+        """
+        shift, scale = (0.0, 1.0) if frame is None else (frame[:, 0], frame[:, 1])
+        key = None if frame is None else frame.tobytes()
+        if self.__dict__.get("_framed", (0,))[0] != key:
+            found = np.ones((self.n, 1 + self.x.shape[1]))
+            np.subtract(self.x, shift, out=found[:, 1:])
+            found[:, 1:] /= scale
+            self.__dict__["_framed"] = key, found
+        return np.asarray(self.__dict__["_framed"][1])
 
     def ratio(self, z: np.ndarray, beta: np.ndarray) -> np.ndarray:
         """weight times exp(eta) of each row."""
@@ -74,17 +79,15 @@ class Sorted:
         return late[order], cell[order]
 
     def cell_sums(self, z: np.ndarray, ratio: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """Packed sums of ratio z z' per cell, shape (strata, times, moments); rows are sorted by cell."""
-        found = np.zeros((self.strata * self.times, z.shape[1], z.shape[1]))
-        weighted = z * ratio[:, None]
-        used, start = np.unique(cell, return_index=True)
-        for k, a, b in zip(used.tolist(), start.tolist(), [*start[1:].tolist(), len(cell)]):
-            found[k] = z[a:b].T @ weighted[a:b]
-        i, j = np.triu_indices(z.shape[1])
-        return found[:, i, j].reshape(self.strata, self.times, -1)
+        """Sums of ratio z per cell, shape (strata, times, p + 1); rows are sorted by cell."""
+        found = np.zeros((self.strata * self.times, z.shape[1]))
+        if len(cell):
+            used, start = np.unique(cell, return_index=True)
+            found[used] = np.add.reduceat(z * ratio[:, None], start, axis=0)
+        return found.reshape(self.strata, self.times, -1)
 
     def risk(self, z: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        """Packed sums over all rows at risk in each cell, shape (strata, times, moments)."""
+        """Sums of ratio z over all rows at risk in each cell, shape (strata, times, p + 1)."""
         found = from_the_end(self.cell_sums(z, ratio, self.by_exit))
         if self.enters is not None:
             late, cell = self.by_entry
@@ -92,8 +95,24 @@ class Sorted:
         return found
 
     def tied(self, z: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-        """Packed sums over the rows with an event in each cell."""
+        """Sums of ratio z over the rows with an event in each cell."""
         return self.cell_sums(z[self.died], ratio[self.died], self.by_exit[self.died])
+
+    def exposure(self, place: Sequence[int] | np.ndarray, values: Any, spared: Any) -> np.ndarray:
+        """What each row is exposed to: the sum of values over the cells in which it is at risk, less what is spared in the cell of its
+        event. place : of the cells, shape (cells,). values, spared : shape (cells, ...). Returns shape (n, ...)."""
+        def spread(those: Any) -> np.ndarray:
+            those = np.asarray(those, dtype=float)
+            found = np.zeros((self.strata * self.times, *those.shape[1:]))
+            found[np.asarray(place, dtype=np.int64)] = those
+            return found
+
+        cells = spread(values)
+        cells = cells.reshape(self.strata, self.times, *cells.shape[1:])
+        before = np.concatenate([np.zeros_like(cells[:, :1]), np.cumsum(cells, axis=1)], axis=1)
+        found = before[self.stratum, self.leaves + 1] - before[self.stratum, self.enters + 1 if self.enters is not None else 0]
+        found[self.died] -= spread(spared)[self.by_exit[self.died]]
+        return np.asarray(found)
 
     def people(self, keep: np.ndarray) -> np.ndarray:
         """People per cell where a row of theirs leaves, shape (strata, times)."""

@@ -20,7 +20,8 @@ from ... import steady
 from ...dictionary import Dictionary
 from ...rows import Rows
 from ...statistic import Block, statistic
-from .likelihood import Cells, Point, cells_of, point
+from .curvature import hazards_of, second
+from .likelihood import Cells, Point, cells_of, information, point
 from .model import as_frame, model_of
 from .residuals import baseline_of, residuals, squares, squares_blocks
 from .rows import Sorted, kept
@@ -41,9 +42,10 @@ def cells_at(at: Sorted, beta: np.ndarray, frame: np.ndarray, efron: bool) -> tu
 
 
 def point_at(at: Sorted, beta: np.ndarray, frame: np.ndarray, efron: bool) -> Point:
-    cells, z, _ = cells_at(at, beta, frame, efron)
+    cells, z, ratio = cells_at(at, beta, frame, efron)
     weight = at.weight[at.died]
-    return point(cells, beta, (z[at.died, 1:] * weight[:, None]).sum(axis=0), float((weight * at.offset[at.died]).sum()))
+    return point(cells, beta, (z[at.died, 1:] * weight[:, None]).sum(axis=0), float((weight * at.offset[at.died]).sum()),
+                 information(cells, second(at, z, ratio, **hazards_of(cells))))
 
 
 # -- registries as strata -------------------------------------------------------------------------------------------------------
