@@ -26,8 +26,8 @@ from .filters import keep
 from .population import Codebook, Household
 from .rows import Rows
 
-JOINT, LOCAL, BAGGED, LEFT_OUT = "joint", "local only", "bagged", "left out"
-WAYS = (JOINT, LOCAL, BAGGED, LEFT_OUT)
+JOINT, LOCAL, ABROAD, BAGGED, LEFT_OUT = "joint", "local only", "local for all", "bagged", "left out"
+WAYS = (JOINT, LOCAL, ABROAD, BAGGED, LEFT_OUT)
 
 
 class Way(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,10 +41,11 @@ class Way(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def compare_ways(cohort: Cohort, outcome: str, covariates: Sequence[str], *, folds: int = 5, seed: int = 0, **training: Any
                  ) -> tuple[Way, ...]:
-    """Four ways of training a model of a yes or no, all judged on the same held-out patients, fold by fold.
+    """Ways of training a model of a yes or no, all judged on the same held-out patients, fold by fold.
 
-    joint : one model over all registries. local only : each registry's patients by its own model. bagged : the mean risk of all local
-    models. left out : each registry's patients by a model of all other registries. training : as in `boost`.
+    joint : one model over all registries. local only : each registry's patients by its own model. local for all : everybody's patients by
+    one registry's model, the mean over registries. bagged : the mean risk of all local models. left out : each registry's patients by a
+    model of all other registries. training : as in `boost`.
     Raises QuestionError for a federation over a network.
     """
     data = getattr(cohort._federation._world, "data", None)
@@ -55,7 +56,8 @@ def compare_ways(cohort: Cohort, outcome: str, covariates: Sequence[str], *, fol
         raise QuestionError("this compares models of a yes or no over at least two registries")
     rows = {name: _cases(one, cohort, outcome) for name, one in data.items()}
     fold = {name: fold_of(one, seed, folds) for name, one in rows.items()}
-    risks = {how: {name: np.zeros(one.n) for name, one in rows.items()} for how in WAYS}
+    risks = {how: {name: np.zeros(one.n) for name, one in rows.items()} for how in WAYS if how != ABROAD}
+    abroad = {owner: {name: np.zeros(one.n) for name, one in rows.items()} for owner in rows}
     for k in range(folds):
         seen = {name: one.where(fold[name] != k) for name, one in rows.items()}
         held = {name: one.where(fold[name] == k) for name, one in rows.items()}
@@ -67,11 +69,14 @@ def compare_ways(cohort: Cohort, outcome: str, covariates: Sequence[str], *, fol
         for name, patients in held.items():
             here = fold[name] == k
             risks[JOINT][name][here] = _risk(joint, patients)
-            risks[LOCAL][name][here] = _risk(own[name], patients)
-            risks[BAGGED][name][here] = np.mean([_risk(one, patients) for one in own.values()], axis=0)
+            for owner, one in own.items():
+                abroad[owner][name][here] = _risk(one, patients)
+            risks[LOCAL][name][here] = abroad[name][name][here]
+            risks[BAGGED][name][here] = np.mean([abroad[owner][name][here] for owner in own], axis=0)
             risks[LEFT_OUT][name][here] = _risk(model([other for other in rows if other != name]), patients)
     y = {name: one.steps(outcome) == 1 for name, one in rows.items()}
-    return tuple(_way(how, risks[how], y) for how in WAYS)
+    found = {how: _way(how, one, y) for how, one in risks.items()} | {ABROAD: _mean([_way(ABROAD, one, y) for one in abroad.values()])}
+    return tuple(found[how] for how in WAYS)
 
 
 def _cases(data: Any, cohort: Cohort, outcome: str) -> Rows:
@@ -93,6 +98,12 @@ def _way(how: str, risks: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray])
     p, happened = (np.concatenate([one[name] for name in risks]) for one in (risks, y))
     own = {name: _area(risks[name], y[name]) for name in risks}
     return Way(how, _area(p, happened), float(((p - happened) ** 2).mean()), own)
+
+
+def _mean(ways: Sequence[Way]) -> Way:
+    auc, brier = (float(np.mean([getattr(one, name) for one in ways])) for name in ("auc", "brier"))
+    own = {name: float(np.mean([one.registries[name] for one in ways])) for name in ways[0].registries}
+    return Way(ways[0].how, auc, brier, own)
 
 
 def _area(risk: np.ndarray, y: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 import fedstats
 from fedstats import Rules
+from fedstats.analyses.boosting.rules import check_leaves
 from fedstats.analyses.boosting.trees import LARGEST
 from fedstats.errors import QuestionError, RangeError, Refused
 
@@ -160,7 +161,7 @@ def test_many_trees_do_not_coarsen_the_gradients(objective):
     model = boosted(X, y, objective=objective, **settings)
     booster = native(X, y, model, **settings, **({"max_delta_step": 0.7} if objective == "count:poisson" else {}))
 
-    assert model.predict(dict(zip(names_of(X), X.T))) == pytest.approx(booster.predict(xgboost.DMatrix(X)), rel=1e-3, abs=1e-3)
+    assert model.predict(dict(zip(names_of(X), X.T))) == pytest.approx(booster.predict(xgboost.DMatrix(X)), rel=3e-6, abs=3e-6)
 
 
 # -- properties ---------------------------------------------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_every_leaf_of_a_default_model_holds_enough_people(cancer):
     """Under the default rules each leaf has 10 people, and none or 10 with and without the outcome; leaves have 3 digits, covers
     are multiples of 10, and there is nothing else."""
     X, y = cancer
-    model = boosted(X, y, rounds=10, rules=Rules())
+    model = boosted(X, y, rounds=7, rules=Rules())
     matrix = model.matrix(dict(zip(names_of(X), X.T)))
     for tree in model.trees:
         node = np.zeros(len(y), dtype=int)
@@ -297,13 +298,32 @@ def test_floors_are_kept_under_rules_and_lifted_without(cancer, options, word):
         assert len(boosted(X, y, **{"rounds": 1, **options}).trees) == 1
 
 
+@pytest.mark.parametrize(("options", "most"), [({}, "7 trees of this depth or 14 of depth 3"), ({"max_depth": 3}, "14 trees of this depth"),
+                                               ({"splits": "random"}, "7 trees of this depth")])
+def test_a_model_of_more_leaves_than_one_for_every_five_patients_is_not_released(cancer, options, most):
+    """569 patients: 113 leaves. More would be as many equations in the outcomes as there are bits in them; the hint says how many trees."""
+    X, y = cancer
+    with pytest.raises(Refused, match="one for every 5 patients") as found:
+        boosted(X, y, rules=Rules(), **{"rounds": 20, **options})
+
+    assert most in found.value.hint and "learning_rate" in found.value.hint
+    assert sum(tree.leaves for tree in boosted(X, y, rules=Rules(), **{"rounds": int(most.split()[0]), **options}).trees) <= len(y) / 5
+
+
+def test_the_default_model_of_ten_thousand_patients_may_be_released():
+    """100 trees of depth 4 with their 1600 leaves."""
+    check_leaves(Rules(), rounds=100, depth=4, n=10_000)
+    with pytest.raises(Refused, match="one for every 5 patients"):
+        check_leaves(Rules(), rounds=100, depth=4, n=7_999)
+
+
 def test_a_rare_outcome_is_refused(cancer):
     """Nine patients with the outcome: no model, under rules."""
     X, _ = cancer
     y = (np.arange(len(X)) < 9).astype(float)
 
     with pytest.raises(Refused, match="with the outcome"):
-        boosted(X, y, rules=Rules())
+        boosted(X, y, rounds=5, rules=Rules())
 
 
 def test_sums_that_do_not_fit_are_refused_before_anything_is_sealed():
@@ -348,7 +368,7 @@ def test_patients_with_several_rows_are_counted_once():
     assert_same_trees(model, native(X, y, model, rounds=5))
     assert model.n == 300
     ruled = fedstats.pooled({f"r{k}": {**table, "patient_id": table["patient_id"] // 9} for k, table in tables(X, y, 3).items()},
-                            dictionary=dictionary_of(X, y) | {"most_rows": 3}, rules=Rules()).cohort().boost("y", names_of(X), rounds=5)
+                            dictionary=dictionary_of(X, y) | {"most_rows": 3}, rules=Rules()).cohort().boost("y", names_of(X), rounds=3)
     assert max(tree.leaves for tree in ruled.trees) > 1
 
 

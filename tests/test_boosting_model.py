@@ -42,13 +42,14 @@ COVARIATES = ["age", "edss", "female", "dmt"]
 
 @pytest.fixture(scope="module")
 def model():
-    return fedstats.pooled(TABLES, dictionary=PATIENTS, rules=Rules()).cohort().boost("worse", COVARIATES, rounds=25)
+    return fedstats.pooled(TABLES, dictionary=PATIENTS, rules=Rules()).cohort().boost("worse", COVARIATES, rounds=15)
 
 
 @pytest.fixture(scope="module")
 def hazards():
     return fedstats.pooled(TABLES, dictionary=PATIENTS, rules=Rules()).cohort().boost(
-        "worse", COVARIATES, objective="hazard:logistic", time="days", intervals=[250, 500, 750, 1000], rounds=60, monotone={"edss": 1})
+        "worse", COVARIATES, objective="hazard:logistic", time="days", intervals=[250, 500, 750, 1000], rounds=30, max_depth=3,
+        learning_rate=0.2, monotone={"edss": 1})
 
 
 @pytest.mark.parametrize("ending", ["json", "ubj"])

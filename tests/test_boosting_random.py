@@ -92,7 +92,7 @@ def test_random_splits_predict_nearly_as_well_with_more_trees(patients):
     X, y, _ = patients
     train = np.arange(len(y)) % 2 == 0
     test = dict(zip(names_of(X), X[~train].T))
-    best, random = (boosted(X[train], y[train], rules=Rules(), **options) for options in
+    best, random = (boosted(X[train], y[train], **options) for options in
                     ({"rounds": 40, "max_depth": 3}, {"rounds": 300, "max_depth": 4, "splits": "random"}))
     aucs = [roc_auc_score(y[~train], model.predict(test)) for model in (best, random)]
 
@@ -142,7 +142,7 @@ def test_splits_do_not_depend_on_the_patients(patients):
 
 
 @pytest.mark.parametrize("options", [{}, {"subsample": 0.6, "colsample": 0.5, "batch": 3},
-                                     {"validation": 0.25, "early_stopping": 4, "rounds": 40, "batch": 2, "learning_rate": 0.5}],
+                                     {"validation": 0.25, "early_stopping": 4, "rounds": 22, "batch": 2, "learning_rate": 0.5}],
                          ids=["plain", "sampled", "stopped early"])
 @pytest.mark.parametrize("rules", [fedstats.disclosure.NO_RULES, Rules()], ids=["without rules", "default rules"])
 def test_the_spread_of_patients_and_the_seal_do_not_change_the_model(patients, options, rules):
@@ -173,7 +173,7 @@ def test_drawn_splits_learn_survival(patients, objective):
     X, _, score = patients
     days = np.minimum(np.ceil(np.random.default_rng(3).exponential(400 * np.exp(-score))), 1000)
     more = {"days": ({"type": "integer", "range": [0, 1000], "cut_points": {"from": 0, "to": 1000, "step": 50}}, days)}
-    model = boosted(X, (days < 1000).astype(float), objective=objective, time="days", more=more, rules=Rules(), splits="random", rounds=150)
+    model = boosted(X, (days < 1000).astype(float), objective=objective, time="days", more=more, splits="random", rounds=150)
     risk = model.predict(dict(zip(names_of(X), X.T)))
 
     assert np.corrcoef(np.argsort(np.argsort(risk)), np.argsort(np.argsort(score)))[0, 1] > 0.7

@@ -5,7 +5,7 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary
-from fedstats.comparison import BAGGED, JOINT, LEFT_OUT, LOCAL, compare_ways
+from fedstats.comparison import ABROAD, BAGGED, JOINT, LEFT_OUT, LOCAL, compare_ways
 from fedstats.errors import QuestionError
 
 from .risk_data import COVARIATES, DICTIONARY, SMALL, registries
@@ -31,13 +31,19 @@ def test_the_joint_way_is_the_validations_number(fed, ways):
 
 
 def test_every_way_is_judged_on_every_registry(ways):
-    assert list(ways) == [JOINT, LOCAL, BAGGED, LEFT_OUT]
+    assert list(ways) == [JOINT, LOCAL, ABROAD, BAGGED, LEFT_OUT]
     assert all(set(one.registries) == {"r0", "r1", "r2"} and 0.4 < one.auc < 0.95 for one in ways.values())
 
 
 def test_together_is_better_than_alone(ways):
     """Small registries learn too little by themselves."""
     assert ways[JOINT].auc > ways[LOCAL].auc and ways[JOINT].brier < ways[LOCAL].brier
+
+
+def test_a_local_model_is_worse_for_everybody_than_all_together(ways):
+    """Over everybody, and within each registry, on average over the local models."""
+    assert ways[ABROAD].auc < ways[JOINT].auc and ways[ABROAD].brier > ways[JOINT].brier
+    assert np.mean(list(ways[ABROAD].registries.values())) < np.mean(list(ways[JOINT].registries.values()))
 
 
 def test_one_registry_alone_has_nothing_to_compare():

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from fedstats import Dictionary, Rules, rounds
+from fedstats.analyses.boosting import train
 from fedstats.analyses.boosting.cases import read_model, read_tree
-from fedstats.analysis import ANALYSES, Setting, Size, question_of
+from fedstats.analysis import Setting, Size, question_of
 from fedstats.disclosure import NO_RULES
 from fedstats.rows import load
 
@@ -28,7 +29,7 @@ def recorded(X, y, rules, **options):
     dictionary = Dictionary.from_dict(dictionary_of(X, y))
     many = [load(table, dictionary)[0] for table in tables(X, y, 3).values()]
     params = question_of("boost", "y", names_of(X), **options).read()
-    steps = ANALYSES["boost/1"].joint(params, Setting(dictionary, rules, 3, Size(len(y))))
+    steps = train(params, Setting(dictionary, rules, 3, Size(len(y))))
     asks, found = next(steps), []
     try:
         while True:

@@ -20,7 +20,7 @@ from fedstats.disclosure import NO_RULES
 from ..risk_data import COVARIATES, DICTIONARY, registries
 
 LIFTED = {"rounds": 40, "max_depth": 8, "min_child_weight": 0.0, "bins": 64, "reg_lambda": 1.0}
-DEFAULT = {"rounds": 40, "reg_lambda": 1.0}
+DEFAULT = {"rounds": 10, "reg_lambda": 1.0}       # as many as the rule of leaves allows for 800 patients
 ETA, PENALTY = 0.1, 1.0         # learning rate and L2 penalty, public settings of the model
 SINGLE = 2e-3                   # how far |g| (1 - |g|) may be from h, relative, for a leaf to count as one patient
 
@@ -100,7 +100,7 @@ def guess_all(found):
             right.append(p[inside].sum() + tree.value[leaf] * (H + PENALTY) / ETA)
         margin = margin + np.array(tree.value)[node]
     A, b, risk = np.array(rows, dtype=float), np.array(right), 1 / (1 + np.exp(-margin))
-    guess = risk + np.linalg.solve(A.T @ A + 1e-2 * np.eye(len(risk)), A.T @ (b - A @ risk))
+    guess = risk + A.T @ np.linalg.solve(A @ A.T + 1e-2 * np.eye(len(b)), b - A @ risk)
     return ((guess > 0.5) == found.y).mean(), ((risk > 0.5) == found.y).mean()
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.bench.bench_risk [ways] [cost] [attacks]
 
-ways : joint, local, bagged, left out, over 5 seeds of heterogeneous synthetic registries. cost : a validation beside its model, pooled and
-simulated. attacks : see attacks/test_model_inversion.
+ways : joint, local, bagged, left out, over 5 seeds of synthetic registries of three designs, with one setting for all. cost : a
+validation beside its model, pooled and simulated. attacks : see attacks/test_model_inversion.
 """
 
 import sys
@@ -13,8 +13,9 @@ import numpy as np
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.comparison import WAYS, compare_ways
+from fedstats.comparison import JOINT, WAYS, compare_ways
 from fedstats.disclosure import NO_RULES
+from fedstats.ms import synthetic
 
 from ..attacks.test_model_inversion import guess_all, read_off, target
 from ..risk_data import COVARIATES, DICTIONARY, people, registries
@@ -23,6 +24,13 @@ BOOK = Dictionary.from_dict(DICTIONARY)
 SIZES = (900, 150, 400, 250, 600)
 WINDOWS = ((18, 32, 0, 3), (26, 42, 1, 5), (38, 55, 2, 6), (45, 65, 3, 6.5), (30, 75, 0, 6.5))     # age and EDSS of its patients
 SHIFTS = (-0.8, 0.6, 0.0, -0.4, 0.8)        # true effects of the registries, on the logit scale
+MS_SIZES = (300, 600, 1200, 3000, 8000)     # patients; about a third start a treatment after a known EDSS and are followed up
+MS_COHORT = {
+    "index": {"event": "dmt_start"},
+    "covariates": ["age", "sex", "edss", "relapses_12m", "disease_duration", "dmt_class"],
+    "eligibility": [["age", ">=", 18], ["edss", "missing", False]],
+    "outcomes": [{"kind": "definition", "definition": "cdw24", "version": 1}, {"kind": "within", "outcome": "cdw24", "years": 2}],
+}
 SEEDS = range(5)
 TRAINING = {"rounds": 50, "max_depth": 3, "learning_rate": 0.1}
 
@@ -38,18 +46,38 @@ def different(seed):
     return found
 
 
+def of_one_row(make):
+    """(cohort, outcome, covariates) of a seed, of registries with one row per patient."""
+    return lambda seed: (fedstats.pooled(make(10 + seed), dictionary=BOOK).cohort(), "worse", COVARIATES)
+
+
+def multiple_sclerosis(seed):
+    """The same of synthetic registries of MS, of very unequal size: who worsens within two years of the first treatment."""
+    found = synthetic.registries(10 + seed, sizes=MS_SIZES)
+    fed = fedstats.pooled({one.name: one.tables for one in found.values()})
+    return fed.cohort(MS_COHORT), "cdw24_within_2y", MS_COHORT["covariates"]
+
+
+DESIGNS = {f"alike, {', '.join(map(str, SIZES))} patients": of_one_row(lambda seed: registries(SIZES, seed)),
+           f"different, {', '.join(map(str, SIZES))} patients": of_one_row(different),
+           f"synthetic registries of MS, {', '.join(map(str, MS_SIZES))} patients": multiple_sclerosis}
+
+
 def ways():
-    """AUC and Brier score of four ways of training, mean and SD over seeds: registries alike but for their size, and different ones."""
-    for words, make in (("alike", lambda seed: registries(SIZES, seed)), ("different", different)):
+    """How good ways of training are, mean and SD over seeds, and by how much training together is better: the AUC over everybody, where a
+    local model gains from knowing its registry's level of risk; the mean AUC within registries, where it does not; the Brier score."""
+    for words, make in DESIGNS.items():
         found = {how: [] for how in WAYS}
         for seed in SEEDS:
-            fed = fedstats.pooled(make(10 + seed), dictionary=BOOK)
-            for one in compare_ways(fed.cohort(), "worse", COVARIATES, folds=5, seed=seed, **TRAINING):
-                found[one.how].append((one.auc, one.brier))
-        print(f"  {words} registries of {', '.join(map(str, SIZES))} patients, {len(SEEDS)} seeds, 5 folds: mean (SD)")
-        for how, pairs in found.items():
-            (auc, brier), (auc_sd, brier_sd) = np.mean(pairs, axis=0), np.std(pairs, axis=0, ddof=1)
-            print(f"    {how:12} AUC {auc:.4f} ({auc_sd:.4f})   Brier {brier:.4f} ({brier_sd:.4f})")
+            cohort, outcome, covariates = make(seed)
+            for one in compare_ways(cohort, outcome, covariates, folds=5, seed=seed, **TRAINING):
+                found[one.how].append((one.auc, np.mean(list(one.registries.values())), one.brier))
+        print(f"  {words}; {len(SEEDS)} seeds, 5 folds: mean (SD); joint better by mean (SD), in how many seeds", flush=True)
+        for how, scores in found.items():
+            gains = (np.array(found[JOINT]) - np.array(scores)) * [1, 1, -1]
+            parts = [f"{name} {one.mean():.4f} ({one.std(ddof=1):.4f}), {gain.mean():+.4f} ({gain.std(ddof=1):.4f}) in {(gain > 0).sum()}"
+                     for name, one, gain in zip(("AUC", "within registries", "Brier"), np.array(scores).T, gains.T)]
+            print(f"    {how:13}", "; ".join(parts), flush=True)
 
 
 def cost():
@@ -67,16 +95,24 @@ def cost():
 
 
 def attacks():
-    """Share of patients named by the file alone and by a registry, and outcomes guessed by who knows all features."""
-    settings = {
-        "floors lifted, depth 8, 64 bins": (NO_RULES, {"max_depth": 8, "min_child_weight": 0.0, "bins": 64}, 1.0),
-        "floors lifted, default settings": (NO_RULES, {}, 1.0), "default": (Rules(), {}, 0.25)}
-    for trees in (40, 100):
-        for name, (rules, training, scale) in settings.items():
-            found = target(rules, rounds=trees, **training)
-            attack, model = guess_all(found)
-            print(f"  {trees:3} trees, {name:32} named by the file {read_off(found, None, scale)[0]:.1%}, by a registry "
-                  f"{read_off(found, 0, scale)[0]:.1%}; outcomes guessed by who knows all features {attack:.1%} (model {model:.1%})")
+    """Share of patients named by the file alone and by a registry, and outcomes guessed by who knows all features: with the floors lifted,
+    and at the default rules with as many trees as these release (one leaf for every 5 patients)."""
+    small, large = (200,) * 4, (2_000,) * 4
+    deep = {"max_depth": 8, "min_child_weight": 0.0, "bins": 64}
+    for name, rules, sizes, training, scale in (
+            ("floors lifted, 40 trees of depth 8, 64 bins", NO_RULES, small, {"rounds": 40, **deep}, 1.0),
+            ("floors lifted, 100 trees, otherwise default", NO_RULES, small, {"rounds": 100}, 1.0),
+            ("floors lifted, 100 drawn trees", NO_RULES, small, {"rounds": 100, "splits": "random", "batch": 1}, 1.0),
+            ("default rules, 10 trees", Rules(), small, {"rounds": 10}, 0.25),
+            ("default rules, 20 trees of depth 3", Rules(), small, {"rounds": 20, "max_depth": 3}, 0.25),
+            ("default rules, 10 drawn trees", Rules(), small, {"rounds": 10, "splits": "random", "batch": 1}, 0.25),
+            ("default rules, 100 trees", Rules(), large, {"rounds": 100}, 0.25)):
+        found = target(rules, sizes, **training)
+        attack, model = guess_all(found)
+        leaves = sum(tree.leaves for tree in found.model.trees)
+        print(f"  {sum(sizes)} patients, {name}, {leaves} leaves: named by the file {read_off(found, None, scale)[0]:.1%}, by a "
+              f"registry {read_off(found, 0, scale)[0]:.1%}; outcomes guessed by who knows all features {attack:.1%} (model {model:.1%})",
+              flush=True)
 
 
 if __name__ == "__main__":

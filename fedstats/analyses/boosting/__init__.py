@@ -19,6 +19,7 @@ from .model import RiskModel
 from .objectives import LOGISTIC
 from .params import BEST, RANDOM, BoostParams
 from .random import RandomTraining
+from .rules import check_leaves
 from .training import Training
 
 
@@ -52,7 +53,21 @@ def boost(params: BoostParams, setting: Setting) -> Joint:
     intercepts : each registry adds its own starting score, which never leaves it. splits="random" opens less: splits are drawn from the
     seed, and only sums over leaves are opened, of `batch` trees in one round; as accurate only with more trees. rho : then also with
     noise on these sums, of so much zero-concentrated differential privacy over all trees (0.17 is epsilon 3 at delta 1e-5).
+    Under release rules a model has at most one leaf for every 5 patients, unless its sums carry noise: rounds x 2^max_depth <= n / 5.
     Chen & Guestrin (2016), KDD.
     """
-    model = yield from (RandomTraining if params.splits == RANDOM else Training)(params, setting).run()
+    run = _training(params, setting)
+    if params.rho is None:      # noise is accounted for by itself
+        check_leaves(setting.rules, rounds=params.rounds, depth=params.max_depth, n=setting.size.n)
+    model = yield from run.run()
     return model
+
+
+def train(params: BoostParams, setting: Setting) -> Joint:
+    """The same for a model that nobody is shown, such as that of one fold of a validation."""
+    model = yield from _training(params, setting).run()
+    return model
+
+
+def _training(params: BoostParams, setting: Setting) -> Training:
+    return (RandomTraining if params.splits == RANDOM else Training)(params, setting)

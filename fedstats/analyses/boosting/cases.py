@@ -150,7 +150,7 @@ class Cases:
     start: np.ndarray
     patient: np.ndarray | None = None
     margins: tuple[tuple[str, ...], np.ndarray] | None = None
-    rounded: dict[bytes, np.ndarray] = field(default_factory=dict)
+    rounded: tuple[tuple, np.ndarray] | None = None
     counted: dict[bool, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -234,8 +234,8 @@ class Cases:
     def gradients(self, trees: Sequence[str], unit: float, hazard: Sequence[Sequence[float]] | None,
                   people: np.ndarray | None = None) -> np.ndarray:
         """Gradient and hessian of each row as whole numbers of `unit`, int64, shape (rows, 2 or more). people : further columns."""
-        state = hashlib.sha256(repr((tuple(trees), unit, hazard, people is None)).encode()).digest()
-        if state not in self.rounded:
+        state = tuple(trees), unit, hazard, people is None
+        if self.rounded is None or self.rounded[0] != state:
             own = None
             if hazard is not None:
                 once, twice = (np.array(one)[self.interval] if self.interval.size else np.zeros(0) for one in hazard[:2])
@@ -243,8 +243,8 @@ class Cases:
             pair = gradients(self.target.objective, self.margin(trees), self.y, self.weight, step=self.target.step, hazard=own)
             # the last only: a tree is finished before the next begins
             both = np.rint(np.stack(pair, axis=1) / unit).astype(np.int64)
-            self.rounded = {state: both if people is None else np.concatenate([both, people], axis=1)}
-        return self.rounded[state]
+            self.rounded = state, both if people is None else np.concatenate([both, people], axis=1)
+        return self.rounded[1]
 
 
 def drawn(keys: np.ndarray, seed: int, label: str, share: float) -> np.ndarray:

@@ -22,7 +22,9 @@ OBJECTIVES = (LOGISTIC, SQUARED, POISSON, COX, HAZARD)
 POISSON_STEP = 0.7          # xgboost's default of max_delta_step for count:poisson
 SMALLEST_HESSIAN = 1e-16    # kRtEps of xgboost's logistic loss
 FEWEST_BITS, USUAL_BITS = 20, 24        # of the bound of a gradient: as many as a sum over all rows leaves room for in one 40-bit prime
+COUNT_BITS = 30         # of counts, in two primes: most gradients are far below their bound, which grows with exp(the largest margin)
 PRIME_BITS = 38                         # of a sum with its sign; primes are a little below 2^40
+EXACT_BITS = 52                         # of a sum that a double holds exactly
 REACH_CELLS = 32        # in which people are counted to find between which values margins really lie
 SLACK = 1.0 + 2.0**-20      # a margin is a sum of float32: its rounding is far smaller than this
 
@@ -57,8 +59,11 @@ class Spread:
         return Spread(ends[taken[0]], ends[taken[-1] + 1])
 
 
-def usual_bits(rows: int) -> int:
-    """How finely gradients are rounded where nobody says: 24 bits of their bound, fewer from 2^14 rows on, never below 20."""
+def usual_bits(objective: str, rows: int) -> int:
+    """How finely gradients are rounded where nobody says: 24 bits of their bound, fewer from 2^14 rows on, never below 20; 30 for counts,
+    fewer from 2^22 rows on."""
+    if objective == POISSON:
+        return min(COUNT_BITS, EXACT_BITS - max(rows, 1).bit_length())
     return max(FEWEST_BITS, min(USUAL_BITS, PRIME_BITS - max(rows, 1).bit_length()))
 
 
@@ -91,8 +96,8 @@ def bound(objective: str, spread: Spread, most_y: tuple[float, float], weight: f
           last: float = 0.0) -> float:
     """A power of two that no gradient or hessian exceeds. most_y : range of the outcome. last : for Cox, the sum of all d / R."""
     if objective in (LOGISTIC, HAZARD):
-        most = 1.0
-    elif objective == SQUARED:
+        return steady.power_of_two(weight)      # a risk lies between 0 and 1, however it is rounded
+    if objective == SQUARED:
         most = max(1.0, spread.high - most_y[0], most_y[1] - spread.low)
     elif objective == POISSON:
         most = max(most_y[1], steady.exp(spread.high + step))

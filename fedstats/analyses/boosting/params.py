@@ -84,7 +84,7 @@ class BoostParams(Params, frozen=True):
     def target(self, dictionary: Dictionary, n: int) -> Target:
         """n : patients."""
         ends = _ends(self, dictionary)
-        bits = self.bits or usual_bits(n * dictionary.most_rows * (len(ends) if self.objective == HAZARD else 1))
+        bits = self.bits or usual_bits(self.objective, n * dictionary.most_rows * (len(ends) if self.objective == HAZARD else 1))
         return Target(self.objective, self.outcome, self.time, ends, self.weights, self.scale_pos_weight, self.step,
                       bits, 0.0, self.seed, self.validation, self.subsample, self.intercepts, self.trees_per_round)
 

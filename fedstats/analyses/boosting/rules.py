@@ -6,7 +6,8 @@ the smallest cell at the root, trees are shallow, children are heavy. A leaf is 
 cell of people, and none or the smallest cell with and without the outcome, so people are counted by outcome in every histogram and only
 splits with such children are taken. A histogram is a question about the patients of its node, so it is opened only if the node and
 its sibling hold as many as a cohort must (at 10 people per node the linking attack still joined half of a row's features). How many
-registries have people in a leaf is counted at the end; sibling leaves with too few are merged. Without rules nothing of this applies,
+registries have people in a leaf is counted at the end; sibling leaves with too few are merged. And a released model has few leaves
+for its patients (`check_leaves`), or all leaves together would give the outcomes away. Without rules nothing of this applies,
 and the trees are those of xgboost.
 """
 
@@ -25,6 +26,7 @@ MOST_BINS, MOST_BINS_LARGE, LARGE = 16, 32, 10_000      # bins of a feature; wit
 MOST_DEPTH = 4
 MOST_LEVELS = 2_000         # trees times depth: each level opens one more set of totals
 LEAF_DIGITS = 3             # significant digits of a released leaf
+PATIENTS_PER_LEAF = 5       # of a released model, at least: see `check_leaves`
 LARGEST_HESSIAN = 0.25      # of one row under the log-loss: h = p (1 - p)
 
 
@@ -63,6 +65,24 @@ def check_floors(found: Floors, *, bins: int, depth: int, rounds: int, child: fl
     if child is not None and child < found.child:
         raise Refused(f"min_child_weight is {child:g}, and a smallest cell of {k} people asks for at least {found.child:g}",
                       hint=f"use min_child_weight={found.child:g} or more, or leave it out")
+
+
+def check_leaves(rules: Rules, *, rounds: int, depth: int, n: int) -> None:
+    """Whether a model of so many trees may be released about n patients. Raises Refused with how many trees may.
+
+    A leaf is a linear equation in the outcomes of its patients, for whoever knows everybody's features. The sum of m outcomes of risk
+    p has 0.5 log2(2 pi e m p (1 - p)) bits: 4 to 6 for the 50 to 1000 patients of a leaf; n outcomes have at most n bits. So with one
+    leaf for every 5 patients the leaves could say as much as the outcomes themselves. (One number for every 10 patients, as for
+    coefficients, would ask for 16 000 patients for 100 trees of depth 4, for 31 000 with their cuts; cuts are no such equations.)
+    """
+    leaves = 2**depth
+    if rules.min_cell > 1 and n and PATIENTS_PER_LEAF * rounds * leaves > n:
+        trees, shallow = n // (PATIENTS_PER_LEAF * leaves), n // (PATIENTS_PER_LEAF * leaves // 2)
+        instead = f" or {shallow} of depth {depth - 1}" if depth > 1 and shallow else ""
+        fewer = f"use at most {trees} trees of this depth{instead}: with a larger learning_rate fewer trees do; or widen the cohort"
+        raise Refused(f"{rounds} trees of depth {depth} would release up to {rounds * leaves} leaves, and one for every "
+                      f"{PATIENTS_PER_LEAF} patients is the most: more could tell the outcome of each",
+                      hint=fewer if trees else "use trees of less depth, or widen the cohort")
 
 
 def too_small(cells: np.ndarray, contributors: np.ndarray, rules: Rules) -> bool:

@@ -121,10 +121,10 @@ def histograms(rows: Rows, model: str, trees: Sequence[str], tree: str, nodes: S
     """
     cases = cases_of(rows, model)
     values = cases.gradients(trees, unit, hazard, cases.classes(two_classes(cases.target)) if people else None)
-    node = cases.nodes_of(read_tree(tree))
-    slot_of = np.full(len(read_tree(tree)), -1, dtype=np.int32)
+    table = read_tree(tree)
+    slot_of = np.full(len(table), -1, dtype=np.int32)
     slot_of[list(nodes)] = np.arange(len(nodes), dtype=np.int32)
-    slot = np.where(cases.seen(len(trees)), slot_of[node], -1).astype(np.int32)
+    slot = np.where(cases.seen(len(trees)), slot_of[cases.nodes_of(table)], np.int32(-1))
     found = add_up(cases.places, slot, values, len(nodes), cases.bins.size)
     if used is not None:
         found = np.concatenate([found[:, cases.bins.first[k]:cases.bins.first[k + 1]] for k in used], axis=1)

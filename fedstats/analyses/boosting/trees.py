@@ -26,7 +26,7 @@ import numpy as np
 SMALLEST_GAIN = np.float32(1e-6)        # kRtEps of xgboost
 LARGEST = float(np.finfo(np.float32).max)
 LEAF = -1
-MOST_AT_ONCE = 2**18        # candidates whose gains are worked out in one go
+MOST_AT_ONCE = 2**13        # candidates whose gains are worked out in one go: their arrays stay in the processor's cache
 
 f32 = np.float32
 
@@ -141,30 +141,40 @@ class Growing:
                 parent = self.nodes[self.nodes[small].parent]
                 known[parent.left + parent.right - small] = self.histograms[self.nodes[small].parent] - histograms[small]
         kept = {k: known[k] for k in self.open}
-        below: list[int] = []
         splits = best_splits(list(kept.values()), [self.nodes[k] for k in self.open], self.unit, self.bins, self.settings)
-        for k, split in zip(self.open, splits):
-            if split is not None:
-                below += self._divide(k, split)
+        below = self._divide([(k, split) for k, split in zip(self.open, splits) if split is not None])
         self.histograms = kept
         self.open = [k for k in below if self.nodes[k].depth < self.settings.max_depth and self._splittable(k) and self._may_open(k)]
 
-    def _divide(self, k: int, split: Split) -> tuple[int, int]:
-        node, settings = self.nodes[k], self.settings
-        node.split, node.left, node.right = split, len(self.nodes), len(self.nodes) + 1
-        for sums in (split.left, split.right):
-            # as xgboost: a child's weight and gain are boxed by its parent's bounds
-            weight = _weight(*self._floats(sums), settings, node.lower, node.upper)
-            self.nodes.append(Node(k, node.depth + 1, sums, weight, _gain(*self._floats(sums), weight, settings), node.lower, node.upper))
-        way = settings.monotone[split.feature] if settings.monotone else 0
-        if way:
-            left, right = self.nodes[node.left], self.nodes[node.right]
-            middle = (left.weight + right.weight) / f32(2)
-            if way > 0:
-                left.upper = right.lower = middle
-            else:
-                left.lower = right.upper = middle
-        return node.left, node.right
+    def _divide(self, splits: Sequence[tuple[int, Split]]) -> list[int]:
+        """Give nodes their splits and children; the children."""
+        settings, first = self.settings, len(self.nodes)
+        parents = [(k, sums) for k, split in splits for sums in (split.left, split.right)]
+        # as xgboost: a child's weight and gain are boxed by its parent's bounds
+        lower, upper = (np.array([getattr(self.nodes[k], name) for k, _ in parents], dtype=f32) for name in ("lower", "upper"))
+        G, H = (np.array([sums[channel] for _, sums in parents], dtype=np.int64) * self.unit for channel in (0, 1))
+        weights = _weights(G, H, settings, lower, upper)
+        gains = _gains_of(G, H, weights, settings)
+        for (k, sums), weight, gain in zip(parents, weights, gains):
+            node = self.nodes[k]
+            self.nodes.append(Node(k, node.depth + 1, sums, weight, gain, node.lower, node.upper))
+        for place, (k, split) in enumerate(splits):
+            node = self.nodes[k]
+            node.split, node.left, node.right = split, first + 2 * place, first + 2 * place + 1
+            self._bound(node)
+        return list(range(first, len(self.nodes)))
+
+    def _bound(self, node: Node) -> None:
+        """Under a monotone constraint the children's weights are bounded by the middle between them."""
+        way = self.settings.monotone[node.split.feature] if self.settings.monotone and node.split else 0
+        if not way:
+            return
+        left, right = self.nodes[node.left], self.nodes[node.right]
+        middle = (left.weight + right.weight) / f32(2)
+        if way > 0:
+            left.upper = right.lower = middle
+        else:
+            left.lower = right.upper = middle
 
     def renumber(self) -> None:
         """Number the nodes that are left level by level, after splits were taken back."""
@@ -200,28 +210,31 @@ def best_splits(histograms: Sequence[np.ndarray], nodes: Sequence[Node], unit: f
     at_once = max(1, MOST_AT_ONCE // max(1, bins.size))
     found: list[Split | None] = []
     for start in range(0, len(nodes), at_once):
-        found += _best_splits(np.stack(histograms[start:start + at_once]), nodes[start:start + at_once], unit, bins, settings)
+        several = np.stack([one.T for one in histograms[start:start + at_once]], axis=1)
+        found += _best_splits(several, nodes[start:start + at_once], unit, bins, settings)
     return found
 
 
 def _best_splits(histogram: np.ndarray, nodes: Sequence[Node], unit: float, bins: Bins, settings: TreeSettings) -> list[Split | None]:
+    """histogram : shape (channels, nodes, bins)."""
     first = np.asarray(bins.first)
     lengths = first[1:] - first[:-1]
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    total = np.array([node.sums for node in nodes], dtype=np.int64)[:, None]
-    running = np.zeros((len(nodes), bins.size + 1, total.shape[2]), dtype=np.int64)
-    np.cumsum(histogram, axis=1, out=running[:, 1:])        # whole numbers: exact in any order
-    before, upto = running[:, first[:-1]], running[:, first[1:]]
-    up = running[:, 1:] - before[:, owner]                  # left side of a split above each bin, missing right
+    total = np.array([node.sums for node in nodes], dtype=np.int64).T[:, :, None]
+    running = np.zeros((*histogram.shape[:2], bins.size + 1), dtype=np.int64)
+    np.cumsum(histogram, axis=2, out=running[..., 1:])      # whole numbers: exact in any order
+    before, upto = running[..., first[:-1]], running[..., first[1:]]
+    up = running[..., 1:] - np.repeat(before, lengths, axis=2)      # left side of a split above each bin, missing right
     lacking = total - (upto - before)                       # all that is missing, per feature
-    gaps = (lacking != 0)[..., :2].any(axis=2)
-    way = np.array([settings.monotone[k] if settings.monotone else 0 for k in bins.features])[owner]
-    gains_up = _gains(up, total - up, unit, nodes, settings, way)
-    gains_down = np.full_like(gains_up, -np.inf)
+    gaps = (lacking != 0)[:2].any(axis=0)
+    way = np.repeat(np.array([settings.monotone[k] if settings.monotone else 0 for k in bins.features], dtype=int), lengths)
+    limits = _Limits.of(nodes)
+    gains_up = _gains(up, total - up, unit, limits, settings, way)
+    gains_down, left = np.full_like(gains_up, -np.inf), up
     if gaps.any():
-        left = up - histogram + lacking[:, owner]           # left side of a split below each bin, missing left
-        gains_down = np.where(gaps[:, owner], _gains(left, total - left, unit, nodes, settings, way), f32(-np.inf))
+        left = up - histogram + np.repeat(lacking, lengths, axis=2)     # left side of a split below each bin, missing left
+        gains_down = np.where(np.repeat(gaps, lengths, axis=1), _gains(left, total - left, unit, limits, settings, way), f32(-np.inf))
     best = np.maximum(gains_up.max(axis=1, initial=f32(-np.inf)), gains_down.max(axis=1, initial=f32(-np.inf)))
+    owner = np.repeat(np.arange(len(lengths)), lengths)
     found: list[Split | None] = []
     for m, node in enumerate(nodes):
         if not best[m] > SMALLEST_GAIN or best[m] < f32(settings.gamma) or not np.isfinite(best[m]):
@@ -231,41 +244,53 @@ def _best_splits(histogram: np.ndarray, nodes: Sequence[Node], unit: float, bins
         ups, downs = owner[places_up], owner[places_down]
         if len(ups) and (not len(downs) or ups[0] <= downs[0]):
             k, place, left_first = int(ups[0]), int(places_up[0]), False
-            cut, side = place - bins.first[k] + 1, up[m, place]
+            cut, side = place - bins.first[k] + 1, up[:, m, place]
         else:
             k, left_first = int(downs[0]), True
             place = int(places_down[downs == k][-1])        # scanned downwards: the highest bin comes first
-            cut, side = place - bins.first[k], left[m, place]
+            cut, side = place - bins.first[k], left[:, m, place]
         share = tuple(side.tolist())
         found.append(Split(bins.features[k], cut, left_first, best[m], share, tuple(a - b for a, b in zip(node.sums, share))))
     return found
 
 
-def _gains(left: np.ndarray, right: np.ndarray, unit: float, nodes: Sequence[Node], settings: TreeSettings, way: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class _Limits:
+    """Of several nodes, float32, shape (nodes, 1): their own gain, and between which weights those of their children lie."""
+
+    gain: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> _Limits:
+        return cls(*(np.array([getattr(node, name) for node in nodes], dtype=f32)[:, None] for name in ("gain", "lower", "upper")))
+
+
+def _gains(left: np.ndarray, right: np.ndarray, unit: float, limits: _Limits, settings: TreeSettings, way: np.ndarray) -> np.ndarray:
     """loss_chg of xgboost for every candidate, float32, shape (nodes, bins); -inf where a side is too light or the constraint is
-    broken. left, right : shape (nodes, bins, channels)."""
+    broken. left, right : shape (channels, nodes, bins)."""
     least, unweighted = float(f32(settings.min_child_weight)), np.zeros((), dtype=f32)
-    own, lower, upper = (np.array([getattr(node, name) for node in nodes], dtype=f32)[:, None] for name in ("gain", "lower", "upper"))
     sides = []
     for sums in (left, right):
-        G, H = sums[..., 0] * unit, sums[..., 1] * unit     # exact: whole numbers below 2^53 times a power of two
-        weight = _weights(G, H, settings, lower, upper) if settings.weights_matter else unweighted
+        G, H = sums[0] * unit, sums[1] * unit       # exact: whole numbers below 2^53 times a power of two
+        weight = _weights(G, H, settings, limits.lower, limits.upper) if settings.weights_matter else unweighted
         sides.append((H, weight, _gains_of(G, H, weight, settings)))
     (hl, wl, gl), (hr, wr, gr) = sides
     fits = (hl >= least) & (hr >= least)
     if settings.constrained:
         fits &= np.where(way > 0, wl <= wr, np.where(way < 0, wl >= wr, True))
     if settings.min_people:
-        fits &= _enough(left[..., 2:], settings.min_people) & _enough(right[..., 2:], settings.min_people)
-    return np.where(fits, (gl + gr) - own, f32(-np.inf)).astype(f32)
+        fits &= _enough(left[2:], settings.min_people) & _enough(right[2:], settings.min_people)
+    return np.where(fits, (gl + gr) - limits.gain, f32(-np.inf))
 
 
 def _enough(cells: np.ndarray, least: int) -> np.ndarray:
-    """Whether each row of people by outcome holds enough in all, and none or enough in each cell."""
-    everybody = cells[..., 0] if cells.shape[-1] == 1 else cells[..., 0] + cells[..., 1]
+    """Whether each cell of people by outcome, shape (classes, nodes, bins), holds enough in all, and none or enough of each class."""
+    everybody = cells[0] if len(cells) == 1 else cells[0] + cells[1]
     found = everybody >= least
-    for k in range(cells.shape[-1]):
-        found &= (cells[..., k] == 0) | (cells[..., k] >= least)
+    for one in cells:
+        found &= (one == 0) | (one >= least)
     return found
 
 

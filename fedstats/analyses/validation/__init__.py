@@ -23,7 +23,7 @@ from ...errors import InputError, QuestionError, Refused
 from ...rows import Rows
 from ...statistic import INDICATORS, Ask, Sums, answer, plain
 from .._common import CONFIDENCE, groups
-from ..boosting import boost
+from ..boosting import train
 from ..boosting.model import RiskModel
 from ..boosting.objectives import HAZARD
 from ..folds import fold_sizes, outside
@@ -86,7 +86,7 @@ def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums]) 
     halves = []
     for k in range(params.folds):
         others = Setting(setting.dictionary, setting.rules, setting.registries, Size(int(people.sum() - people[k])))
-        halves.append((Question("boost/1"), outside(boost(params.boost, others), seed, params.folds, k)))
+        halves.append((Question("boost/1"), outside(train(params.boost, others), seed, params.folds, k)))
     found = yield from together(halves)
     for one in found:
         if isinstance(one, Failed):
