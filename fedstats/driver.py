@@ -15,8 +15,11 @@ import numpy as np
 from . import __version__
 from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, Step, kind_of, read_result, together
 from .dictionary import Dictionary
+from .differences import trouble
 from .disclosure import NO_RULES, Rules, gate, may_count, rounded, safe
 from .errors import QuestionError, Refused, as_error
+from .linked import grown_again, linked
+from .overlaps import Compared, compared
 from .population import Recipe
 from .rows import Rows
 from .statistic import INDICATORS, Ask, Block, Sums, statistic
@@ -66,8 +69,9 @@ def check_questions(questions: Sequence[Question], dictionary: Dictionary) -> li
 
 
 def first_asks(params: Sequence[Params], recipe: Recipe) -> list[Ask]:
-    """Round 0: the sizes, and the flow where the recipe has one."""
-    return [size(sets=_sets(params, recipe)[0])] + ([flow(steps=recipe.steps)] if recipe.steps else [])
+    """Round 0: the sizes, the flow where the recipe has one, and how the groups that the questions show overlap."""
+    steps = [flow(steps=recipe.steps)] if recipe.steps else []
+    return [size(sets=_sets(params, recipe)[0]), *steps, *(one.ask for one in compared(params, recipe.dictionary))]
 
 
 def _sets(params: Sequence[Params], recipe: Recipe) -> tuple[list[list[str]], dict[int, int]]:
@@ -91,12 +95,14 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
     params = check_questions(questions, dictionary)
     sets, plain = _sets(params, recipe)
     first, *more = yield first_asks(params, recipe)
+    through = more.pop(0) if recipe.steps else None
     gate(int(first["cohort"]), int(first["cohort" + INDICATORS]), rules)
     sizes = _sizes(first, sets[:len(params)], rules)
-    if more:
+    if through is not None:
         known = [int(first["cohort"]), *(one.n for one in sizes)]
-        steps = _shown_flow(recipe.steps, more[0]["through"], more[0]["through" + INDICATORS], known, rules)
+        steps = _shown_flow(recipe.steps, through["through"], through["through" + INDICATORS], known, rules)
         sizes = [msgspec.structs.replace(one, flow=steps) for one in sizes]
+    overlapping = list(zip(compared(params, dictionary), more))
 
     def joint(k: int) -> Generator[list[Ask], Totals, Result]:
         _check_apart(k, sets, first["apart"], rules, questions)
@@ -105,6 +111,7 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
             raise Refused(f"{questions[k]} is about those of whom something is known to have happened, and fewer than {rules.min_cell} "
                           "patients are left out by that (rule min_cell)", hint="widen the cohort, or leave that column out")
         gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=str(questions[k]))
+        _check_together(k, params, overlapping, dictionary, rules, questions)
         setting = Setting(dictionary, rules, registries, sizes[k])
         result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
         return result
@@ -179,6 +186,23 @@ def _check_corners(k: int, sets: Sequence[Sequence[str]], complete: np.ndarray, 
             if any(one == mine for one, _ in signed) and not safe(abs(sum(sign * known[one] for one, sign in signed)), rules):
                 raise Refused(f"together with the questions before it, {questions[k]} would give the sums over fewer than {rules.min_cell} "
                               "patients who lack several columns (rule min_cell)", hint="ask all about the same columns")
+
+
+def _check_together(k: int, params: Sequence[Params], overlapping: Sequence[tuple[Compared, Sums]], dictionary: Dictionary, rules: Rules,
+                    questions: Sequence[Question]) -> None:
+    """What a question shows must not, with the questions before it, leave a few patients over (`differences`), nor give back what a table
+    or a tree hides (`linked`). Raises Refused."""
+    if (groups := trouble(k, overlapping, dictionary, rules)) is not None:
+        raise Refused(f"{questions[k]}: {groups} have groups of patients that differ by fewer than {rules.min_cell}, and those would "
+                      "follow by subtraction (rule min_cell)", hint="leave one of them out, or ask all questions about the same patients: "
+                      'where=[(column, "missing", False)] for each column that has gaps')
+    if (names := linked(k, params, overlapping, dictionary, rules)) is not None:
+        raise Refused(f"{questions[k]}: a question before it shows {names} too, and two tables of them could give back what each hides: "
+                      f"cells of fewer than {rules.min_cell} patients (rule min_cell)", hint="ask for one table only, or join small levels")
+    if rules.min_cell > 1 and (names := grown_again(k, params)) is not None:
+        raise Refused(f"{questions[k]}: a question before it grows trees on {names} too, and leaves of two models may differ by fewer "
+                      f"than {rules.min_cell} patients (rule min_cell)", hint="ask for one model; compare settings by validation, which "
+                      "releases no trees")
 
 
 def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:

@@ -44,8 +44,8 @@ class Shown:
         return self.hidden == 0
 
 
-def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, margins_hidden: Sequence[np.ndarray] | None = None
-               ) -> Shown:
+def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, margins_hidden: Sequence[np.ndarray] | None = None,
+               firm: bool = True) -> Shown:
     """Suppress the small cells of a table, and enough others that nothing follows by subtraction.
 
     counts : people per cell, any number of dimensions. contributors : registries with people in the cell, same shape.
@@ -54,7 +54,8 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, ma
     range that a reader can work out for every suppressed number is at least k wide; then those of the further ones that turn
     out not to be needed are shown again (largest first). The total is always shown.
     margins_hidden : per dimension, which margins are hidden, where that has been decided elsewhere: the others are known to a
-    reader, so only cells are suppressed.
+    reader, so only cells are suppressed. firm : that decision stands; else, where hiding every cell is not enough beside these margins,
+    margins are hidden too.
 
     Complementary suppression: Willenborg & de Waal (2001), Elements of Statistical Disclosure Control, chapter 4.
     """
@@ -63,7 +64,8 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, ma
         raise Refused(f"a table of {counts.size} cells is too large to be checked for release (at most {MOST_CELLS})",
                       hint="use fewer variables, or coarser cut points")
     table = _Entries(counts, np.asarray(contributors), rules, margins_hidden)
-    table.protect()
+    if not table.protect() and margins_hidden is not None and not firm:
+        return show_table(counts, contributors, rules)
     table.reconsider()
     cells = np.where(table.cell_hidden, Shown.HIDDEN, counts)
     margins = tuple(np.where(hidden, Shown.HIDDEN, total) for hidden, total in zip(table.margin_hidden, table.margin_totals))
@@ -85,14 +87,19 @@ class _Entries:
         self.decided = decided is not None
         if decided is not None:
             self.margin_hidden = [np.array(hidden, dtype=bool) for hidden in decided]
+        # nobody has a level that is seen to be empty: there is nothing to hide in it
+        self.empty = np.zeros(counts.shape, dtype=bool)
+        for axis, totals, hidden in zip(self.axes, self.margin_totals, self.margin_hidden):
+            self.empty[(slice(None),) * axis + ((totals == 0) & ~hidden,)] = self.decided
         # what the rules hide by themselves; the rest is hidden only to protect it
         self.cell_needed, self.margin_needed = self.cell_hidden.copy(), [hidden.copy() for hidden in self.margin_hidden]
 
-    def protect(self) -> None:
+    def protect(self) -> bool:
+        """Hide more until nothing hidden is exposed. False where everything is hidden and that is not enough."""
         while True:
             exposed = self._exposed()
             if exposed is None or not self._hide_beside(exposed):
-                return
+                return exposed is None
 
     def reconsider(self) -> None:
         """Show again, largest first, what was hidden beside others and is not needed: the greedy first pass hides too much."""
@@ -180,7 +187,7 @@ class _Entries:
         nearby = np.zeros(self.counts.shape, dtype=bool)
         for a, line in lines:
             nearby[(slice(None),) * a + (line,)] = True
-        for among in (nearby & ~self.cell_hidden, ~self.cell_hidden):
+        for among in (nearby & ~self.cell_hidden & ~self.empty, ~self.cell_hidden & ~self.empty):
             # a line that hides one cell only gives it away: prefer to complete those lines
             if where is not None and len(lines) and among is not None:
                 lonely = np.zeros_like(nearby)

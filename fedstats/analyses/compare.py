@@ -16,14 +16,14 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import MOST_BINS, Dictionary
-from ..disclosure import intervals, merged
+from ..disclosure import merged
 from ..errors import QuestionError
 from ..statistic import INDICATORS, Sums
 from ..suppression import show_table
 from ..variable import level_text
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
-from .histogram import binned
+from .histogram import binned, cut_alike, undivided
 from .moments import Moments, few_levels, moments, moments_of
 
 MOST_PAIRS = 4_000_000      # pairs of classes that the Hodges-Lehmann estimate sorts: 64 MB
@@ -184,7 +184,7 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     variable, ranked = dictionary[params.column], _has_bins(dictionary, params.column)
     asks = [moments(columns=[params.column], by=params.by, missing=params.missing)]
     if ranked:
-        asks.append(binned(columns=[params.column], by=params.by, missing=params.missing))
+        asks += [binned(columns=[params.column], by=params.by, missing=params.missing), undivided(params.column, params.by, params.missing)]
     totals, *more = yield asks
     sizes = show_table(totals["n"], totals["n" + INDICATORS], rules).cells
     silent = sizes < 0
@@ -199,7 +199,7 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
         if not ranked:
             notes.append(f'no rank tests: "{params.column}" has no levels, step or cut points; add "cut_points" to it in the dictionary')
         elif len(occupied) > 1:
-            found |= _rank_tests(more[0], setting, params.column, notes)
+            found |= _rank_tests(more[0], more[1], setting, params.column, notes)
     return Comparison(size=setting.size, column=params.column, unit=variable.unit, by=params.by, confidence=params.confidence,
                       groups=tuple(_group(*one, params.confidence) for one in zip(names, sizes, known)), notes=tuple(notes),
                       methods=_methods(found), **found)
@@ -289,12 +289,12 @@ def welch_one_way(known: Sequence[Moments]) -> Anova:
 # -- rank tests --------------------------------------------------------------------------------------------------------------
 
 
-def _rank_tests(totals: Sums, setting: Setting, column: str, notes: list[str]) -> dict[str, Any]:
+def _rank_tests(totals: Sums, everybody: Sums, setting: Setting, column: str, notes: list[str]) -> dict[str, Any]:
     """Rank tests from the table group x class, classes merged for all groups together until every cell is safe."""
     occupied = totals["n"] > 0
     counts, contributors = totals["people0"][occupied], totals["people0" + INDICATORS][occupied]
     # the same merging as in a histogram by group: two different ones could be subtracted from each other
-    ranges = intervals(counts, contributors, setting.rules, zeros=not setting.rules.hides_zeros)
+    ranges = cut_alike(everybody, counts, contributors, setting.rules)
     ends = ends_of_bins(setting.dictionary, column)
     table = merged(counts, ranges)
     used = np.flatnonzero(table.sum(axis=0)) if ranges else np.empty(0, dtype=int)

@@ -15,7 +15,7 @@ from ..dictionary import Dictionary
 from ..errors import QuestionError
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, statistic
-from ..suppression import MOST_CELLS, show_table
+from ..suppression import MOST_CELLS, Shown, show_table
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, p_chi2, z_of
 
@@ -23,15 +23,20 @@ MOST_VARIABLES = 4
 
 
 def _layout(dictionary: Dictionary, *, variables: Sequence[str], missing: bool = False) -> dict[str, Block]:
-    return {"people": Block(tuple(len(groups(dictionary, name, missing)) for name in variables), counts=True)}
+    shape = tuple(len(groups(dictionary, name, missing)) for name in variables)
+    lines = {f"line{k}": Block((size,), counts=True) for k, size in enumerate(shape)} if len(shape) > 1 else {}
+    return {"people": Block(shape, counts=True)} | lines
 
 
-@statistic("counts/1", layout=_layout)
+@statistic("counts/2", layout=_layout)
 def counts(rows: Rows, variables: Sequence[str], missing: bool = False) -> dict:
-    """People per cell of the table of these variables, over complete cases (or with a level "missing" for each)."""
+    """People per cell of the table of these variables, over complete cases (or with a level "missing" for each); and, for several
+    variables, per level of each."""
     cases = rows if missing else rows.complete(variables)
     shape = [len(groups(rows.dictionary, name, missing)) for name in variables]
-    return {"people": count_cells(shape, [group_of(cases, name, missing) for name in variables])}
+    places = [group_of(cases, name, missing) for name in variables]
+    lines = {f"line{k}": np.bincount(place, minlength=size) for k, (place, size) in enumerate(zip(places, shape))}
+    return {"people": count_cells(shape, places)} | (lines if len(shape) > 1 else {})
 
 
 class CrosstabParams(Params, frozen=True):
@@ -143,11 +148,14 @@ def crosstab(params: CrosstabParams, setting: Setting) -> Joint:
     """People per cell, expected counts, shares with Wilson intervals, chi-squared, Cramer's V, Fisher for 2x2.
 
     Tests are computed from the table that is shown, and only if no cell of it is suppressed: their statistics would give
-    the suppressed cells back.
+    the suppressed cells back. Which margins are shown is decided for each variable alone, as all analyses decide on sizes of groups: a
+    margin that this table hid beside a cell could be read off another question.
     """
     (totals,) = yield [counts(variables=params.variables, missing=params.missing)]
     levels = tuple(groups(setting.dictionary, name, params.missing) for name in params.variables)
-    shown = show_table(totals["people"], totals["people" + INDICATORS], setting.rules)
+    lines = [show_table(totals[f"line{k}"], totals[f"line{k}{INDICATORS}"], setting.rules).cells == Shown.HIDDEN
+             for k in range(len(levels))] if len(levels) > 1 else None
+    shown = show_table(totals["people"], totals["people" + INDICATORS], setting.rules, margins_hidden=lines, firm=False)
     notes = []
     if not shown.whole:
         notes.append(f"{shown.hidden} numbers are suppressed (rule min_cell {setting.rules.min_cell}, with complementary "

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Bins, Dictionary
-from ..disclosure import intervals, merged
+from ..disclosure import Rules, intervals, merged
 from ..rows import Rows
-from ..statistic import INDICATORS, Block, Sums, statistic
+from ..statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..suppression import show_table
 from ..views import Curve, Picture, Table
 from ._common import check_ordered, count_cells, group_of, groups, quoted, range_label
@@ -116,15 +116,18 @@ def _call(column: str, *, by: str | None = None, missing: bool = False) -> Histo
 def histogram(params: HistogramParams, setting: Setting) -> Joint:
     """People per registered bin, merged over neighbours until each bin of each group is safe to show; the same bins for all groups.
 
-    What is left of the cohort beside the shown groups is merged with them, so that a histogram of everybody gives nothing away.
-    Density is the share of the group per unit of the column. Scott (2015), Multivariate Density Estimation, section 3.1.
+    What is left of the cohort beside the shown groups is merged with them, and groups are cut only where a histogram of everybody is cut:
+    so one asked beside another gives nothing away. Density is the share of the group per unit of the column. Scott (2015), Multivariate
+    Density Estimation, section 3.1.
     """
-    (totals,) = yield [binned(columns=[params.column], by=params.by, missing=params.missing)]
+    asks = [binned(columns=[params.column], by=params.by, missing=params.missing)] if params.by else []
+    *divided, everybody = yield [*asks, undivided(params.column, params.by, params.missing)]
+    totals = divided[0] if divided else everybody
     names = groups(setting.dictionary, params.by, params.missing) if params.by else (EVERYBODY,)
     sizes = show_table(totals["n"], totals["n" + INDICATORS], setting.rules).cells if params.by else totals["n"]
     kept = np.flatnonzero(sizes >= 0)
     counts = totals["people0"][kept]
-    ranges = intervals(*_with_rest(totals, sizes < 0), setting.rules, zeros=not setting.rules.hides_zeros) if len(kept) else ()
+    ranges = cut_alike(everybody, *_with_rest(totals, sizes < 0), setting.rules) if len(kept) else ()
     bins = setting.dictionary.bins(params.column)
     notes = []
     if len(kept) < len(names):
@@ -153,6 +156,27 @@ def _with_rest(totals: Sums, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray
         return counts, contributors
     return (np.vstack([counts[~hidden], counts[hidden].sum(axis=0)]),
             np.vstack([contributors[~hidden], contributors[hidden].max(axis=0)]))
+
+
+def undivided(column: str, by: str | None, missing: bool) -> Ask:
+    """People per bin of everybody whom the question with these groups is about."""
+    return binned(columns=[column] if by is None or missing else [column, by])
+
+
+def cut_alike(everybody: Sums, counts: np.ndarray, contributors: np.ndarray, rules: Rules) -> tuple[tuple[int, int], ...]:
+    """Ranges of bins that may be shown for each of these groups, cut only where everybody is cut.
+
+    everybody : totals of `undivided`. counts, contributors : shape (groups, bins).
+    """
+    zeros = not rules.hides_zeros
+    whole = intervals(everybody["people0"], everybody["people0" + INDICATORS], rules, zeros=zeros)
+    there = _most(contributors, whole)
+    return tuple((whole[a][0], whole[b - 1][1]) for a, b in intervals(merged(counts, whole), there, rules, zeros=zeros))
+
+
+def _most(contributors: np.ndarray, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+    """At least so many registries have people in each range."""
+    return np.stack([contributors[:, a:b].max(axis=1) for a, b in ranges], axis=1) if ranges else contributors[:, :0]
 
 
 def _bin(group: str, bins: Bins, a: int, b: int, count: int, n: int) -> HistogramBin:

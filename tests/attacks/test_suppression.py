@@ -32,6 +32,15 @@ def made(shape, rng, rules):
     return counts, contributors
 
 
+def people_of(counts, contributors):
+    """The totals of `counts`. A level's registries: at least those of any of its cells."""
+    found = {"people": counts, "people" + INDICATORS: contributors}
+    for axis in range(counts.ndim) if counts.ndim > 1 else ():
+        others = tuple(a for a in range(counts.ndim) if a != axis)
+        found |= {f"line{axis}": counts.sum(axis=others), f"line{axis}{INDICATORS}": contributors.max(axis=others)}
+    return found
+
+
 def released(counts, contributors, rules):
     """The dict that leaves: the joint half of crosstab on these totals, finished as for release."""
     names = tuple("abc"[:counts.ndim])
@@ -40,7 +49,7 @@ def released(counts, contributors, rules):
     joint = ANALYSES["crosstab/1"].joint(CrosstabParams(names), Setting(dictionary, rules, 5, Size(int(counts.sum()))))
     next(joint)
     with pytest.raises(StopIteration) as done:
-        joint.send([{"people": counts, "people" + INDICATORS: contributors}])
+        joint.send([people_of(counts, contributors)])
     return finish(done.value.value, rules, 5).to_dict()
 
 

@@ -39,7 +39,7 @@ from .._model_rules import (
     nobody_outlying,
 )
 from .._newton import metered, penalised, usual_course
-from ..cox.fit import Fit, Reader, frame_of, newton, reaches
+from ..cox.fit import Fit, Known, Reader, frame_of, newton, reaches
 from ..cox.fit import check_columns as check_varying
 from ..cox.likelihood import Cells, Point, cells_of, information, point
 from ..cox.params import MAX_ROUNDS, CoxParams
@@ -169,7 +169,7 @@ def _reader(asked: dict[str, Any], totals: Sums, frame: Sequence[Sequence[float]
     x = (totals["events_x"] - float(totals["events_w"]) * shift) / scale
     counts, weight, offset = totals["with_event"], totals["weight"], float(totals["offset"])
 
-    def read(found: list[Sums], beta: Sequence[float], _: Cells | None) -> tuple[Point, Cells | None]:
+    def read(found: list[Sums], beta: Sequence[float], _: Known | None) -> tuple[Point, Cells | None]:
         first, second = np.split(found[0]["risk"], [1 + len(beta)], axis=1)
         cells = cells_of(counts, weight, first, None)
         return point(cells, np.array(beta), x, offset, information(cells, steady.total(second * cells.hazard[:, None]))), cells
