@@ -42,6 +42,9 @@ from ._weight_rules import check_classes
 EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER = 10, 5    # DISCLOSURE, "models"; Peduzzi et al. (1996), J Clin Epidemiol 49:1373
 LEAST_VARIANCE = 1e-10      # of a scaled column, below which it counts as constant
 LARGEST_LEVERAGE = 0.5      # of one patient: above it a coefficient is that patient's outcome (DISCLOSURE, "models")
+# Patients who are all alike and far from everybody else share a leverage of 1: of fewer than k each has more than 1 / k, and what the
+# model says of their kind is their mean outcome. In a small cohort leverages are large anyway, p / n on average: eight times that is far
+USUAL_LEVERAGE = 8.0
 SCALARS_PER_PATIENT = 0.1   # released numbers per patient, at most
 _STRAIGHT = (Variable, Power, Polynomial, Log, Scale)
 
@@ -214,8 +217,8 @@ def _outlying_layout(dictionary: Dictionary, **_: Any) -> dict[str, Block]:
 
 @statistic("model_outlying/1", layout=_outlying_layout, alone=True)
 def model_outlying(rows: Rows, columns: Sequence[str], terms: Sequence[Any], inverse: Sequence[float], intercept: bool = True,
-                   absorbed: bool = True, weights: Any = None) -> dict:
-    """Whether this registry has a patient whose leverage x' (X'X)^-1 x, over all rows, is above 0.5, whatever the outcomes: 0 or 1.
+                   absorbed: bool = True, weights: Any = None, most: float = LARGEST_LEVERAGE) -> dict:
+    """Whether this registry has a patient whose leverage x' (X'X)^-1 x, over all rows, is above `most`, whatever the outcomes: 0 or 1.
 
     At the fit of a logistic or a Cox model the leverage of such a patient may be small, as his outcome is fitted nearly exactly: it is his
     outcome that the coefficient tells. inverse : of the gram matrix of everybody, packed.
@@ -226,7 +229,7 @@ def model_outlying(rows: Rows, columns: Sequence[str], terms: Sequence[Any], inv
     leverage = np.einsum("ij,jk,ik->i", X, steady.unpack(inverse, X.shape[1]), X, optimize=True)
     if cases.person is not None and cases.n:
         leverage = np.bincount(cases.person, leverage)
-    return {"objections": int(bool((leverage > LARGEST_LEVERAGE).any()))}
+    return {"objections": int(bool((leverage > most).any()))}
 
 
 def nobody_outlying(totals: Sums, cells: Cells, rules: Rules, keys: Mapping[str, Any]) -> Generator[list[Ask], list[Sums], Any]:
@@ -236,28 +239,39 @@ def nobody_outlying(totals: Sums, cells: Cells, rules: Rules, keys: Mapping[str,
     """
     if rules == NO_RULES or not cells.n:
         return
-    asks = [model_outlying(inverse=_inverse_of(totals["gram"], cells.n), **keys)]
+    asked = [(totals["gram"], dict(keys))]
     if PROPENSITY + "gram" in totals:
-        asked = {name: one for name, one in stated(read_inverse(keys["weights"])).items() if name != "outcome"}
-        asks.append(model_outlying(inverse=_inverse_of(totals[PROPENSITY + "gram"], cells.n),
-                                   **(dict(keys) | asked | {"terms": msgspec.to_builtins(asked["terms"])})))
-    for found in (yield asks):
-        check_leverage(int(found["objections"]), rules)
+        other = {name: one for name, one in stated(read_inverse(keys["weights"])).items() if name != "outcome"}
+        asked.append((totals[PROPENSITY + "gram"], dict(keys) | other | {"terms": msgspec.to_builtins(other["terms"])}))
+    limits = [_most_leverage(_columns_of(gram), cells.n, rules) for gram, _ in asked]
+    found = yield [model_outlying(inverse=_inverse_of(gram, cells.n), most=most, **each) for (gram, each), most in zip(asked, limits)]
+    for one, most in zip(found, limits):
+        check_leverage(int(one["objections"]), rules, most)
+
+
+def _most_leverage(p: int, n: int, rules: Rules) -> float:
+    """The largest leverage that one of n patients may have in a model of p columns. + - * / only: it is part of an ask."""
+    return min(LARGEST_LEVERAGE, max(1.0 / rules.min_cell, USUAL_LEVERAGE * p / n))
+
+
+def _columns_of(packed: np.ndarray) -> int:
+    return (math.isqrt(8 * len(packed) + 1) - 1) // 2
 
 
 def _inverse_of(packed: np.ndarray, n: int) -> list[float]:
     """The inverse of a gram matrix of n patients, packed; steady."""
-    gram = steady.unpack(packed, (math.isqrt(8 * len(packed) + 1) - 1) // 2)
+    gram = steady.unpack(packed, _columns_of(packed))
     for k in range(len(gram)):
         gram[k, k] += LEAST_VARIANCE * n      # columns that nobody has, or that say the same as others
     return steady.pack(steady.inverse(gram, LEAST_VARIANCE / 1000)).tolist()
 
 
-def check_leverage(objections: int, rules: Rules) -> None:
-    """objections : registries in which one patient has a leverage above 0.5. Raises Refused."""
+def check_leverage(objections: int, rules: Rules, most: float = LARGEST_LEVERAGE) -> None:
+    """objections : registries in which one patient has a leverage above `most`. Raises Refused."""
     if rules != NO_RULES and objections:
-        raise Refused(f"one patient has a leverage above {LARGEST_LEVERAGE:g}: a coefficient would tell that patient's outcome "
-                      "(rule models)", hint="leave out terms, join rare levels, or use fewer spline knots")
+        raise Refused(f"one patient has a leverage above {most:.2g}: the model would tell the outcome of that patient, or the mean of "
+                      f"fewer than {rules.min_cell} who are alike (rule models)",
+                      hint="leave out terms, join rare levels, or use fewer spline knots")
 
 
 def check_effective(total: float, squares: float, parameters: int, rules: Rules) -> None:

@@ -213,6 +213,22 @@ def test_a_patient_far_from_all_others_does_not_tell_his_outcome(rules, kind):
     assert str(told[0]) == str(told[1])
 
 
+@pytest.mark.parametrize("few", [2, 5, 9])
+def test_a_few_patients_far_from_all_others_do_not_tell_their_mean(few):
+    """All of them have w = 9: what the line says there is the mean of their scores, though none of them has a leverage above a half."""
+    far = np.arange(N) < few
+    frame = planted(w=np.where(far, 9.0, 0.2 + people()["v"] / 5), score=np.where(far, 77.0, people()["score"]))
+
+    found = cohort(frame, NO_RULES).glm("score ~ w")
+    assert found.predict({"w": [9.0]})[0] == pytest.approx(77.0, abs=4.0)     # a guess has a standard deviation of 23
+    refused(lambda: cohort(frame, Rules()).glm("score ~ w"), "mean of fewer than 10")
+
+
+def test_as_many_as_a_cell_holds_may_stand_far_from_all_others():
+    frame = planted(w=np.where(np.arange(N) < 12, 9.0, 0.2 + people()["v"] / 5))
+    assert len(cohort(frame, Rules()).glm("score ~ w").coefficients) == 2
+
+
 def reconstructed(result, n):
     """Huth et al. (2023): covariance / dispersion is (X'X)^-1, so X'X and X'y are released with a linear model."""
     X = np.linalg.inv(np.array(result.covariance) / result.dispersion)
