@@ -5,7 +5,7 @@ How this works. `close` takes a registry's numbers through four layers, prime by
 2. tag: one more entry that only the sum of all registries' own vectors carries (`crypto.tag`);
 3. masks: numbers shared with every other registry, which cancel in the total only (`crypto.masks`): they hide a registry;
 4. BFV: hides the total from whoever adds (`crypto.he`).
-`add` and `Adding` sum what registries sent, without any key. `open_total` takes off the layers of the total and checks the tag in
+`Adding` sums what registries sent, without any key. `open_total` takes off the layers of the total and checks the tag in
 every prime before a single number is put together. What fails is `Tampered`, with one text whatever the cause, and burns the keys.
 
 The vector of a prime: the entries of all segments that need this prime, in the order of the plan; zeros; and in the very last place
@@ -27,7 +27,9 @@ from struct import Struct, pack
 import numpy as np
 
 from fedstats.crypto import fixedpoint, frames, he, masks, tag
+from fedstats.crypto.adding import Adder
 from fedstats.crypto.fixedpoint import PRIMES, Scale
+from fedstats.crypto.frames import SHARE, TOTAL, Kind
 from fedstats.errors import FedstatsError, InputError, MessageError, OutOfOrder, RangeError, Tampered
 
 FEWEST_REGISTRIES = 3  # with two, either learns the other's numbers from the total
@@ -104,7 +106,7 @@ class Plan:
 class SealKeys:
     """What one registry needs to close and open one query's rounds; in memory only.
 
-    he : opened BFV keys; K : the 32-byte secret of the tags; pair_keys : place in the roster -> 32-byte key shared with that
+    he : the BFV key; K : the 32-byte secret of the tags; pair_keys : place in the roster -> 32-byte key shared with that
     registry; index : my place in the roster; registries : how many take part, this one included.
     """
 
@@ -165,7 +167,7 @@ def open_total(total: bytes, plan: Plan, keys: SealKeys, context: bytes) -> tupl
     """
     bound = _round(plan, keys, context)
     try:
-        opened = [_opened(frame, j, plan, keys, bound) for j, frame in enumerate(_frames(total, plan.chunks))]
+        opened = [_opened(frame, j, plan, keys, bound) for j, frame in enumerate(_frames(TOTAL, total, plan.chunks))]
         numbers = _decode(opened, plan)
     except FedstatsError:
         keys.burn()
@@ -195,15 +197,15 @@ class Adding:
     """
 
     def __init__(self, chunks: tuple[int, ...]) -> None:
-        chunks_size(chunks)
+        total_size(chunks)
         self.chunks = tuple(chunks)
-        self._adders = [frames.Adder(j, count) for j, count in enumerate(chunks)]
+        self._adders = [Adder(j, count) for j, count in enumerate(chunks)]
 
     def add(self, sealed: bytes) -> None:
         """Adds one registry's bytes; MessageError, and the total stays as it was, if they are not well formed."""
-        parts = _frames(sealed, self.chunks)
+        parts = _frames(SHARE, sealed, self.chunks)
         for j, frame in enumerate(parts):
-            frames.check_frame(frame, self.chunks[j], j)
+            frames.check_frame(SHARE, frame, self.chunks[j], j)
         for adder, frame in zip(self._adders, parts):
             adder.add(frame, checked=True)
 
@@ -211,36 +213,32 @@ class Adding:
         return HEAD.pack(MAGIC, VERSION, len(self.chunks)) + b"".join(adder.total() for adder in self._adders)
 
 
-def add(a: bytes, b: bytes, chunks: tuple[int, ...]) -> bytes:
-    """The sum of two sealed vectors; MessageError if either is not well formed."""
-    both = Adding(chunks)
-    both.add(a)
-    both.add(b)
-    return both.total()
+def share_size(chunks: tuple[int, ...]) -> int:
+    """Bytes that each registry sends for a plan with so many ciphertexts per prime: exact. RangeError for what no plan can have."""
+    return _size(SHARE, chunks)
 
 
-def frame_size(plan: Plan) -> int:
-    """Bytes that each registry sends for a round of this plan, and that the total has: exact."""
-    return chunks_size(plan.chunks)
+def total_size(chunks: tuple[int, ...]) -> int:
+    """Bytes of the total that comes back."""
+    return _size(TOTAL, chunks)
 
 
-def chunks_size(chunks: tuple[int, ...]) -> int:
-    """Bytes of a sealed vector with so many ciphertexts per prime: exact. RangeError for what no vector can have."""
+def _size(kind: Kind, chunks: tuple[int, ...]) -> int:
     if not 1 <= len(chunks) <= len(PRIMES):
         raise RangeError(f"a sealed vector has 1 to {len(PRIMES)} primes, not {len(chunks)}")
-    return HEAD.size + sum(frames.frame_size(count) for count in chunks)
+    return HEAD.size + sum(frames.frame_size(kind, count) for count in chunks)
 
 
-def _frames(sealed: bytes, chunks: tuple[int, ...]) -> list[bytes]:
+def _frames(kind: Kind, sealed: bytes, chunks: tuple[int, ...]) -> list[bytes]:
     """The frames of every prime; MessageError unless all sizes are exactly right."""
-    if not isinstance(sealed, bytes) or len(sealed) != chunks_size(chunks):
-        raise MessageError(f"a sealed vector of this round has {chunks_size(chunks)} bytes")
+    if not isinstance(sealed, bytes) or len(sealed) != _size(kind, chunks):
+        raise MessageError(f"a sealed vector of this round has {_size(kind, chunks)} bytes")
     if sealed[: HEAD.size] != HEAD.pack(MAGIC, VERSION, len(chunks)):
         raise MessageError("the head of a sealed vector is not what this round expects")
     found, at = [], HEAD.size
     for count in chunks:
-        found.append(sealed[at : at + frames.frame_size(count)])
-        at += frames.frame_size(count)
+        found.append(sealed[at : at + frames.frame_size(kind, count)])
+        at += frames.frame_size(kind, count)
     return found
 
 

@@ -244,8 +244,9 @@ class Node:
 
 
 def _rehearse() -> None:
-    """Seal and open a zero under keys of its own: what is made once per process is then made before the first question, not during it."""
-    keys = he.load(he.generate(len(PRIMES)))
+    """Seal something under a key of its own: what is made once per process is then made before the first question, not during it."""
+    keys = he.load(he.generate())
     for k in range(len(PRIMES)):
-        he.decrypt(keys, k, he.encrypt(keys, k, np.zeros(1, dtype=np.uint64)), 1)
+        keys.opened(k)
+        he.encrypt(keys, k, np.zeros(1, dtype=np.uint64))
     keys.burn()

@@ -7,7 +7,6 @@ import fedstats
 from fedstats import Dictionary, Rules, rounds, seal
 from fedstats.analysis import ANALYSES, Failed
 from fedstats.crypto import he
-from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.errors import FedstatsError
 from fedstats.rows import Rows, load
 from fedstats.statistic import INDICATORS, STATISTICS, Ask, add, answer
@@ -169,7 +168,7 @@ def test_an_ask_is_the_same_after_a_journey(ask):
 
 @pytest.fixture(scope="module")
 def pair():
-    return he.generate(len(PRIMES))
+    return he.generate()
 
 
 @EVERY

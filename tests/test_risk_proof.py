@@ -14,11 +14,9 @@ from fedstats.analysis import Size, read_result
 from fedstats.card import card_of, card_text, model_hash
 from fedstats.card_page import page
 from fedstats.card_proof import check_model
-from fedstats.crypto import he
 from fedstats.errors import InputError, Tampered
 from fedstats.receipt import receipt_of
 
-from .attacks.stage import copy_of, one_pair, opened_once
 from .risk_data import DICTIONARY, HAZARD, registries
 
 SETTINGS = HAZARD | {"rounds": 3, "max_depth": 2, "learning_rate": 0.3}
@@ -30,15 +28,12 @@ def signed():
     fed = fedstats.simulate(registries((300, 250, 350), seed=2), dictionary=DICTIONARY, seed=1)
     network, ask = fed._world.network, fed.cohort().question
     found = []
-    with pytest.MonkeyPatch.context() as watch:
-        watch.setattr(he, "generate", one_pair)
-        watch.setattr(he, "load", lambda data: copy_of(opened_once(bytes(data))))
-        for covariates in (["age", "edss"], ["age", "sex"]):
-            questions = (ask.boost("event", covariates, **SETTINGS),
-                         ask.validation("event", covariates, folds=2, horizons=[720], **SETTINGS))
-            analyst = network.run([one.question for one in questions], {"all": []}, purpose="a test")
-            assert analyst.problem is None
-            found.append((*analyst.results, receipt_of(analyst)))
+    for covariates in (["age", "edss"], ["age", "sex"]):
+        questions = (ask.boost("event", covariates, **SETTINGS),
+                     ask.validation("event", covariates, folds=2, horizons=[720], **SETTINGS))
+        analyst = network.run([one.question for one in questions], {"all": []}, purpose="a test")
+        assert analyst.problem is None
+        found.append((*analyst.results, receipt_of(analyst)))
     return network, found
 
 

@@ -1,5 +1,6 @@
 """The seal: sealed totals are the plain totals, one contribution alone is noise, and keys are for one use."""
 
+import functools
 import hashlib
 from fractions import Fraction
 
@@ -12,19 +13,18 @@ from fedstats.crypto.fixedpoint import PRIMES, Scale, integer_scale, real_scale
 from fedstats.errors import InputError, MessageError, OutOfOrder, RangeError, Tampered
 
 CONTEXT = hashlib.sha256(b"a transcript and a round").digest()
-PAIR_OF_KEYS = {}
+KEY = functools.cache(he.generate)    # one for all queries here
 
 
-def parties(n, primes=3, places=None):
-    """Keys of n registries for one query; the slow part, BFV keys, is made once per number of primes."""
-    pair = PAIR_OF_KEYS.setdefault(primes, he.generate(primes))
+def parties(n, places=None):
+    """Keys of n registries for one query."""
     places = places or list(range(n))
 
     def shared(i, j):
         return hashlib.sha256(b"%d and %d" % (min(i, j), max(i, j))).digest()
 
     others = {i: {j: shared(i, j) for j in places if j != i} for i in places}
-    return [seal.SealKeys(he.load(pair), b"K" * 32, others[i], i, n) for i in places]
+    return [seal.SealKeys(he.load(KEY()), b"K" * 32, others[i], i, n) for i in places]
 
 
 def small_plan(primes):
@@ -147,8 +147,8 @@ def test_sizes_are_known_before_anything_is_computed():
 
     assert plan.lengths == (3000 + 2001 + 1002 + 1, 2001 + 1002 + 1, 1002 + 1)
     assert plan.chunks == (2, 1, 1)
-    assert len(sealed) == seal.frame_size(plan) == seal.chunks_size((2, 1, 1))
-    assert len(seal.add(sealed, sealed, plan.chunks)) == len(sealed)
+    assert len(sealed) == seal.share_size((2, 1, 1))
+    assert len(added([sealed, sealed], plan)) == seal.total_size((2, 1, 1))
 
 
 def test_a_vector_that_fills_its_ciphertext_leaves_room_for_the_tag():
@@ -209,7 +209,7 @@ def test_a_value_that_was_refused_does_not_use_up_the_round():
 
 
 def test_a_seal_needs_three_registries_and_a_key_with_each():
-    keys, (pair, K) = he.load(he.generate(1)), ({1: b"a" * 32}, b"K" * 32)
+    keys, (pair, K) = he.load(KEY()), ({1: b"a" * 32}, b"K" * 32)
     for pairs, index, n in ((pair, 0, 2), (pair, 0, 3), ({0: b"a" * 32, 1: b"b" * 32}, 0, 3)):
         with pytest.raises(InputError):
             seal.SealKeys(keys, K, pairs, index, n)
@@ -252,9 +252,9 @@ def test_one_registrys_opened_contribution_is_uniform_noise(primes):
     length = DRAWS - 1
     plan = seal.Plan((seal.Segment("x", length, Scale(0, primes), 100.0),))
     me, *_ = parties(5)
-    opened = seal.close({"x": np.arange(length) % 7}, plan, me, CONTEXT)
+    alone = added([seal.close({"x": np.arange(length) % 7}, plan, me, CONTEXT)], plan)
     bound = seal._round(plan, me, CONTEXT)
-    for j, frame in enumerate(seal._frames(opened, plan.chunks)):
+    for j, frame in enumerate(seal._frames(seal.TOTAL, alone, plan.chunks)):
         left = he.decrypt(me.he, j, frame, DRAWS)
         for conspirator in (2, 3, 4):
             left = seal.fixedpoint.subtract(
@@ -271,7 +271,7 @@ def test_a_contribution_alone_does_not_open():
     plan, keys = small_plan(1), parties(3)
     one = seal.close(some_values(plan, 1), plan, keys[0], CONTEXT)
     with pytest.raises(Tampered):
-        seal.open_total(one, plan, keys[1], CONTEXT)
+        seal.open_total(added([one], plan), plan, keys[1], CONTEXT)
 
 
 def test_a_registry_cannot_use_the_padding_as_a_channel(monkeypatch):

@@ -191,7 +191,7 @@ def metered(joint: Generator[list[Ask], list[Sums], T], setting: Setting) -> Gen
         while True:
             spent[0] += 1
             spent[1] += sum(block.size for ask in asks for block in ask.layout(setting.dictionary).values())
-            spent[2] += seal.frame_size(rounds.plan(asks, setting.dictionary, max(setting.size.n, 1), setting.registries))
+            spent[2] += seal.share_size(rounds.plan(asks, setting.dictionary, max(setting.size.n, 1), setting.registries).chunks)
             asks = joint.send((yield asks))
     except StopIteration as done:
         return done.value, Cost(*spent)

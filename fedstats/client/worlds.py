@@ -45,7 +45,7 @@ def frame_bytes(asks: Sequence[Ask], dictionary: Dictionary, registries: int, pa
     """Bytes that one registry sends for a round of these asks."""
     from .. import seal
 
-    return seal.frame_size(rounds.plan(asks, dictionary, patients, registries)) if asks else 0
+    return seal.share_size(rounds.plan(asks, dictionary, patients, registries).chunks) if asks else 0
 
 
 class Simulated:

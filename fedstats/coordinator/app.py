@@ -29,6 +29,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from .. import __version__
+from ..crypto import adding
 from ..crypto.identity import Identity
 from ..errors import FedstatsError, Internal, MessageError, Refused, Tampered, Unreachable, as_problem
 from ..wire.messages import LONGEST_BODY, LONGEST_PAYLOAD
@@ -191,6 +192,7 @@ def create(me: Identity, roster: Consortium, *, round_seconds: float = ROUND_SEC
 def _application(me: Identity, roster: Consortium, round_seconds: float) -> Application:
     if roster.role(me.name) != "coordinator":
         raise Refused(f"{me.name} is not a coordinator of {roster.name}")
+    adding.prepare()
     return Application(me, roster, round_seconds=round_seconds)
 
 

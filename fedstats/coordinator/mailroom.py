@@ -29,7 +29,7 @@ ROUND_SECONDS = 300.0           # without any answer for so long in a round, the
 ANSWER_SECONDS = 60.0           # how long a finished query's mail is kept
 MOST_MAIL = 4096                # parcels waiting for one member
 MOST_NONCES = 100_000
-LONGEST_KEYS = 2 * 1024 * 1024  # bytes: three key pairs take 470 kB
+LONGEST_KEYS = 256 * 1024  # bytes: the secret key takes 52 kB
 
 
 @dataclass
@@ -215,7 +215,7 @@ class Mailroom:
                 raise OutOfOrder(f"{message.registry} answered a round twice")
             return
         messages.check_payload(parcel)
-        if len(parcel.payload) != seal.chunks_size(message.chunks):
+        if len(parcel.payload) != seal.share_size(message.chunks):
             raise MessageError("a contribution has another size than it says")
         if session.adding is None:
             session.chunks, session.adding = message.chunks, seal.Adding(message.chunks)

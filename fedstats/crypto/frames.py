@@ -1,9 +1,13 @@
-"""Ciphertexts as plain numbers: the frames that travel, and adding them. All that the coordinator needs; no key, no tenseal.
+"""Ciphertexts as plain numbers: the frames that travel. No key, no tenseal.
 
 How this works. A ciphertext is two polynomials of 4096 coefficients, held modulo q1 (33 bits) and q2 (34 bits). Adding two
-ciphertexts is adding these numbers modulo q1 and q2. A frame holds exactly these numbers, 17 bytes per value, uncompressed: its
-size follows from the number of chunks, and every number is checked to be below its modulus. SEAL's own format never crosses the
-wire (see `he`), so there is nothing here that could be compressed, parsed or believed.
+ciphertexts is adding these numbers modulo q1 and q2. There are two kinds of frame.
+1. A share is what one registry sends. The second polynomial of a fresh ciphertext is random, and SEAL draws it from a seed: the seed
+   travels in its place, half the bytes. Whoever adds draws the polynomial again (see `adding`).
+2. A total has both polynomials: of a sum there is no seed.
+Frames hold exactly these numbers, 8.5 bytes per polynomial and value, uncompressed: their size follows from the number of chunks, and
+every number is checked to be below its modulus. SEAL's own format never crosses the wire (see `he`), so there is nothing here that
+could be compressed, parsed or believed.
 
 Parameters: degree 4096, moduli of 33 + 34 bits and a key modulus of 34, together 101 of the 109 bits that the Homomorphic
 Encryption Standard (Albrecht et al. 2018, table 1) allows for 128-bit security against classical computers; plain modulus one of
@@ -17,6 +21,7 @@ from collections.abc import Iterator
 from functools import cache
 from hmac import compare_digest
 from struct import Struct
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,9 +35,10 @@ MOST_CHUNKS = 4096  # 16.8 million values in one vector; a frame never promises 
 NOT_VERIFIED = "answer could not be verified"
 
 FRAME = Struct("<4sBBII")  # magic, version, prime's index, number of ciphertexts, bytes of each; then a SHA-256 of head and body
-FRAME_MAGIC, VERSION, DIGEST = b"fsct", 1, 32
+VERSION, DIGEST = 1, 32
 
-CIPHERTEXT_SHAPE, PUBLIC_SHAPE, SECRET_SHAPE = (2, 2, DEGREE), (2, 3, DEGREE), (3, DEGREE)
+CIPHERTEXT_SHAPE, POLYNOMIAL_SHAPE, SECRET_SHAPE = (2, 2, DEGREE), (2, DEGREE), (3, DEGREE)
+SEED_BYTES = 64  # SEAL's seed of a random polynomial
 NUMBER_BYTES = 4.25  # 34 bits: the low 32 in a word, the high two packed four to a byte
 # the high bits, in their place, of the four numbers that share a byte
 HIGH_BITS = (np.arange(256, dtype=np.uint64)[:, None] >> np.array([0, 2, 4, 6], dtype=np.uint64) & np.uint64(3)) << np.uint64(32)
@@ -42,65 +48,59 @@ def _bytes_of(shape: tuple[int, ...]) -> int:
     return int(NUMBER_BYTES * np.prod(shape))
 
 
-CIPHERTEXT_BYTES, PUBLIC_BYTES, SECRET_BYTES = map(_bytes_of, (CIPHERTEXT_SHAPE, PUBLIC_SHAPE, SECRET_SHAPE))
+SECRET_BYTES = _bytes_of(SECRET_SHAPE)
 
 
-def frame_size(chunks: int) -> int:
+class Kind(NamedTuple):
+    """What the ciphertexts of a frame hold: numbers of a shape, then so many bytes of a seed."""
+
+    magic: bytes
+    shape: tuple[int, ...]
+    seed: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of one ciphertext."""
+        return _bytes_of(self.shape) + self.seed
+
+
+SHARE, TOTAL = Kind(b"fssh", POLYNOMIAL_SHAPE, SEED_BYTES), Kind(b"fsct", CIPHERTEXT_SHAPE, 0)
+
+
+def frame_size(kind: Kind, chunks: int) -> int:
     """Bytes of a frame of so many ciphertexts: exact, whatever is inside. RangeError for a number no vector can have."""
     if type(chunks) is not int or not 1 <= chunks <= MOST_CHUNKS:
         raise RangeError(f"a vector has 1 to {MOST_CHUNKS} ciphertexts, not {chunks!r}")
-    return FRAME.size + DIGEST + chunks * CIPHERTEXT_BYTES
+    return FRAME.size + DIGEST + chunks * kind.size
 
 
-def check_frame(frame: bytes, expected_chunks: int, prime_index: int) -> None:
-    """Raises MessageError unless these are exactly so many well-formed ciphertexts for this prime."""
-    for _ in ciphertexts(frame, expected_chunks, prime_index):
+def check_frame(kind: Kind, frame: bytes, expected_chunks: int, prime_index: int) -> None:
+    """Raises MessageError unless these are exactly so many well-formed ciphertexts of this kind for this prime."""
+    for _ in ciphertexts(kind, frame, expected_chunks, prime_index):
         pass
 
 
-class Adder:
-    """A running total of frames, 32 bytes per value however many are added. Holds no key and reads nothing."""
-
-    def __init__(self, prime_index: int, chunks: int) -> None:
-        frame_size(chunks)  # the number may come from a message: refused before memory is taken for it
-        self.prime_index, self.chunks, self.count = prime_index, chunks, 0
-        self._total = np.zeros((chunks, *CIPHERTEXT_SHAPE), dtype=np.uint64)
-
-    def add(self, frame: bytes, *, checked: bool = False) -> None:
-        """Adds a frame; raises MessageError, and leaves the total as it was, if the frame is not well formed.
-
-        checked : the caller has just called `check_frame` with this frame.
-        """
-        if not checked:
-            check_frame(frame, self.chunks, self.prime_index)
-        for total, ciphertext in zip(self._total, ciphertexts(frame, self.chunks, self.prime_index, checked=True)):
-            total += ciphertext     # of 34 bits each: a word holds the sum of 2**30 of them, and is reduced at the end
-        self.count += 1
-
-    def total(self) -> bytes:
-        """The frame of the sum so far."""
-        return frame_of(self.prime_index, [pack(total % moduli(CIPHERTEXT_SHAPE)) for total in self._total])
-
-
-def frame_of(prime_index: int, packed: list[bytes]) -> bytes:
-    head, body = FRAME.pack(FRAME_MAGIC, VERSION, prime_index, len(packed), CIPHERTEXT_BYTES), b"".join(packed)
+def frame_of(kind: Kind, prime_index: int, packed: list[bytes]) -> bytes:
+    """packed : of each ciphertext its numbers as `pack` writes them, then the seed if there is one."""
+    head, body = FRAME.pack(kind.magic, VERSION, prime_index, len(packed), kind.size), b"".join(packed)
     return head + digest_of(head, body) + body
 
 
-def ciphertexts(frame: bytes, chunks: int, prime_index: int, *, checked: bool = False) -> Iterator[np.ndarray]:
-    """The ciphertexts of a frame, one at a time, so that memory stays small; the frame is checked before the first."""
+def ciphertexts(kind: Kind, frame: bytes, chunks: int, prime_index: int, *, checked: bool = False) -> Iterator[tuple[np.ndarray, bytes]]:
+    """Numbers and seed of the ciphertexts of a frame, one at a time, so that memory stays small; the frame is checked before the first."""
     if not checked:
-        _check_head(frame, chunks, prime_index)
-    body = memoryview(frame)[FRAME.size + DIGEST :]
+        _check_head(kind, frame, chunks, prime_index)
+    body, numbers = memoryview(frame)[FRAME.size + DIGEST :], kind.size - kind.seed
     for k in range(chunks):
-        yield unpack(body[k * CIPHERTEXT_BYTES : (k + 1) * CIPHERTEXT_BYTES], CIPHERTEXT_SHAPE)
+        one = body[k * kind.size : (k + 1) * kind.size]
+        yield unpack(one[:numbers], kind.shape), bytes(one[numbers:])
 
 
-def _check_head(frame: bytes, chunks: int, prime_index: int) -> None:
-    if not isinstance(frame, bytes) or len(frame) != frame_size(chunks):
-        raise MessageError(f"a sealed vector of {chunks} ciphertexts has {frame_size(chunks)} bytes")
+def _check_head(kind: Kind, frame: bytes, chunks: int, prime_index: int) -> None:
+    if not isinstance(frame, bytes) or len(frame) != frame_size(kind, chunks):
+        raise MessageError(f"a sealed vector of {chunks} ciphertexts has {frame_size(kind, chunks)} bytes")
     head, digest, body = split(frame, FRAME.size)
-    if head != FRAME.pack(FRAME_MAGIC, VERSION, prime_index, chunks, CIPHERTEXT_BYTES):
+    if head != FRAME.pack(kind.magic, VERSION, prime_index, chunks, kind.size):
         raise MessageError("the head of a sealed vector is not what this round expects")
     if not compare_digest(digest, digest_of(head, body)):
         raise MessageError("a sealed vector was damaged on its way")

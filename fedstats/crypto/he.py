@@ -1,11 +1,13 @@
-"""The outer seal: BFV ciphertexts that can be added by someone who cannot read them. With `sealmemory`, the only file that opens tenseal.
+"""The outer seal: BFV ciphertexts that can be added by someone who cannot read them.
 
 How this works.
 1. A vector modulo one prime t is cut into chunks of 4096, each encrypted into one ciphertext. What travels are the ciphertext's
-   numbers in a frame of our own (see `frames`, where they are added).
-2. SEAL's own format never crosses the wire: compressed (so a small message can fill memory), with parameters, sizes and flags
+   numbers in a frame of our own (see `frames`).
+2. All registries of a query share one secret key, the same for every prime, and encrypt under it: there is no public key. The second
+   polynomial of a fresh ciphertext is then random, and its seed can travel instead.
+3. SEAL's own format never crosses the wire: compressed (so a small message can fill memory), with parameters, sizes and flags
    inside (so a message can choose them), trusted by its reader.
-3. Parameters are public, fixed, and made once per process (`sealmemory.ring`); they never come from outside. Keys are made or loaded
+4. Parameters are public, fixed, and made once per process (`sealmemory.ring`); they never come from outside. Keys are made or loaded
    per query: the checked numbers, behind the head that SEAL writes for these parameters (`sealformat`), go in through memory.
 
 SEAL draws its own randomness from the operating system; it cannot be given as an argument here.
@@ -24,15 +26,14 @@ import numpy as np
 from fedstats.crypto import sealmemory
 from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.crypto.frames import (
-    CIPHERTEXT_SHAPE,
     DEGREE,
     DIGEST,
     NOT_VERIFIED,
     PARAMETER_SET,
-    PUBLIC_BYTES,
-    PUBLIC_SHAPE,
     SECRET_BYTES,
     SECRET_SHAPE,
+    SHARE,
+    TOTAL,
     VERSION,
     check_frame,
     ciphertexts,
@@ -45,22 +46,22 @@ from fedstats.crypto.frames import (
 from fedstats.crypto.sealmemory import Ring
 from fedstats.errors import MessageError, RangeError, Tampered
 
-KEYS = Struct("<4sBB32s")  # magic, version, number of primes, SHA-256 of the parameter set's name; then a SHA-256 likewise
-KEYS_MAGIC = b"fskp"
+KEY = Struct("<4sB32s")  # magic, version, SHA-256 of the parameter set's name; then a SHA-256 of head and body
+KEY_MAGIC = b"fssk"
 
 
-class KeyPair(bytes):
-    """The secret and public keys of every prime as they travel, sealed, from one registry to the others. Plain bytes otherwise."""
+class SecretKey(bytes):
+    """The secret key of a query as it travels, sealed, from one registry to the others. Plain bytes otherwise."""
 
     def __repr__(self) -> str:
-        return f"KeyPair({len(self)} bytes)"
+        return f"SecretKey({len(self)} bytes)"
 
     __str__ = __repr__
 
 
 @dataclass(frozen=True, repr=False)
 class Opened:
-    """The keys of one prime, ready for use: SEAL's encryptor under the public and decryptor under the secret key."""
+    """The key under one prime, ready for use: SEAL's encryptor and decryptor."""
 
     ring: Ring
     encryptor: Any
@@ -68,69 +69,73 @@ class Opened:
 
 
 class Keys:
-    """The keys of a query; those of a prime are opened when they are first needed, since most queries need one prime or two.
-    Live in memory only.
+    """The key of a query; it is opened under a prime when that is first needed, since most queries need one prime or two.
+    Lives in memory only.
 
-    pairs : the numbers of the public and the secret key by prime, within their ranges and not zero; overwritten when burnt.
+    secret : the numbers of the secret key, within their ranges and not zero; overwritten when burnt.
     """
 
-    def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
-        self._pairs = [*pairs]
-        self._opened: list[Opened | None] = [None] * len(pairs)
-
-    @property
-    def primes(self) -> int:
-        return len(self._opened)
+    def __init__(self, secret: np.ndarray) -> None:
+        self._secret = secret
+        self._opened: dict[int, Opened] = {}
+        self.burnt = False
 
     def opened(self, prime_index: int) -> Opened:
-        """The keys of one prime. Tampered once the keys were burnt, or if the two keys do not work together."""
-        if not self._opened:
+        """The key under one prime. Tampered once it was burnt, or if it does not open what it closes."""
+        if self.burnt:
             raise Tampered(NOT_VERIFIED)
-        if not 0 <= prime_index < len(self._opened):
-            raise RangeError(f"there are keys for {len(self._opened)} primes, not for prime {prime_index + 1}")
-        found = self._opened[prime_index]
-        if found is None:
-            found = self._opened[prime_index] = _open(prime_index, *self._pairs[prime_index])
-        return found
+        if not 0 <= prime_index < len(PRIMES):
+            raise RangeError(f"there are {len(PRIMES)} primes")
+        if prime_index not in self._opened:
+            self._opened[prime_index] = _open(prime_index, self._secret)
+        return self._opened[prime_index]
 
     def burn(self) -> None:
-        """Forgets the keys: SEAL wipes its copies, arrays are overwritten; the bytes they came in are only released."""
-        for pair in self._pairs:
-            _wipe(pair)
-        self._opened, self._pairs = [], []
+        """Forgets the key: SEAL wipes its copies, the numbers are overwritten; the bytes they came in are only released."""
+        self._secret.fill(0)
+        self._opened, self.burnt = {}, True
 
     def __repr__(self) -> str:
-        return f"Keys({self.primes} primes)" if self._opened else "Keys(burnt)"
+        return f"Keys(burnt={self.burnt})"
 
 
-def generate(primes: int) -> KeyPair:
-    """Fresh keys for the first so many primes, for one query alone."""
-    head = KEYS.pack(KEYS_MAGIC, VERSION, primes, hashlib.sha256(PARAMETER_SET.encode()).digest())
-    body = b"".join(_fresh_pair(k) for k in range(primes))
-    return KeyPair(head + digest_of(head, body) + body)
+def generate() -> SecretKey:
+    """A fresh key, for one query alone."""
+    from tenseal import sealapi
+
+    ring = sealmemory.ring(PRIMES[0])       # of a key, the prime is no part
+    numbers = sealmemory.numbers_of_secret(ring, sealapi.KeyGenerator(ring.context).secret_key())
+    body, head = pack(numbers), _key_head()
+    numbers.fill(0)
+    return SecretKey(head + digest_of(head, body) + body)
 
 
 def load(data: bytes) -> Keys:
-    """Keys that another registry sent, checked: format, parameter set, ranges, no zero key; that a pair gives a known answer is checked
+    """The key that another registry sent, checked: format, parameter set, ranges, no zero key; that it opens what it closes is checked
     when it is first used (see `Keys`).
 
-    Raises MessageError if these bytes are not keys of this parameter set, Tampered for a zero key.
+    Raises MessageError if these bytes are not a key of this parameter set, Tampered for a zero key.
     """
-    if not isinstance(data, bytes):
-        raise MessageError("these bytes are not the keys of a query")
-    primes, over = divmod(len(data) - KEYS.size - DIGEST, PUBLIC_BYTES + SECRET_BYTES)
-    if over or not 1 <= primes <= len(PRIMES):
-        raise MessageError("these bytes are not the keys of a query")
-    head, digest, body = split(data, KEYS.size)
-    if head != KEYS.pack(KEYS_MAGIC, VERSION, primes, hashlib.sha256(PARAMETER_SET.encode()).digest()):
-        raise MessageError(f"these keys are not for the parameters {PARAMETER_SET}")
+    if not isinstance(data, bytes) or len(data) != KEY.size + DIGEST + SECRET_BYTES:
+        raise MessageError("these bytes are not the key of a query")
+    head, digest, body = split(data, KEY.size)
+    if head != _key_head():
+        raise MessageError(f"this key is not for the parameters {PARAMETER_SET}")
     if not compare_digest(digest, digest_of(head, body)):
-        raise MessageError("the keys of the query were damaged on their way")
-    return Keys([_checked_pair(body[k * (PUBLIC_BYTES + SECRET_BYTES) :]) for k in range(primes)])
+        raise MessageError("the key of the query was damaged on its way")
+    secret = unpack(body, SECRET_SHAPE)
+    # an honest key is non-zero under every modulus; a zero one would encrypt in the clear
+    if not secret.any(axis=-1).all():
+        raise Tampered(NOT_VERIFIED)
+    return Keys(secret)
+
+
+def _key_head() -> bytes:
+    return KEY.pack(KEY_MAGIC, VERSION, hashlib.sha256(PARAMETER_SET.encode()).digest())
 
 
 def encrypt(keys: Keys, prime_index: int, residues: np.ndarray) -> bytes:
-    """The frame of a vector: residues modulo the prime, padded with zeros to whole ciphertexts.
+    """The share of a vector: residues modulo the prime, padded with zeros to whole ciphertexts.
 
     residues : uint64, one axis, each below the prime. Of anything else SEAL would silently encrypt something else: RangeError.
     """
@@ -141,31 +146,31 @@ def encrypt(keys: Keys, prime_index: int, residues: np.ndarray) -> bytes:
     opened = keys.opened(prime_index)
     padded = np.zeros(-(-len(residues) // DEGREE) * DEGREE, dtype=np.uint64)
     padded[: len(residues)] = residues
-    return frame_of(prime_index, [_packed(_encrypt(opened, chunk), opened.ring) for chunk in padded.reshape(-1, DEGREE)])
+    return frame_of(SHARE, prime_index, [_share(opened, chunk) for chunk in padded.reshape(-1, DEGREE)])
 
 
 def decrypt(keys: Keys, prime_index: int, frame: bytes, n: int) -> np.ndarray:
     """The first n residues of a total; uint64. MessageError for a malformed frame, Tampered for whatever fails after that."""
-    opened = keys.opened(prime_index)
-    check_frame(frame, -(-n // DEGREE), prime_index)
-    chunks = ciphertexts(frame, -(-n // DEGREE), prime_index, checked=True)
+    opened, chunks = keys.opened(prime_index), -(-n // DEGREE)
+    check_frame(TOTAL, frame, chunks, prime_index)
+    totals = ciphertexts(TOTAL, frame, chunks, prime_index, checked=True)
     try:
-        return np.concatenate([_decrypt(opened, sealmemory.ciphertext(opened.ring, chunk)) for chunk in chunks])[:n]
+        return np.concatenate([_decrypt(opened, sealmemory.ciphertext(opened.ring, numbers)) for numbers, _ in totals])[:n]
     except Exception:
         raise Tampered(NOT_VERIFIED) from None
 
 
-def _encrypt(opened: Opened, chunk: np.ndarray) -> Any:
+def _share(opened: Opened, chunk: np.ndarray) -> bytes:
+    numbers, seed = sealmemory.share_of(opened.ring, opened.encryptor.encrypt_symmetric(_plain(opened, chunk)))
+    return pack(numbers) + seed
+
+
+def _plain(opened: Opened, chunk: np.ndarray) -> Any:
     from tenseal import sealapi
 
-    plain, sealed = sealapi.Plaintext(), sealapi.Ciphertext()
+    plain = sealapi.Plaintext()
     opened.ring.encoder.encode(chunk.tolist(), plain)
-    opened.encryptor.encrypt(plain, sealed)
-    return sealed
-
-
-def _packed(sealed: Any, ring: Ring) -> bytes:
-    return pack(sealmemory.numbers_of(sealed, ring.ciphertext_head, CIPHERTEXT_SHAPE))
+    return plain
 
 
 def _decrypt(opened: Opened, sealed: Any) -> np.ndarray:
@@ -176,53 +181,20 @@ def _decrypt(opened: Opened, sealed: Any) -> np.ndarray:
     return np.array(opened.ring.encoder.decode_uint64(plain), dtype=np.uint64)
 
 
-# ---- keys ---------------------------------------------------------------------------------------------------------------------
-
-
-def _fresh_pair(prime_index: int) -> bytes:
-    """A fresh key pair as packed numbers, public then secret."""
-    from tenseal import sealapi
-
-    ring = sealmemory.ring(PRIMES[prime_index])
-    maker, public = sealapi.KeyGenerator(ring.context), sealapi.PublicKey()
-    maker.create_public_key(public)
-    numbers = (
-        sealmemory.numbers_of(public, ring.public_head, PUBLIC_SHAPE),
-        sealmemory.numbers_of(maker.secret_key(), ring.secret_head, SECRET_SHAPE),
-    )
-    packed = b"".join(pack(each) for each in numbers)
-    _wipe(numbers)
-    return packed
-
-
-def _checked_pair(data: memoryview) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a public and a secret key, each within its range."""
-    public = unpack(data[:PUBLIC_BYTES], PUBLIC_SHAPE)
-    secret = unpack(data[PUBLIC_BYTES : PUBLIC_BYTES + SECRET_BYTES], SECRET_SHAPE)
-    # every polynomial of an honest key is non-zero under every modulus; a zero one would encrypt in the clear
-    if not (public.any(axis=-1).all() and secret.any(axis=-1).all()):
-        raise Tampered(NOT_VERIFIED)
-    return public, secret
-
-
-def _open(prime_index: int, public: np.ndarray, secret: np.ndarray) -> Opened:
-    """Received keys under local parameters, if they give a known answer."""
+def _open(prime_index: int, secret: np.ndarray) -> Opened:
+    """A received key under local parameters, if it gives a known answer."""
     from tenseal import sealapi
 
     ring = sealmemory.ring(PRIMES[prime_index])
     try:
-        public_key, secret_key = sealmemory.keys(ring, public, secret)
-        opened = Opened(ring, sealapi.Encryptor(ring.context, public_key), sealapi.Decryptor(ring.context, secret_key))
-        # a pattern over the whole range of the prime; a wrong pair of keys, or one with too much noise, does not give it back
+        key = sealmemory.secret_key(ring, secret)
+        opened, sealed = Opened(ring, sealapi.Encryptor(ring.context, key), sealapi.Decryptor(ring.context, key)), sealapi.Ciphertext()
+        # a pattern over the whole range of the prime
         pattern = np.arange(DEGREE, dtype=np.uint64) * np.uint64(PRIMES[prime_index] // DEGREE)
-        known = np.array_equal(_decrypt(opened, _encrypt(opened, pattern)), pattern)
+        opened.encryptor.encrypt_symmetric(_plain(opened, pattern), sealed)
+        known = np.array_equal(_decrypt(opened, sealed), pattern)
     except Exception:
         raise Tampered(NOT_VERIFIED) from None
     if not known:
         raise Tampered(NOT_VERIFIED)
     return opened
-
-
-def _wipe(numbers: tuple[np.ndarray, ...]) -> None:
-    for each in numbers:
-        each.fill(0)

@@ -12,11 +12,12 @@ from struct import Struct, pack
 
 import numpy as np
 
+from fedstats.crypto.frames import SEED_BYTES
 from fedstats.errors import Internal
 
 SEAL_HEADER = Struct("<HBBBBHQ")  # magic, size of this header, SEAL's version, compression, reserved, size of all
 SEAL_MAGIC, UNCOMPRESSED, ZLIB, ZSTD = 0xA15E, 0, 1, 2
-BFV = 1  # SEAL's number of the scheme
+BFV, BLAKE2XB = 1, 1  # SEAL's numbers of the scheme and of the generator that a seed is for
 NUMBER = 8  # bytes of a number: unsigned, little endian
 NO_SCALE, NO_CORRECTION = 1.0, 1  # fields of other schemes, as BFV leaves them
 
@@ -29,6 +30,20 @@ def numbers_in(stream: bytes, head: bytes, shape: tuple[int, ...]) -> np.ndarray
     if len(body) != len(head) + NUMBER * int(np.prod(shape)) or not body.startswith(head):
         raise Internal("this version of tenseal writes a format that is not known")
     return np.frombuffer(body, dtype="<u8", offset=len(head)).astype(np.uint64).reshape(shape)
+
+
+def share_in(stream: bytes, heads: tuple[bytes, bytes], shape: tuple[int, ...]) -> tuple[np.ndarray, bytes]:
+    """The numbers of the first polynomial and the seed of the second, of a fresh ciphertext that SEAL wrote here just now."""
+    body, (first, second) = own(stream), heads
+    end = len(first) + NUMBER * int(np.prod(shape))
+    if len(body) != end + len(second) + SEED_BYTES or not body.startswith(first) or not body.startswith(second, end):
+        raise Internal("this version of tenseal writes a format that is not known")
+    return np.frombuffer(body[len(first) : end], dtype="<u8").astype(np.uint64).reshape(shape), body[-SEED_BYTES:]
+
+
+def share_stream(numbers: np.ndarray, seed: bytes, heads: tuple[bytes, bytes], version: Version) -> bytes:
+    """The stream from which SEAL makes the whole ciphertext again."""
+    return stream(heads[0] + numbers.astype("<u8").tobytes() + heads[1] + seed, version)
 
 
 def own(stream: bytes) -> bytes:
@@ -56,15 +71,27 @@ def stream(body: bytes, version: Version) -> bytes:
     return SEAL_HEADER.pack(SEAL_MAGIC, SEAL_HEADER.size, *version, UNCOMPRESSED, 0, SEAL_HEADER.size + len(body)) + body
 
 
-def ciphertext_head(parms_id: Sequence[int], shape: tuple[int, ...], version: Version, *, transformed: bool = False) -> bytes:
-    """What comes before the numbers of a ciphertext, or of a public key, which is one.
+def ciphertext_head(parms_id: Sequence[int], shape: tuple[int, ...], version: Version) -> bytes:
+    """What comes before the numbers of a ciphertext.
 
-    parms_id : SEAL's digest of the parameters, four words; shape : polynomials, moduli, degree; transformed : numbers are values
-    of the polynomials (as in keys), not coefficients. SEAL 4.3, Ciphertext::save_members.
+    parms_id : SEAL's digest of the parameters, four words; shape : polynomials, moduli, degree. SEAL 4.3, Ciphertext::save_members.
     """
+    return _ciphertext_fields(parms_id, shape) + _array_head(int(np.prod(shape)), version)
+
+
+def seeded_heads(parms_id: Sequence[int], shape: tuple[int, ...], version: Version) -> tuple[bytes, bytes]:
+    """What comes before the numbers of the first polynomial of a ciphertext, whose second is drawn from a seed, and before the seed.
+
+    SEAL 4.3, Ciphertext::save_members and UniformRandomGeneratorInfo::save_members.
+    """
+    first = _ciphertext_fields(parms_id, shape) + _array_head(int(np.prod(shape[1:])), version)
+    size = SEAL_HEADER.size + 1 + SEED_BYTES
+    return first, SEAL_HEADER.pack(SEAL_MAGIC, SEAL_HEADER.size, *version, UNCOMPRESSED, 0, size) + bytes([BLAKE2XB])
+
+
+def _ciphertext_fields(parms_id: Sequence[int], shape: tuple[int, ...]) -> bytes:
     polynomials, moduli, degree = shape
-    fields = pack("<4QBQQQdQ", *parms_id, transformed, polynomials, degree, moduli, NO_SCALE, NO_CORRECTION)
-    return fields + _array_head(int(np.prod(shape)), version)
+    return pack("<4QBQQQdQ", *parms_id, False, polynomials, degree, moduli, NO_SCALE, NO_CORRECTION)  # False: coefficients, not values
 
 
 def secret_head(parms_id: Sequence[int], shape: tuple[int, ...], version: Version) -> bytes:

@@ -1,16 +1,17 @@
-"""How numbers get into SEAL's objects and out of them again: through memory, never through a disk.
+"""How numbers get into SEAL's objects and out of them again: secrets through memory, never through a disk.
 
 SEAL's bindings save to a path and load from a path.
 1. Where the system has files that live in memory only (Linux: memfd_create), the path is that of such a file. It has no name, belongs
    to one call and so to one thread, and is overwritten before it is closed.
-2. Elsewhere (macOS, Windows) numbers are taken out one by one, and go in through messages of tenseal, which it reads from memory.
-   Opening keys then takes some 25 ms a prime, because tenseal makes its parameters anew each time; hence 1.
+2. Elsewhere (macOS, Windows) ciphertexts, which are for everybody's eyes, pass through temporary files. A secret key is taken out
+   number by number, and goes in through a message of tenseal, which it reads from memory.
 A pipe will not do: SEAL asks a stream for its position.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from fedstats.crypto import sealformat
-from fedstats.crypto.frames import CIPHERTEXT_SHAPE, DEGREE, MODULI, MODULUS_BITS, PUBLIC_SHAPE, SECRET_SHAPE
+from fedstats.crypto.frames import CIPHERTEXT_SHAPE, DEGREE, MODULI, POLYNOMIAL_SHAPE, SECRET_SHAPE
 from fedstats.errors import Internal
 
-LENGTH_OF_VECTOR = b"\x80\x20"  # DEGREE as a protocol buffers number
+SYMMETRIC = b"\x20\x01"  # the field of tenseal's message that says: no public key
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Ring:
     prime: int
     context: Any  # SEALContext
     encoder: Any  # BatchEncoder
+    evaluator: Any  # Evaluator: adds
     version: sealformat.Version
     ciphertext_head: bytes
-    public_head: bytes
+    seeded_heads: tuple[bytes, bytes]
     secret_head: bytes
 
 
@@ -56,13 +58,15 @@ def ring(prime: int) -> Ring:
         raise Internal(f"this version of tenseal refuses the parameters of the seal: {context.parameters_error_message()}")
     header = sealapi.Serialization.SEALHeader()
     version = (header.version_major, header.version_minor)
+    first = context.first_parms_id()
     return Ring(
         prime,
         context,
         sealapi.BatchEncoder(context),
+        sealapi.Evaluator(context),
         version,
-        sealformat.ciphertext_head(context.first_parms_id(), CIPHERTEXT_SHAPE, version),
-        sealformat.ciphertext_head(context.key_parms_id(), PUBLIC_SHAPE, version, transformed=True),
+        sealformat.ciphertext_head(first, CIPHERTEXT_SHAPE, version),
+        sealformat.seeded_heads(first, CIPHERTEXT_SHAPE, version),
         sealformat.secret_head(context.key_parms_id(), SECRET_SHAPE, version),
     )
 
@@ -89,80 +93,96 @@ def memory_file(content: bytes = b"") -> Iterator[str]:
         os.close(number)
 
 
-# ---- out ----------------------------------------------------------------------------------------------------------------------
+@contextmanager
+def public_file(content: bytes = b"") -> Iterator[str]:
+    """The path of a file for what everybody may see; in memory if this system has such files."""
+    if has_memory_files():
+        with memory_file(content) as path:
+            yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="fedstats-") as folder:
+        path = os.path.join(folder, "ciphertext")
+        with open(path, "wb") as file:
+            file.write(content)
+        yield path
 
 
-def numbers_of(thing: Any, head: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """The numbers of a ciphertext or key that SEAL made here; uint64. head : what SEAL writes before them."""
-    if not has_memory_files():
-        return _one_by_one(thing, shape)
-    with memory_file() as path:
-        thing.save(path)
-        with open(path, "rb", buffering=0) as file:
-            return sealformat.numbers_in(file.readall(), head, shape)
+def _written(thing: Any, path: str) -> bytes:
+    thing.save(path)
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
-def _one_by_one(thing: Any, shape: tuple[int, ...]) -> np.ndarray:
-    # a key keeps its numbers in a ciphertext or plaintext; asking for one of those costs 0.1 us a number
-    holder = thing if hasattr(thing, "dyn_array") else thing.data()
-    count = int(np.prod(shape))
-    if holder.dyn_array().size() != count:
-        raise Internal("this version of tenseal keeps its numbers in a way that is not known")
-    return np.fromiter(map(holder.__getitem__, range(count)), np.uint64, count).reshape(shape)
+# ---- ciphertexts --------------------------------------------------------------------------------------------------------------
 
 
-# ---- in -----------------------------------------------------------------------------------------------------------------------
+def share_of(ring: Ring, fresh: Any) -> tuple[np.ndarray, bytes]:
+    """The first polynomial, as numbers, and the seed of the second, of a ciphertext that SEAL has just made under a secret key."""
+    with public_file() as path:
+        return sealformat.share_in(_written(fresh, path), ring.seeded_heads, POLYNOMIAL_SHAPE)
+
+
+def expanded(ring: Ring, numbers: np.ndarray, seed: bytes) -> Any:
+    """SEAL's ciphertext again: it draws the second polynomial from the seed. numbers : within their ranges."""
+    return _ciphertext(ring, sealformat.share_stream(numbers, seed, ring.seeded_heads, ring.version))
 
 
 def ciphertext(ring: Ring, numbers: np.ndarray) -> Any:
     """SEAL's ciphertext with these numbers, which are within their ranges."""
+    return _ciphertext(ring, sealformat.stream_of(numbers, ring.ciphertext_head, ring.version))
+
+
+def _ciphertext(ring: Ring, stream: bytes) -> Any:
     from tenseal import sealapi
 
-    stream = sealformat.stream_of(numbers, ring.ciphertext_head, ring.version)
-    return _loaded(sealapi.Ciphertext(), ring, stream) if has_memory_files() else _ciphertext_of_message(ring.prime, stream)
+    made = sealapi.Ciphertext()
+    with public_file(stream) as path:
+        made.load(ring.context, path)
+    return made
 
 
-def keys(ring: Ring, public: np.ndarray, secret: np.ndarray) -> tuple[Any, Any]:
-    """SEAL's public and secret key with these numbers, which are within their ranges."""
-    from tenseal import sealapi
+def numbers_of(ring: Ring, ciphertext: Any) -> np.ndarray:
+    """The numbers of a ciphertext that SEAL made here; uint64."""
+    with public_file() as path:
+        return sealformat.numbers_in(_written(ciphertext, path), ring.ciphertext_head, CIPHERTEXT_SHAPE)
 
-    streams = (
-        sealformat.stream_of(public, ring.public_head, ring.version),
-        sealformat.stream_of(secret, ring.secret_head, ring.version),
-    )
+
+# ---- secret keys --------------------------------------------------------------------------------------------------------------
+
+
+def numbers_of_secret(ring: Ring, secret: Any) -> np.ndarray:
+    """The numbers of a secret key that SEAL made here; uint64."""
     if not has_memory_files():
-        return _keys_of_message(ring, *streams)
-    return _loaded(sealapi.PublicKey(), ring, streams[0]), _loaded(sealapi.SecretKey(), ring, streams[1])
+        return _one_by_one(secret.data())
+    with memory_file() as path:
+        return sealformat.numbers_in(_written(secret, path), ring.secret_head, SECRET_SHAPE)
 
 
-def _loaded(thing: Any, ring: Ring, stream: bytes) -> Any:
+def secret_key(ring: Ring, numbers: np.ndarray) -> Any:
+    """SEAL's secret key with these numbers, which are within their ranges."""
+    from tenseal import sealapi
+
+    stream = sealformat.stream_of(numbers, ring.secret_head, ring.version)
+    if not has_memory_files():
+        return _secret_of_message(ring, stream)
+    made = sealapi.SecretKey()
     with memory_file(stream) as path:
-        thing.load(ring.context, path)
-    return thing
+        made.load(ring.context, path)
+    return made
 
 
-def _keys_of_message(ring: Ring, public: bytes, secret: bytes) -> tuple[Any, Any]:
+def _one_by_one(secret: Any) -> np.ndarray:
+    count = int(np.prod(SECRET_SHAPE))
+    if secret.dyn_array().size() != count:
+        raise Internal("this version of tenseal keeps its numbers in a way that is not known")
+    return np.fromiter(map(secret.__getitem__, range(count)), np.uint64, count).reshape(SECRET_SHAPE)
+
+
+def _secret_of_message(ring: Ring, stream: bytes) -> Any:
     import tenseal
 
     parameters = sealformat.parameters(DEGREE, MODULI, ring.prime, ring.version)
-    message = field(1, parameters) + field(2, field(1, public)) + field(3, field(1, secret))
-    held = tenseal.context_from(message).data
-    return held.public_key(), held.secret_key()
-
-
-def _ciphertext_of_message(prime: int, stream: bytes) -> Any:
-    import tenseal
-
-    (only,) = tenseal.bfv_vector_from(_tenseal_context(prime), field(1, LENGTH_OF_VECTOR) + field(2, stream)).ciphertext()
-    return only
-
-
-@cache
-def _tenseal_context(prime: int) -> Any:
-    """A context of tenseal under the same parameters; the key pair that it makes for itself is never used."""
-    import tenseal
-
-    return tenseal.context(tenseal.SCHEME_TYPE.BFV, DEGREE, prime, list(MODULUS_BITS))
+    return tenseal.context_from(field(1, parameters) + field(2, b"") + field(3, field(1, stream)) + SYMMETRIC).data.secret_key()
 
 
 def field(number: int, content: bytes) -> bytes:

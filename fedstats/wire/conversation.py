@@ -3,7 +3,7 @@
 How this works (PROTOCOL, phases 0 to 4):
 0. QUERY      an analyst's signed query arrives; T is the hash of its bytes and is used once, for ever.
 1. ADMITTED   the registry posts its Admission and collects the others'. All in hand: S = H(T, roster, all signed admissions).
-2. KEYING     the first registry makes the key pair and the secret K, sealed to each other one. H_0 = H(S, key digest).
+2. KEYING     the first registry makes the outer key and the secret K, sealed to each other one. H_0 = H(S, key digest).
 3. ROUNDS     derive the asks, compute, seal, post; open the total; H_r = H(H_{r-1}, r, layout, asks, every opened residue).
               Masks, tag keys and the HMAC of the asks come from H: whoever was shown another total masks differently, the sum
               of the next round is noise and its tag fails. Nothing has been released by then.
@@ -240,7 +240,7 @@ class Registry:
         self.rules = strictest([self.roster.effective_rules, *(self.admissions[name][0].minima for name in order)])
         if self.me.name != order[0]:
             return
-        secret = self.random(SECRET_BYTES) + bytes(he.generate(len(seal.fixedpoint.PRIMES)))
+        secret = self.random(SECRET_BYTES) + bytes(he.generate())
         assert self.onetime is not None
         for name in order[1:]:
             box = identity.seal_to(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime,

@@ -87,7 +87,7 @@ class Admission(Message, frozen=True, kw_only=True, tag="admission"):
 
 
 class Keys(Message, frozen=True, kw_only=True, tag="keys"):
-    """Phase 2: the key pair of the outer layer and the secret K, sealed to one other registry."""
+    """Phase 2: the secret key of the outer layer and the secret K, sealed to one other registry."""
 
     T: Hash
     S: Hash

@@ -3,14 +3,12 @@
 `Stage` is a `MemoryNetwork` whose wire is given by the test. After a query `check` states what must hold however the query ended.
 """
 
-import functools
 import itertools
 
 import numpy as np
 
 from fedstats import Dictionary, Rules, rounds, seal
 from fedstats.analysis import question_of
-from fedstats.crypto import he
 from fedstats.errors import FedstatsError, Unreachable
 from fedstats.filters import normal_filter
 from fedstats.population import Codebook, Household
@@ -33,33 +31,10 @@ def nothing(sender, receiver, parcel):
     return None
 
 
-generate, load_keys = he.generate, he.load
-one_pair = functools.cache(he.generate)        # making and opening keys of the outer layer is most of a query's time, and tested elsewhere
-
-
-@functools.cache
-def opened_once(data):
-    keys = load_keys(data)
-    for k in range(keys.primes):
-        keys.opened(k)
-    return keys
-
-
-def copy_of(keys):
-    """The same opened keys, so that burning one copy leaves the other."""
-    copied = he.Keys([])
-    copied._opened, copied._pairs = list(keys._opened), list(keys._pairs)
-    return copied
-
-
 class Stage:
-    """One consortium and what happened in it. change : see `nothing`. watch : pytest's monkeypatch. fresh : whether the outer
-    keys are made anew, as in a real query."""
+    """One consortium and what happened in it. change : see `nothing`. watch : pytest's monkeypatch."""
 
-    def __init__(self, watch, change=nothing, rules=RULES, seed=0, fresh=False):
-        if not fresh:
-            watch.setattr(he, "generate", one_pair)
-            watch.setattr(he, "load", lambda data: copy_of(opened_once(bytes(data))))
+    def __init__(self, watch, change=nothing, rules=RULES, seed=0):
         dictionary = Dictionary.from_dict(every.DICTIONARY)
         rng = np.random.default_rng(3)
         self.rows = {name: load(every.random_rows(n, rng), dictionary)[0] for name, n in zip(NAMES, SIZES)}

@@ -12,8 +12,11 @@ import pytest
 
 from fedstats import seal
 from fedstats.crypto import frames, he, sealformat, sealmemory
-from fedstats.crypto.fixedpoint import PRIMES, Scale, add
+from fedstats.crypto.fixedpoint import PRIMES, Scale
+from fedstats.crypto.frames import SHARE, TOTAL
 from fedstats.errors import FedstatsError, MessageError, RangeError, Tampered
+
+from .forging import added, ciphertexts, encryption, joined, sum_of_totals, total_of
 
 REGISTRIES, LENGTH = 4, 6000  # two ciphertexts per prime
 ROUND_1, ROUND_2 = (hashlib.sha256(b"round %d" % r).digest() for r in (1, 2))
@@ -27,7 +30,7 @@ class Stage:
     """One query of four registries: two rounds sealed, and a second query with keys of its own."""
 
     def __init__(self):
-        self.pair, self.other_pair = he.generate(2), he.generate(2)
+        self.pair, self.other_pair = he.generate(), he.generate()
         self.values = [
             {"counts": rng.integers(0, 1000, LENGTH // 2), "sums": rng.uniform(-1, 1, LENGTH // 2)}
             for rng in map(np.random.default_rng, range(REGISTRIES))
@@ -48,10 +51,7 @@ class Stage:
 
     @staticmethod
     def sum(sealed):
-        adding = seal.Adding(PLAN.chunks)
-        for one in sealed:
-            adding.add(one)
-        return adding.total()
+        return added(sealed, PLAN.chunks)
 
 
 @pytest.fixture(scope="module")
@@ -59,24 +59,13 @@ def stage():
     return Stage()
 
 
-def parts_of(sealed):
-    return seal._frames(sealed, PLAN.chunks)
+def parts_of(total):
+    return seal._frames(TOTAL, total, PLAN.chunks)
 
 
-def joined(parts):
-    return seal.HEAD.pack(seal.MAGIC, seal.VERSION, len(parts)) + b"".join(parts)
-
-
-def ciphertexts(frame, j):
-    return [c.copy() for c in frames.ciphertexts(frame, 2, j)]
-
-
-def changed(sealed, change, only=None):
+def changed(total, change, only=None):
     """The same bytes with a change applied to the list of ciphertexts of every prime, or of one."""
-    parts = []
-    for j, frame in enumerate(parts_of(sealed)):
-        parts.append(frame if only not in (None, j) else frames.frame_of(j, [frames.pack(c) for c in change(ciphertexts(frame, j))]))
-    return joined(parts)
+    return total_of([each if only not in (None, j) else change(each) for j, each in enumerate(ciphertexts(total, PLAN.chunks))])
 
 
 def times(k):
@@ -84,9 +73,12 @@ def times(k):
 
 
 def encrypted(stage, *vectors):
-    """What the coordinator would send if it had the public key: fresh encryptions of vectors of its choice."""
-    keys = he.load(stage.pair)
-    return joined([he.encrypt(keys, j, vector) for j, vector in enumerate(vectors)])
+    """What the coordinator would send if it had the key: fresh encryptions of vectors of its choice."""
+    return encryption(he.load(stage.pair), vectors)
+
+
+def with_added(stage, other):
+    return sum_of_totals(stage.total, other, PLAN.chunks)
 
 
 def zeros():
@@ -102,11 +94,11 @@ def bump(at):
 def relabelled(frame, j):
     """A frame under another prime's name, its digest made to fit."""
     body = frame[FRAME_HEAD + frames.DIGEST :]
-    return frames.frame_of(j, [body[: frames.CIPHERTEXT_BYTES], body[frames.CIPHERTEXT_BYTES :]])
+    return frames.frame_of(TOTAL, j, [body[: TOTAL.size], body[TOTAL.size :]])
 
 
 ATTACKS = {
-    "doubled": lambda s: seal.add(s.total, s.total, PLAN.chunks),
+    "doubled": lambda s: with_added(s, s.total),
     "tripled": lambda s: changed(s.total, times(3)),
     "one prime doubled": lambda s: changed(s.total, times(2), only=1),
     "negated": lambda s: changed(s.total, lambda cs: [(frames.moduli(c.shape) - c) % frames.moduli(c.shape) for c in cs]),
@@ -115,20 +107,21 @@ ATTACKS = {
     "one prime replaced by zeros": lambda s: joined([parts_of(s.total)[0], parts_of(encrypted(s, zeros(), zeros()))[1]]),
     "one registry dropped": lambda s: s.sum(s.first[1:]),
     "two registries dropped": lambda s: s.sum(s.first[2:]),
-    "one registry alone": lambda s: s.first[2],
+    "one registry alone": lambda s: s.sum(s.first[2:3]),
+    "a share instead of a total": lambda s: s.first[2],
     "one registry twice": lambda s: s.sum([*s.first, s.first[1]]),
     "one registry twice instead of another": lambda s: s.sum([*s.first[1:], s.first[1]]),
     "total of another round": lambda s: s.total_2,
     "one registry's message of another round": lambda s: s.sum([*s.first[1:], s.second[0]]),
-    "both rounds added": lambda s: seal.add(s.total, s.total_2, PLAN.chunks),
+    "both rounds added": lambda s: with_added(s, s.total_2),
     "one prime of another round": lambda s: joined([parts_of(s.total)[0], parts_of(s.total_2)[1]]),
     "primes swapped": lambda s: joined([relabelled(f, j) for j, f in enumerate(reversed(parts_of(s.total)))]),
     "chunks swapped": lambda s: changed(s.total, lambda cs: cs[::-1]),
     "chunk repeated": lambda s: changed(s.total, lambda cs: [cs[0], cs[0]]),
-    "first entry moved by one": lambda s: seal.add(s.total, encrypted(s, bump(0), bump(0)), PLAN.chunks),
-    "an entry moved by one in one prime": lambda s: seal.add(s.total, encrypted(s, bump(4500), zeros()), PLAN.chunks),
-    "the tag moved by one": lambda s: seal.add(s.total, encrypted(s, bump(-1), zeros()), PLAN.chunks),
-    "a message in the padding": lambda s: seal.add(s.total, encrypted(s, bump(LENGTH + 5), bump(LENGTH + 5)), PLAN.chunks),
+    "first entry moved by one": lambda s: with_added(s, encrypted(s, bump(0), bump(0))),
+    "an entry moved by one in one prime": lambda s: with_added(s, encrypted(s, bump(4500), zeros())),
+    "the tag moved by one": lambda s: with_added(s, encrypted(s, bump(-1), zeros())),
+    "a message in the padding": lambda s: with_added(s, encrypted(s, bump(LENGTH + 5), bump(LENGTH + 5))),
     "total of another query": lambda s: s.sum(s.elsewhere),
     "one registry's message of another query": lambda s: s.sum([*s.first[1:], s.elsewhere[0]]),
     "polynomials swapped": lambda s: changed(s.total, lambda cs: [c[::-1] for c in cs]),
@@ -185,27 +178,44 @@ def test_a_linear_tag_alone_would_be_forged(stage):
     x, r = (rng.integers(0, prime, 50, dtype=np.uint64) for _ in range(2))
     carried = seal.tag.tag(x, r, 0, prime)
 
-    assert seal.tag.check(add(x, x, prime), 2 * carried, r, [0], prime)
+    assert seal.tag.check(seal.fixedpoint.add(x, x, prime), 2 * carried, r, [0], prime)
     assert seal.tag.check(x * np.uint64(0), 0, r, [0], prime)
 
 
 def test_one_bit_flipped_anywhere_is_found(stage):
-    """A sample over the whole total: as sent, and with a digest that the attacker made to fit."""
+    """A sample over a whole share and the whole total: as sent, and in the total with a digest that the attacker made to fit."""
     rng = np.random.default_rng(11)
-    size, head, frame_bytes = len(stage.total), seal.HEAD.size, frames.frame_size(2)
-    for at in [*range(head + FRAME_HEAD + frames.DIGEST), *rng.integers(0, size, 25).tolist()]:
-        bad = bytearray(stage.total)
-        bad[at] ^= 1 << int(rng.integers(8))
-        with pytest.raises(MessageError):
-            seal.Adding(PLAN.chunks).add(bytes(bad))
-        j, inside = divmod(at - head, frame_bytes)
-        if at >= head and inside >= FRAME_HEAD + frames.DIGEST:
+    head, inner = seal.HEAD.size, FRAME_HEAD + frames.DIGEST
+    for kind, good in ((SHARE, stage.first[1]), (TOTAL, stage.total)):
+        frame_bytes = frames.frame_size(kind, 2)
+        for at in [*range(head + inner), *rng.integers(0, len(good), 25).tolist()]:
+            bad = bytearray(good)
+            bad[at] ^= 1 << int(rng.integers(8))
+            with pytest.raises(MessageError):
+                seal.Adding(PLAN.chunks).add(bytes(bad)) if kind is SHARE else parts_checked(bytes(bad))
+            j, inside = divmod(at - head, frame_bytes)
+            if at < head or inside < inner:
+                continue
             start = head + j * frame_bytes
-            body = bytes(bad[start + FRAME_HEAD + frames.DIGEST : start + frame_bytes])
-            digest = frames.digest_of(bytes(bad[start : start + FRAME_HEAD]), body)
-            bad[start + FRAME_HEAD : start + FRAME_HEAD + frames.DIGEST] = digest
-            with pytest.raises(Tampered, match=TEXT):
-                seal.open_total(bytes(bad), PLAN, stage.keys(), ROUND_1)
+            body = bytes(bad[start + inner : start + frame_bytes])
+            bad[start + FRAME_HEAD : start + inner] = frames.digest_of(bytes(bad[start : start + FRAME_HEAD]), body)
+            total = bytes(bad) if kind is TOTAL else with_share(stage, bytes(bad))
+            if total is not None:
+                with pytest.raises(Tampered, match=TEXT):
+                    seal.open_total(total, PLAN, stage.keys(), ROUND_1)
+
+
+def parts_checked(total):
+    for j, frame in enumerate(parts_of(total)):
+        frames.check_frame(TOTAL, frame, 2, j)
+
+
+def with_share(stage, bad):
+    """The total with a changed share in the place of the second; None if the coordinator sees that it is none."""
+    try:
+        return stage.sum([stage.first[0], bad, *stage.first[2:]])
+    except MessageError:
+        return None
 
 
 # ---- hostile bytes --------------------------------------------------------------------------------------------------------------
@@ -215,11 +225,17 @@ def decoders(stage):
     """Everything that takes bytes from outside."""
     return {
         "adding": lambda data: seal.Adding(PLAN.chunks).add(data),
-        "add": lambda data: seal.add(stage.total, data, PLAN.chunks),
         "opening": lambda data: seal.open_total(data, PLAN, stage.keys(), ROUND_1),
-        "frame": lambda data: frames.check_frame(data, 2, 0),
+        "share": lambda data: frames.check_frame(SHARE, data, 2, 0),
+        "total": lambda data: frames.check_frame(TOTAL, data, 2, 0),
         "keys": he.load,
     }
+
+
+def honest_for(stage, decoder):
+    """What this decoder takes."""
+    return {"adding": stage.first[0], "share": seal._frames(SHARE, stage.first[0], PLAN.chunks)[0], "total": parts_of(stage.total)[0],
+            "keys": bytes(stage.pair)}.get(decoder, stage.total)
 
 
 def bomb():
@@ -236,15 +252,15 @@ def bombs(stage):
     size = sealformat.SEAL_HEADER.size
     head = (sealformat.SEAL_MAGIC, size, *sealmemory.ring(PRIMES[0]).version, sealformat.ZLIB, 0, size + len(bomb()))
     seal_stream = sealformat.SEAL_HEADER.pack(*head) + bomb()
-    size = seal.frame_size(PLAN)
+    size = seal.total_size(PLAN.chunks)
     return {
         "a context with all its keys": context.serialize(save_secret_key=True),
         "a vector of the library": tenseal.bfv_vector(context, [1]).serialize(),
         "a vector with a false size": field(1, b"\x80\x80\x80\x80\x08") + field(2, seal_stream),
-        "a compressed ciphertext": field(1, sealmemory.LENGTH_OF_VECTOR) + field(2, seal_stream),
+        "a compressed ciphertext": field(1, b"\x80\x20") + field(2, seal_stream),
         "compressed, at the right size": (stage.total[: seal.HEAD.size] + seal_stream).ljust(size, b"\0")[:size],
-        "four billion ciphertexts": frames.FRAME.pack(frames.FRAME_MAGIC, 1, 0, 2**32 - 1, 2**32 - 1) + bytes(32),
-        "255 primes of keys": he.KEYS.pack(he.KEYS_MAGIC, 1, 255, bytes(32)) + bytes(32),
+        "four billion ciphertexts": frames.FRAME.pack(SHARE.magic, 1, 0, 2**32 - 1, 2**32 - 1) + bytes(32),
+        "a key of zeros": he.KEY.pack(he.KEY_MAGIC, 1, bytes(32)) + bytes(32 + frames.SECRET_BYTES),
         "zeros": bytes(size),
         "ones": b"\xff" * size,
         "text": "nicht Bytes",
@@ -270,12 +286,11 @@ def memory_taken(action):
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory the way Linux does")
 def test_bombs_are_refused_without_memory(stage):
     """Nobody takes more than a few times the size of an honest message; the control shows that a bomb would be seen."""
-    hostile, most = bombs(stage), 10 * seal.frame_size(PLAN) // 1024
+    hostile, most = bombs(stage), 10 * seal.total_size(PLAN.chunks) // 1024
     assert memory_taken(lambda: zlib.decompress(bomb())) > 250_000
 
     for name, decode in decoders(stage).items():
-        decode_honest = {"frame": parts_of(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
-        decode(decode_honest)  # what is loaded once is not the bomb's doing
+        decode(honest_for(stage, name))  # what is loaded once is not the bomb's doing
         for what, data in hostile.items():
 
             def refused(decode=decode, data=data):
@@ -295,7 +310,7 @@ def test_a_promise_of_impossible_sizes_is_refused_before_memory_is_taken(chunks)
 def test_messages_cut_anywhere_in_their_head_are_refused(stage):
     head = seal.HEAD.size + FRAME_HEAD + frames.DIGEST
     for name, decode in decoders(stage).items():
-        honest = {"frame": parts_of(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
+        honest = honest_for(stage, name)
         for k in range(0, head + 8, 1 if name != "opening" else 9):
             for bad in (honest[:k], honest[k + 1 :], honest[:k] + honest[k + 1 :]):
                 with pytest.raises((MessageError, Tampered)):
@@ -306,7 +321,7 @@ def test_random_changes_never_end_in_anything_but_our_errors(stage):
     """Sixty messages with a few random bytes changed, for every decoder."""
     rng = np.random.default_rng(2)
     for name, decode in decoders(stage).items():
-        honest = {"frame": parts_of(stage.total)[0], "keys": bytes(stage.pair)}.get(name, stage.total)
+        honest = honest_for(stage, name)
         for _ in range(60 if name != "opening" else 6):
             bad = np.frombuffer(honest, dtype=np.uint8).copy()
             at = rng.integers(0, min(len(bad), int(10 ** rng.uniform(1, 6))), int(rng.integers(1, 9)))

@@ -25,7 +25,8 @@ from fedstats.wire.messages import Abort, Admission, Contribution, Keys, Query, 
 from fedstats.wire.transcript import query_hash
 
 from .. import every
-from .stage import NAMES, RULES, Stage, chunks_of, generate, same, totals
+from .forging import added, encryption, sum_of_totals
+from .stage import NAMES, RULES, Stage, chunks_of, same, totals
 
 ANY = (Tampered, MessageError, Refused, Unreachable)
 
@@ -60,16 +61,9 @@ def contributions(stage, round):
             p in stage.seen if r == COORDINATOR and isinstance(p.message, Contribution) and p.message.round == round}
 
 
-def added(many, chunks):
-    adding = seal.Adding(chunks)
-    for payload in many:
-        adding.add(payload)
-    return adding.total()
-
-
 def test_an_honest_query_is_answered(monkeypatch):
     """The stage itself works: without an attack there is a result, and every total opened is that of all registries."""
-    stage = Stage(monkeypatch, fresh=True).ask()
+    stage = Stage(monkeypatch).ask()
 
     assert [result.kind for result in stage.answered()] == ["summary", "crosstab"]
     assert len(stage.opened) == 2 * len(NAMES)
@@ -93,7 +87,7 @@ def test_the_stage_would_notice_a_registry_opened_alone(monkeypatch):
 
 
 def doubled(stage, parcel):
-    return {}, seal.add(parcel.payload, parcel.payload, chunks_of(parcel))
+    return {}, sum_of_totals(parcel.payload, parcel.payload, chunks_of(parcel))
 
 
 def zeros(stage, parcel):
@@ -102,22 +96,16 @@ def zeros(stage, parcel):
 
 def own_encryption(stage, parcel):
     """Zeros under a key of the coordinator's own, and the tag of nothing."""
-    chunks = chunks_of(parcel)
-    keys = he.load(generate(len(chunks)))
-    parts = [he.encrypt(keys, j, np.zeros(count * 4096, dtype=np.uint64)) for j, count in enumerate(chunks)]
-    return {}, seal.HEAD.pack(seal.MAGIC, seal.VERSION, len(chunks)) + b"".join(parts)
+    return {}, encryption(he.load(he.generate()), [np.zeros(count * 4096, dtype=np.uint64) for count in chunks_of(parcel)])
 
 
 def known_delta(stage, parcel):
     """One more patient in the first entry, added under the true key, as if a registry had lent it."""
     chunks, keys = chunks_of(parcel), stage.network.registries["gamma"].keys.he         # gamma reads its mail last
-    parts = []
-    for j, count in enumerate(chunks):
-        vector = np.zeros(count * 4096, dtype=np.uint64)
+    vectors = [np.zeros(count * 4096, dtype=np.uint64) for count in chunks]
+    for vector in vectors:
         vector[0] = 1
-        parts.append(he.encrypt(keys, j, vector))
-    delta = seal.HEAD.pack(seal.MAGIC, seal.VERSION, len(chunks)) + b"".join(parts)
-    return {}, seal.add(parcel.payload, delta, chunks)
+    return {}, sum_of_totals(parcel.payload, encryption(keys, vectors), chunks)
 
 
 def one_left_out(stage, parcel):
@@ -240,16 +228,16 @@ class Accomplice:
         self.stage, self.made = stage, {}
 
     def vectors(self, parcel):
-        """What the accomplices read in a total or contribution: residues per prime, masks and all."""
+        """What the accomplices read in a total: residues per prime, masks and all."""
         registry, chunks = self.stage.network.registries["alpha"], self.chunks
         return [he.decrypt(registry.keys.he, j, frame, chunks[j] * 4096)
-                for j, frame in enumerate(seal._frames(parcel, chunks))]
+                for j, frame in enumerate(seal._frames(seal.TOTAL, parcel, chunks))]
 
     def seal(self, vectors):
         """Residues of their choice with the tag that belongs to them, encrypted."""
         registry = self.stage.network.registries["alpha"]
         bound = seal._round(registry.plan, registry.keys, registry._context())
-        parts = []
+        tagged = []
         for j, vector in enumerate(vectors):
             vector = vector.copy()
             vector[registry.plan.lengths[j] - 1:] = 0
@@ -257,8 +245,8 @@ class Accomplice:
             offsets = [tag.offset(registry.keys.K, bound, j, place) for place in range(len(NAMES))]
             plain = tag.tag(vector[:-1], r, 0, PRIMES[j])
             vector[-1] = (int(plain) + sum(int(one) for one in offsets)) % PRIMES[j]
-            parts.append(he.encrypt(registry.keys.he, j, vector))
-        return seal.HEAD.pack(seal.MAGIC, seal.VERSION, len(vectors)) + b"".join(parts)
+            tagged.append(vector)
+        return encryption(registry.keys.he, tagged)
 
     def total_for(self, parcel, make):
         """The forged total of a round, made once, before anybody moves on."""
@@ -289,7 +277,8 @@ def without_gamma(accomplice, parcel):
 
 
 def only_beta(accomplice, parcel):
-    return accomplice.seal(accomplice.vectors(contributions(accomplice.stage, parcel.message.round)["beta"].payload))
+    sent = contributions(accomplice.stage, parcel.message.round)
+    return accomplice.seal(accomplice.vectors(added([sent["beta"].payload], accomplice.chunks)))
 
 
 PRESENT = "0/size/1/present"       # patients with a known value, per column: no ask and no scale of the next round depends on it
@@ -333,7 +322,7 @@ def test_the_masks_themselves_follow_the_transcript(monkeypatch):
     def wire(sender, receiver, parcel):
         if sender == COORDINATOR and isinstance(parcel.message, Total) and parcel.message.round == 1 and not read:
             accomplice.chunks, plan = chunks_of(parcel), stage.network.registries["alpha"].plan
-            sent = [one.payload for one in contributions(stage, 1).values()]
+            sent = [added([one.payload], accomplice.chunks) for one in contributions(stage, 1).values()]
             for payload in (*sent, parcel.payload):
                 read.append((plan, accomplice.vectors(payload)))
         return inner(sender, receiver, parcel)
@@ -548,7 +537,7 @@ def test_different_keys_for_different_registries_end_the_query(monkeypatch):
         if parcel.message.recipient != "gamma":
             return None
         alpha = stage.network.registries["alpha"]
-        secret = b"k" * 32 + bytes(generate(len(PRIMES)))
+        secret = b"k" * 32 + bytes(he.generate())
         box = identity.seal_to(alpha.me, alpha.onetime, stage.network.roster.public("gamma"), alpha.admissions["gamma"][0].onetime,
                                messages.hashed(b"keys", alpha.S), secret, stage.network.random)
         return [stage.sign(msgspec.structs.replace(parcel.message, sealed=box))]

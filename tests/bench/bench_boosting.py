@@ -29,7 +29,7 @@ class Watch:
 
     def __call__(self, *args):
         made = self.plain(*args)
-        self.rounds, self.bytes = self.rounds + 1, self.bytes + seal.frame_size(made)
+        self.rounds, self.bytes = self.rounds + 1, self.bytes + seal.share_size(made.chunks)
         return made
 
 

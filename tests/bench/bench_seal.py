@@ -31,11 +31,11 @@ def plan(primes):
     return seal.Plan((seal.Segment("x", VALUES, scale, 1e6),))
 
 
-def registries(primes):
+def registries():
     from fedstats import seal
     from fedstats.crypto import he
 
-    pair, K = he.generate(primes), os.urandom(32)
+    pair, K = he.generate(), os.urandom(32)
     shared = {(i, j): os.urandom(32) for i in range(REGISTRIES) for j in range(i)}
     others = [{j: shared[max(i, j), min(i, j)] for j in range(REGISTRIES) if j != i} for i in range(REGISTRIES)]
     return [seal.SealKeys(he.load(pair), K, others[i], i, REGISTRIES) for i in range(REGISTRIES)]
@@ -45,7 +45,7 @@ def cost(primes):
     """Best of a few rounds, in us per value and registry: closing, adding, opening; and bytes per value."""
     from fedstats import seal
 
-    made, keys, rng = plan(primes), registries(primes), np.random.default_rng(0)
+    made, keys, rng = plan(primes), registries(), np.random.default_rng(0)
     values = rng.integers(0, 2, VALUES) if primes == 1 else rng.normal(size=VALUES)
     best = [np.inf] * 3
     for context in CONTEXTS:
@@ -67,11 +67,14 @@ def cost(primes):
 def coordinator(primes, n):
     """Run in a process of its own: adds one vector n times and prints the largest memory it ever had, in MB."""
     from fedstats import seal
+    from fedstats.crypto import frames
 
     made = plan(primes)
-    zero, adding = seal.Adding(made.chunks).total(), seal.Adding(made.chunks)
+    # well formed, whatever it says: the coordinator cannot tell
+    parts = [frames.frame_of(frames.SHARE, j, count * [bytes(frames.SHARE.size)]) for j, count in enumerate(made.chunks)]
+    share, adding = seal.HEAD.pack(seal.MAGIC, seal.VERSION, primes) + b"".join(parts), seal.Adding(made.chunks)
     for _ in range(n):
-        adding.add(zero)
+        adding.add(share)
     adding.total()
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(used / (2**20 if sys.platform == "darwin" else 2**10))
