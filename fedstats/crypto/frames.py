@@ -17,6 +17,7 @@ Encryption Standard (Albrecht et al. 2018, table 1) allows for 128-bit security 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from functools import cache
 from hmac import compare_digest
@@ -45,7 +46,7 @@ HIGH_BITS = (np.arange(256, dtype=np.uint64)[:, None] >> np.array([0, 2, 4, 6], 
 
 
 def _bytes_of(shape: tuple[int, ...]) -> int:
-    return int(NUMBER_BYTES * np.prod(shape))
+    return int(NUMBER_BYTES * math.prod(shape))
 
 
 SECRET_BYTES = _bytes_of(SECRET_SHAPE)
@@ -132,7 +133,7 @@ def pack(numbers: np.ndarray) -> bytes:
 
 def unpack(data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray:
     """The numbers that `pack` wrote; MessageError unless each is below its modulus."""
-    n = int(np.prod(shape))
+    n = math.prod(shape)
     numbers = HIGH_BITS.take(np.frombuffer(data, dtype=np.uint8, offset=4 * n), axis=0).reshape(-1)
     numbers |= np.frombuffer(data, dtype="<u4", count=n)
     numbers = numbers.reshape(shape)

@@ -82,14 +82,15 @@ def has_memory_files() -> bool:
 
 
 @contextmanager
-def memory_file(content: bytes = b"") -> Iterator[str]:
-    """The path of a file in memory that nobody else can name; overwritten with zeros at the end, since it may hold a secret key."""
+def memory_file(content: bytes = b"", *, secret: bool = True) -> Iterator[str]:
+    """The path of a file in memory that nobody else can name. secret : overwrite it with zeros at the end."""
     number = os.memfd_create("seal")
     try:
         os.pwrite(number, content, 0)
         yield f"/proc/self/fd/{number}"
     finally:
-        os.pwrite(number, bytes(os.fstat(number).st_size), 0)
+        if secret:
+            os.pwrite(number, bytes(os.fstat(number).st_size), 0)
         os.close(number)
 
 
@@ -97,7 +98,7 @@ def memory_file(content: bytes = b"") -> Iterator[str]:
 def public_file(content: bytes = b"") -> Iterator[str]:
     """The path of a file for what everybody may see; in memory if this system has such files."""
     if has_memory_files():
-        with memory_file(content) as path:
+        with memory_file(content, secret=False) as path:
             yield path
         return
     with tempfile.TemporaryDirectory(prefix="fedstats-") as folder:
