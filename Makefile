@@ -29,7 +29,7 @@ test-all: lint        ## the slow checks too
 	$(BIN)/python -m pytest -n auto
 
 bench: $(READY)       ## prints measurements; asserts nothing about time
-	for file in tests/bench/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(BIN)/python $$file || exit 1; done
+	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python -m tests.bench.$$(basename $$file .py) || exit 1; done
 
 schemas: $(READY)     ## write schemas/ anew from the types
 	$(BIN)/python -m fedstats.schemas schemas

@@ -1,7 +1,7 @@
 """What boosting costs: processor seconds (all parties in one thread), rounds and bytes per tree over five registries in one process, beside
 xgboost on the pooled table; and how many trees are the same as xgboost's.
 
-python tests/bench/bench_boosting.py [patients] [trees]
+python -m tests.bench.bench_boosting [patients] [trees]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """How fast synthetic registries are made, and how near they come to the published numbers: prints, asserts nothing.
 
-    python tests/bench/bench_natural_history.py [patients] [seed]
+    python -m tests.bench.bench_natural_history [patients] [seed]
 
 Goal: 100 000 patients with about 1.4 million visits in under 60 s.
 """

@@ -1,6 +1,6 @@
 """How long a sealed question takes over real processes on loopback: prints seconds, asserts nothing about time.
 
-    python tests/bench/bench_network.py
+    python -m tests.bench.bench_network
 
 Five registries of 20 000 patients each; Kaplan-Meier by group on a 30-day grid over ten years, warm (the first query is not counted),
 beside the same question pooled in one process. Then the idle round trip of a signed request, a long-poll's wake-up, and start times.

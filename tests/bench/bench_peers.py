@@ -1,6 +1,6 @@
 """The same question on the same rows, to fedstats and to other software, side by side; prints a table, asserts nothing.
 
-    FEDSTATS_PEERS=peers python tests/bench/bench_peers.py [cycles]
+    FEDSTATS_PEERS=peers python -m tests.bench.bench_peers [cycles]
 
 FEDSTATS_PEERS is a folder with one virtual environment per peer; a peer without one is skipped with a sentence:
 

@@ -1,6 +1,6 @@
 """How many visits per second confirmed worsening takes on one core: prints, asserts nothing about time.
 
-    python tests/bench/bench_progression.py [patients]
+    python -m tests.bench.bench_progression [patients]
 
 Synthetic visits every six months or so with relapses, `worsening(event="multiple", baseline="roving")` after warm-up: with the reading of
 the tables (identifiers as text, dates as dates, shuffled or not), and the kernel alone. Goal: a million visits per second and core.

@@ -1,6 +1,6 @@
 """What the seal costs: time and bytes per value for a registry, memory for the coordinator.
 
-    python tests/bench/bench_seal.py
+    python -m tests.bench.bench_seal
 
 Goals: 3 us per value and registry; 21 bytes per value and prime; a coordinator whose memory does not grow with the registries.
 """

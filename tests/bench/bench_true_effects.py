@@ -1,6 +1,6 @@
 """Does an adjusted analysis of synthetic registries find the true effect, and a crude one not? Prints, asserts nothing.
 
-    python tests/bench/bench_true_effects.py [patients] [seed]
+    python -m tests.bench.bench_true_effects [patients] [seed]
 
 High against low efficacy as the first treatment, from 2011 on, 24-week confirmed worsening within 5 years: the crude hazard ratio, the
 one weighted by the inverse probability of the class given what the neurologist saw, and the truth from counterfactual runs.
