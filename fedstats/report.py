@@ -123,22 +123,26 @@ def results_file(*, title: str, results: Named, purpose: str, cohort: str, regis
 
 def page(content: ResultsFile, results: Named, sections: Pairs = ()) -> str:
     """The whole HTML document. sections : (title, HTML) of parts that are put in as they are."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     questions = "".join(question(k, name, result, content.differences) for k, (name, result) in enumerate(results))
     more = "".join(f'<section><h2 id="s{k}">{_safe(title)}</h2>{html}</section>' for k, (title, html) in enumerate(sections))
     links = "".join(f'<li><a href="#{name}">{_safe(title)}</a></li>' for kind, named in (("q", results), ("s", sections))
                     for name, title in ((f"{kind}{k}", title) for k, (title, _) in enumerate(named)))
     parts = [
-        f"<header><h1>{_safe(content.title)}</h1>{summary(content, results)}</header>",
-        f'<p class="banner" role="note">{RESEARCH.capitalize()}.</p>',
         f'<nav aria-label="Questions"><ul class="contents">{links}</ul></nav>' if len(results) + len(sections) > 1 else "",
         f"<main>{flow(content.flow)}{questions}{more}{trust(content)}{raw(content)}</main>",
-        f"<footer><p>Written by fedstats {__version__}. {RESEARCH.capitalize()}.</p></footer>",
     ]
+    return document(content.title, "".join(parts), lead=summary(content, results),
+                    foot=f"Written by fedstats {__version__}. {RESEARCH.capitalize()}.")
+
+
+def document(title: str, body: str, *, lead: str = "", note: str = RESEARCH, foot: str) -> str:
+    """A document that loads nothing and runs nothing. title, note, foot : text; body, lead : HTML that is put in as it is."""
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_safe(content.title)}</title>'
-            f"<style>{style}</style></head>\n<body>{''.join(parts)}</body></html>\n")
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_safe(title)}</title>'
+            f"<style>{style}</style></head>\n<body><header><h1>{_safe(title)}</h1>{lead}</header>"
+            f'<p class="banner" role="note">{_safe(note.capitalize())}.</p>{body}<footer><p>{_safe(foot)}</p></footer></body></html>\n')
 
 
 def summary(content: ResultsFile, results: Named) -> str:

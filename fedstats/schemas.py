@@ -16,7 +16,6 @@ import msgspec
 
 from . import analyses  # noqa: F401  (registers the analyses)
 from .analysis import ANALYSES, Failed, Question, Result
-from .card_form import Card
 from .dictionary import Dictionary
 from .ms import tables as ms
 from .ms.cohort_tree import Tree
@@ -24,6 +23,7 @@ from .ms.dmt import Treatments
 from .ms.history_truth import TruthFile
 from .receipt import Receipt
 from .report import ResultsFile
+from .risk.card_form import Card
 from .wire.messages import AnyMessage
 from .wire.roster import Consortium
 

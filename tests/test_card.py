@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, card, card_page, card_proof, patient_page, risk
+from fedstats import Dictionary, Rules
 from fedstats.analysis import Failed, Size
 from fedstats.crypto.identity import Identity
 from fedstats.errors import InputError, Problem, Refused, Tampered
+from fedstats.risk import card, card_page, card_proof, patient_page
+from fedstats.risk import folder as risk
+from fedstats.risk.patients import Contribution, predict
 from fedstats.wire import messages
 from fedstats.wire.analyst import Receipt
 from fedstats.wire.roster import Consortium, member_of
@@ -20,7 +23,7 @@ from fedstats.wire.roster import Consortium, member_of
 from .risk_data import COVARIATES, DICTIONARY, HAZARD, SMALL, registries
 
 BOOK = Dictionary.from_dict(DICTIONARY)
-SCHEMA = json.loads((Path(card.__file__).resolve().parents[1] / "schemas" / "model_card.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).resolve().parents[1] / "schemas" / "model_card.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +226,7 @@ def test_a_patients_risks_are_the_models(folder):
     """Absolute risks at the card's horizons, rising with time; contributions add up to the log-odds of the last interval."""
     model, made = risk.read_folder(folder)
     patients = [{"patient_id": "ana", "age": 34, "edss": "2.5", "sex": "F", "relapses": 1}, {"age": 60, "relapses": 4}]
-    ana, other = risk.predict(patients, model, made)
+    ana, other = predict(patients, model, made)
 
     assert [one.horizon for one in ana.risks] == [360, 720] and ana.risks[0].risk < ana.risks[1].risk
     assert ana.risks[1].risk == pytest.approx(model.predict(patients[0] | {"patient_id": None}, horizon=720)[0])
@@ -236,13 +239,13 @@ def test_a_patients_risks_are_the_models(folder):
 def test_the_page_of_a_patient_says_risks_reasons_and_limits(folder):
     """Escaped, without scripts, with one bar per covariate."""
     model, made = risk.read_folder(folder)
-    said = risk.predict([{"patient_id": "<b>ana</b>", "age": 34, "edss": 2.5, "sex": "F"}], model, made)
+    said = predict([{"patient_id": "<b>ana</b>", "age": 34, "edss": 2.5, "sex": "F"}], model, made)
     text = patient_page.page(said, made)
 
     assert "<b>ana</b>" not in text and "<script" not in text and "default-src 'none'" in text
     assert text.count("<rect") == len(COVARIATES) and "taken as missing: relapses" in text
     assert "Risk within 720 days" in text and "It does not say who" in text and "not a medical device" in text
-    many = tuple(risk.Contribution(f"c{k}", "1", 0.1 * k) for k in range(15))
+    many = tuple(Contribution(f"c{k}", "1", 0.1 * k) for k in range(15))
     assert patient_page.bars(many).count("<rect") == patient_page.MOST_BARS + 1 and "5 others" in patient_page.bars(many)
 
 
@@ -254,6 +257,6 @@ def test_wrong_values_are_named_with_what_is_allowed(folder, patient, what, hint
     """Field and range; never the value itself."""
     model, made = risk.read_folder(folder)
     with pytest.raises(InputError, match=f"patient 1: {what}") as caught:
-        risk.predict([patient], model, made)
+        predict([patient], model, made)
 
     assert hint in caught.value.hint and str(next(iter(patient.values()))) not in caught.value.what

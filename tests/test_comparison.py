@@ -5,8 +5,8 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary
-from fedstats.comparison import ABROAD, BAGGED, JOINT, LEFT_OUT, LOCAL, compare_ways
 from fedstats.errors import QuestionError
+from fedstats.risk.comparison import ABROAD, BAGGED, JOINT, LEFT_OUT, LOCAL, compare_ways
 
 from .risk_data import COVARIATES, DICTIONARY, SMALL, registries
 

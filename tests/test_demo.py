@@ -11,11 +11,15 @@ import time
 import pytest
 
 import fedstats
-from fedstats import demo_model, demo_page, demo_study, laptop
+from fedstats.demo import laptop
+from fedstats.demo import model as demo_model
+from fedstats.demo import page as demo_page
+from fedstats.demo import study as demo_study
 from fedstats.errors import InputError
 from fedstats.ms import synthetic
 from fedstats.report import read_results
-from fedstats.risk import check_folder, predict, read_folder, read_patients
+from fedstats.risk.folder import check_folder, read_folder
+from fedstats.risk.patients import predict, read_patients
 from fedstats.wire.roster import Consortium
 
 from . import flat_registries

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedstats import Dictionary, laptop
+from fedstats import Dictionary
+from fedstats.demo import laptop
 from fedstats.ms import synthetic
 
 from .helpers import shared

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats import Rules, laptop
+from fedstats import Rules
 from fedstats.analysis import Failed
+from fedstats.demo import laptop
 from fedstats.disclosure import NO_RULES
 from fedstats.driver import _shown_flow
 from fedstats.errors import FedstatsError, InputError, QuestionError, Refused

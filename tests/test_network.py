@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 import fedstats
-from fedstats import laptop, tap
+from fedstats.demo import laptop, tap
 from fedstats.errors import Aborted, Tampered, Unreachable
 
 from . import flat_registries
@@ -271,7 +271,7 @@ def test_children_end_when_their_parent_is_killed(tmp_path):
     """Even SIGKILL leaves no process behind."""
     tables = flat_registries.registries(3, sites=3, patients=360)
     laptop.prepare(tmp_path, tables, flat_registries.DICTIONARY)
-    code = ("import sys, time; from fedstats.laptop import Laptop\n"
+    code = ("import sys, time; from fedstats.demo.laptop import Laptop\n"
             "with Laptop(sys.argv[1]) as here:\n print(' '.join(str(p.pid) for p in here.running.values()), flush=True)\n time.sleep(60)")
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     children = [int(word) for word in parent.stdout.readline().split()]

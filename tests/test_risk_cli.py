@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedstats.ms import synthetic
-from fedstats.study import read_study
+from fedstats.risk.study import read_study
 from fedstats.tables import write_csv
 
 from .risk_data import DICTIONARY, registries
@@ -113,7 +113,7 @@ def test_a_registry_checks_the_model_on_its_own_patients(model, folder, type_):
     """Only there, nothing is sent: the absolute risks of its own patients against what became of them."""
     from sklearn.metrics import roc_auc_score
 
-    from fedstats.risk import read_folder
+    from fedstats.risk.folder import read_folder
 
     code, out, err = type_("risk", "check", "model", "study.toml", "--data", "parts/r1.csv", "--dictionary", "dict.json", "--json")
     own = json.loads(out)

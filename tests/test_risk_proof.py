@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 import fedstats
-from fedstats import risk
 from fedstats.analysis import Size, read_result
-from fedstats.card import card_of, card_text, model_hash
-from fedstats.card_page import page
-from fedstats.card_proof import check_model
 from fedstats.errors import InputError, Tampered
 from fedstats.receipt import receipt_of
+from fedstats.risk import folder as risk
+from fedstats.risk.card import card_of, card_text, model_hash
+from fedstats.risk.card_page import page
+from fedstats.risk.card_proof import check_model
 
 from .risk_data import DICTIONARY, HAZARD, registries
 
@@ -177,7 +177,7 @@ def test_a_card_with_signatures_of_another_query_is_noticed(signed):
 
 def test_registries_that_differ_in_a_last_digit_leave_the_trees_alone(signed):
     """A model with the digits of two of three registries is proven, and says whose; the third's agree within 1e-9."""
-    from fedstats import card_proof
+    from fedstats.risk import card_proof
 
     network, _ = signed
     model, card, receipt = carded(signed)

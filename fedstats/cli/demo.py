@@ -24,8 +24,8 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for report.html, results
     \b
     Example:  fedstats demo --out demo --keep demo/files --open
     """
-    from ..demo import story
-    from ..demo_model import ASKED
+    from ..demo.model import ASKED
+    from ..demo.story import story
     from ..errors import FedstatsError, InputError
 
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):

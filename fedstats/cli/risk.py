@@ -15,10 +15,10 @@ from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Pooled, RulesOrN
 
 if TYPE_CHECKING:
     from ..analyses.boosting.model import RiskModel
-    from ..card_form import Card
     from ..client.federation import Federation
     from ..receipt import Receipt
-    from ..study import Study
+    from ..risk.card_form import Card
+    from ..risk.study import Study
 
 app = plain_group("""Risk models: train, read the card, ask about a patient.
 
@@ -71,8 +71,8 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
       by = ["sex"]
       horizons = [364, 728]
     """
-    from ..risk import RECEIPT, write_folder
-    from ..study import read_study
+    from ..risk.folder import RECEIPT, write_folder
+    from ..risk.study import read_study
 
     read = read_study(study)
     whom = Whom(consortium, key, timeout, pooled, simulate, dictionary, rules)
@@ -93,8 +93,8 @@ def _train(read: Study, fed: Federation) -> tuple[RiskModel, Card, Receipt | Non
     from ..analyses.boosting.model import RiskModel
     from ..analyses.validation.result import Validation
     from ..analysis import Failed
-    from ..card import INTENDED, card_of
-    from ..study import outcome_sentence
+    from ..risk.card import INTENDED, card_of
+    from ..risk.study import outcome_sentence
 
     cohort = fed.cohort(read.cohort, where=filters.conditions(read.where))
     model, validation = fed.ask(*read.questions(cohort), purpose=read.purpose)
@@ -122,13 +122,13 @@ def card(file: Annotated[Path, typer.Argument(help="card.json, or the folder tha
       fedstats risk card model/card.json --html card.html
       fedstats risk card model/card.json --consortium ms.toml
     """
-    from ..card import read_card
-    from ..card_page import page
-    from ..risk import CARD
+    from ..risk.card import read_card
+    from ..risk.card_page import page
+    from ..risk.folder import CARD
 
     found = read_card(file / CARD if file.is_dir() else file)
     if consortium:
-        from ..card_proof import check_signatures
+        from ..risk.card_proof import check_signatures
         from ..wire.roster import Consortium
 
         note(f"the signatures hold: {', '.join(check_signatures(found, Consortium.load(consortium)))}; that they are about this model and "
@@ -156,9 +156,10 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
     """
     import msgspec
 
-    from ..patient_page import page
-    from ..risk import predict as ask_model
-    from ..risk import read_folder, read_patients
+    from ..risk.folder import read_folder
+    from ..risk.patient_page import page
+    from ..risk.patients import predict as ask_model
+    from ..risk.patients import read_patients
 
     model, found = read_folder(folder)
     said = ask_model(read_patients(patient), model, found)
@@ -190,8 +191,8 @@ def check(folder: Annotated[Path, typer.Argument(help="The folder that risk trai
     from ..client.federation import load_tables
     from ..errors import InputError
     from ..filters import check_filter, keep, normal_filter
-    from ..risk import check_study, read_folder
-    from ..study import read_study
+    from ..risk.folder import check_study, read_folder
+    from ..risk.study import read_study
 
     if not data.exists():
         raise InputError(f"there is no file {data}")
@@ -224,7 +225,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="The folder that risk tra
     \b
     Example:  fedstats risk verify model --consortium ms.toml
     """
-    from ..risk import RECEIPT, check_folder
+    from ..risk.folder import RECEIPT, check_folder
     from ..wire.roster import Consortium
 
     roster = Consortium.load(consortium)

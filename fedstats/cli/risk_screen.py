@@ -8,8 +8,8 @@ from .manners import console, machine, note, table
 
 if TYPE_CHECKING:
     from ..analyses.validation.performance import Metrics
-    from ..card_form import Card
-    from ..risk import Prediction
+    from ..risk.card_form import Card
+    from ..risk.patients import Prediction
 
 SHOWN = 8               # contributions of one patient on the screen
 
@@ -46,7 +46,7 @@ def tables(card: Card) -> None:
 
 
 def _words(metrics: Metrics) -> tuple[str, ...]:
-    from ..card_page import interval
+    from ..risk.card_page import interval
     from ..show.words import HIDDEN
 
     def number(value: float | int | None, form: str) -> str:

@@ -35,7 +35,7 @@ from fedstats.analyses.cox.curvature import cox_curvature
 from fedstats.analyses.cox.params import call
 from fedstats.analyses.cox.risk import cox_risk
 from fedstats.analyses.cox.strata import cox_registry
-from fedstats.laptop import Laptop, prepare
+from fedstats.demo.laptop import Laptop, prepare
 from fedstats.rows import load
 from fedstats.statistic import answer
 

@@ -23,7 +23,7 @@ import numpy as np
 
 import fedstats
 from fedstats.analyses._common import z_of
-from fedstats.demo_study import SIZES
+from fedstats.demo.study import SIZES
 from fedstats.ms.history_course import Forced
 from fedstats.ms.history_parameters import parameters
 from fedstats.ms.synthetic import DATA_CUT, registries

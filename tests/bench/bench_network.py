@@ -18,7 +18,7 @@ import numpy as np
 
 import fedstats
 from fedstats import Rules
-from fedstats.laptop import Laptop, prepare
+from fedstats.demo.laptop import Laptop, prepare
 
 DICTIONARY = {"name": "bench", "variables": [
     {"name": "days", "type": "integer", "range": [0, 3650], "unit": "days", "cut_points": {"from": 0, "to": 3650, "step": 30}},

@@ -13,9 +13,9 @@ import numpy as np
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.comparison import JOINT, WAYS, compare_ways
 from fedstats.disclosure import NO_RULES
 from fedstats.ms import synthetic
+from fedstats.risk.comparison import JOINT, WAYS, compare_ways
 
 from ..attacks.test_model_inversion import guess_all, read_off, target
 from ..risk_data import COVARIATES, DICTIONARY, people, registries

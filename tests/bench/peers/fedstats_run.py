@@ -66,7 +66,7 @@ def tell(what: dict) -> None:
 def real(place: Path, data: Path, sites: list[str], rounding: bool) -> None:
     import fedstats
     from fedstats import Rules
-    from fedstats.laptop import COORDINATOR, Laptop, prepare
+    from fedstats.demo.laptop import COORDINATOR, Laptop, prepare
 
     prepare(place, {site: data / f"{site}.csv" for site in sites}, DICTIONARY, rules=Rules(rounding=rounding))
     with Laptop(place) as here, fedstats.connect(here.consortium, key=here.key) as fed:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from .analyses.validation.performance import Performance, SizeBand
+from ..analyses.validation.performance import Performance, SizeBand
 
 
 class Covariate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

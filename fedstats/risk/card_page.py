@@ -7,14 +7,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .analyses.scores.classes import RiskClass
-from .analyses.validation.performance import Metrics, Performance, Spread
+from ..analyses.scores.classes import RiskClass
+from ..analyses.validation.performance import Metrics, Performance, Spread
+from ..errors import InputError
+from ..report import document
+from ..show.words import HIDDEN, plain
+from ..views import count_text
 from .card import card_text
 from .card_form import Card
-from .errors import InputError
-from .report import POLICY
-from .show.words import HIDDEN, plain
-from .views import count_text
 
 SIDE, MARGIN = 300, 42      # of the calibration picture, in its own units
 HOW = {"sealed": "Under seal, over the network: no registry's rows or own numbers were seen by anybody else.",
@@ -34,14 +34,9 @@ def write_page(path: str | Path, card: Card) -> Path:
 
 def page(card: Card) -> str:
     """The whole HTML document."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     body = "".join((made_from(card), what_it_is(card), how_good(card), not_said(card), protection(card), origin(card), raw(card)))
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_safe(card.title)}</title>'
-            f"<style>{style}</style></head>\n<body><header><h1>{_safe(card.title)}</h1>{lead(card)}</header>"
-            f'<p class="banner" role="note">{_safe(card.research_use.capitalize())}.</p><main>{body}</main>'
-            f"<footer><p>Model card, format {card.version}. {_safe(card.provenance.software)}.</p></footer></body></html>\n")
+    return document(card.title, f"<main>{body}</main>", lead=lead(card), note=card.research_use,
+                    foot=f"Model card, format {card.version}. {card.provenance.software}.")
 
 
 def lead(card: Card) -> str:

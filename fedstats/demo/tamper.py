@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import demo_study as study
-from . import laptop, tap
+from . import laptop, study, tap
 from .laptop import Laptop
 from .tap import Wire
 

@@ -10,16 +10,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .demo_study import COHORT, difference
+from .study import COHORT, difference
 
 if TYPE_CHECKING:
-    from .analyses.boosting.model import RiskModel
-    from .analyses.validation.result import Validation
-    from .analysis import Result
-    from .card_form import Card
-    from .client.federation import Cohort, CohortQuestion, Federation
-    from .receipt import Receipt
-    from .risk import Prediction
+    from ..analyses.boosting.model import RiskModel
+    from ..analyses.validation.result import Validation
+    from ..analysis import Result
+    from ..client.federation import Cohort, CohortQuestion, Federation
+    from ..receipt import Receipt
+    from ..risk.card_form import Card
+    from ..risk.patients import Prediction
 
 TITLE = "Risk of confirmed worsening within two years"
 PURPOSE = "demonstration: a model of the risk of disability worsening within two years after the start of a first treatment"
@@ -61,8 +61,8 @@ def questions(cohort: Cohort) -> tuple[CohortQuestion, CohortQuestion]:
 
 def train(fed: Federation, data_cut: str, date: str) -> Trained:
     """Ask both in one query. Raises FedstatsError where one of them was not answered."""
-    from .card import card_of
-    from .study import outcome_sentence
+    from ..risk.card import card_of
+    from ..risk.study import outcome_sentence
 
     cohort = fed.cohort(COHORT)
     model, validation = ask(fed)
@@ -74,9 +74,9 @@ def train(fed: Federation, data_cut: str, date: str) -> Trained:
 
 def ask(fed: Federation) -> tuple[RiskModel, Validation]:
     """Model and validation in any world. Raises FedstatsError where one of them was not answered."""
-    from .analyses.boosting.model import RiskModel
-    from .analyses.validation.result import Validation
-    from .analysis import Failed
+    from ..analyses.boosting.model import RiskModel
+    from ..analyses.validation.result import Validation
+    from ..analysis import Failed
 
     model, validation = fed.ask(*questions(fed.cohort(COHORT)), purpose=PURPOSE)
     for one in (model, validation):
@@ -88,15 +88,15 @@ def ask(fed: Federation) -> tuple[RiskModel, Validation]:
 
 def explain(model: RiskModel, card: Card) -> Prediction | None:
     """What the model says of the patient, and why; None where xgboost, whose contributions these are, is not installed."""
-    from .risk import predict
+    from ..risk.patients import predict
 
     return predict([PATIENT], model, card)[0] if explained() else None
 
 
 def explained() -> bool:
     """Whether xgboost is installed."""
-    from .booster import library
-    from .errors import InputError
+    from ..booster import library
+    from ..errors import InputError
 
     try:
         library()
@@ -107,7 +107,7 @@ def explained() -> bool:
 
 def compare(trained: Trained, pooled: Federation) -> tuple[bool, dict[str, float]]:
     """Whether the pooled table gives the model with the same SHA-256, and per result the largest relative difference."""
-    from .card import model_hash
+    from ..risk.card import model_hash
 
     there = dict(zip(trained.results, ask(pooled)))
     return model_hash(there[MODEL]) == trained.card.provenance.model, {
@@ -116,9 +116,9 @@ def compare(trained: Trained, pooled: Federation) -> tuple[bool, dict[str, float
 
 def write(out: Path, trained: Trained) -> Path:
     """The folder with model, card and page, of which `fedstats risk predict` reads; without xgboost only card and page."""
-    from .card import write_card
-    from .card_page import write_page
-    from .risk import CARD, PAGE, write_folder
+    from ..risk.card import write_card
+    from ..risk.card_page import write_page
+    from ..risk.folder import CARD, PAGE, write_folder
 
     folder, part = out / FOLDER, out / f"{FOLDER}.part"
     if trained.said is not None:

@@ -17,16 +17,16 @@ from typing import Any
 
 import msgspec
 
-from .analyses.boosting.model import RiskModel
-from .analyses.validation.result import Validation
-from .analysis import Result, read_result
+from ..analyses.boosting.model import RiskModel
+from ..analyses.validation.result import Validation
+from ..analysis import Result, read_result
+from ..errors import InputError, MessageError, Tampered
+from ..receipt import Receipt
+from ..receipt_check import Proof, check_receipt, first_difference, plain
+from ..wire import messages
+from ..wire.roster import Consortium
 from .card import card_of, model_hash
 from .card_form import Card
-from .errors import InputError, MessageError, Tampered
-from .receipt import Receipt
-from .receipt_check import Proof, check_receipt, first_difference, plain
-from .wire import messages
-from .wire.roster import Consortium
 
 OWN_WORDS = ("title", "intended_use")                           # of a card: the analyst's
 OWN_TRAINING_WORDS = ("cohort", "outcome", "data_cut")
@@ -88,7 +88,7 @@ def check_model(model: Result, card: Card, receipt: Receipt, roster: Consortium)
 
 def check_export(model: RiskModel, path: str | Path) -> None:
     """That a file for xgboost holds exactly this model. Raises InputError where xgboost is missing or there is no such file, Tampered."""
-    from .booster import library
+    from ..booster import library
 
     xgboost, path = library(), Path(path)
     if not path.is_file():

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from . import demo_model
-from .analyses.validation.performance import Metrics
-from .card_form import Card
-from .card_page import calibration, interval
-from .patient_page import bars
-from .risk import PAGE, Prediction
-from .show import RESEARCH
-from .show.words import HIDDEN, plain
-from .views import count_text
+from ..analyses.validation.performance import Metrics
+from ..risk.card_form import Card
+from ..risk.card_page import calibration, interval
+from ..risk.folder import PAGE
+from ..risk.patient_page import bars
+from ..risk.patients import Prediction
+from ..show import RESEARCH
+from ..show.words import HIDDEN, plain
+from ..views import count_text
+from . import model as demo_model
 
 SHOWN = 3           # contributions in the patient's sentence
 

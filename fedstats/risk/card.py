@@ -14,17 +14,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from . import __version__
-from .analyses._coefficients import ModelResult
-from .analyses.boosting.model import RiskModel
-from .analyses.boosting.objectives import COX, HAZARD
-from .analyses.validation.result import Validation
-from .analysis import Failed, Result
+from .. import __version__
+from ..analyses._coefficients import ModelResult
+from ..analyses.boosting.model import RiskModel
+from ..analyses.boosting.objectives import COX, HAZARD
+from ..analyses.validation.result import Validation
+from ..analysis import Failed, Result
+from ..disclosure import Rules
+from ..errors import InputError
+from ..show import RESEARCH
+from ..variable import Variable, level_text, value_text
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
-from .disclosure import Rules
-from .errors import InputError
-from .show import RESEARCH
-from .variable import Variable, level_text, value_text
 
 INTENDED = ("Research on the course of the disease: comparing groups, planning studies, and asking what a model of this kind can and "
             "cannot tell. It is not validated for decisions about single patients.")

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from .errors import FedstatsError, InputError
+from ..errors import FedstatsError, InputError
+from ..wire import messages
 from .laptop import HOST, free_port
-from .wire import messages
 
 FORWARD_SECONDS = 60.0
 Change = Callable[[str, bytes], Sequence[bytes]]        # ("up" | "down", parcel) -> parcels that travel instead

@@ -21,13 +21,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .crypto.identity import Identity
-from .dictionary import Dictionary
-from .disclosure import Rules
-from .errors import Unreachable
-from .population import is_ms, load_treatments, treatments_digest
-from .tables import columns_of, write_csv
-from .wire.roster import Consortium, accept, member_of
+from ..crypto.identity import Identity
+from ..dictionary import Dictionary
+from ..disclosure import Rules
+from ..errors import Unreachable
+from ..population import is_ms, load_treatments, treatments_digest
+from ..tables import columns_of, write_csv
+from ..wire.roster import Consortium, accept, member_of
 
 HOST = "127.0.0.1"
 COORDINATOR, ANALYST = "coordinator", "analyst"
@@ -85,7 +85,7 @@ def prepare(folder: str | Path, tables: Mapping[str, Any], dictionary: Mapping[s
 
 def _book(dictionary: Mapping[str, Any] | Dictionary | None, ms: bool) -> Dictionary:
     if dictionary is None and ms:
-        from .ms.registry import dictionary as shipped
+        from ..ms.registry import dictionary as shipped
 
         return shipped()
     return dictionary if isinstance(dictionary, Dictionary) else Dictionary.from_dict(dictionary or {})
@@ -143,7 +143,7 @@ class Laptop:
         else:
             words = ["node", "serve", str(self.folder / name / "node.toml")]
         with self._log_path(name).open("wb") as log:
-            self.running[name] = subprocess.Popen([sys.executable, "-m", "fedstats.laptop", *words],  # noqa: S603 (our own interpreter)
+            self.running[name] = subprocess.Popen([sys.executable, "-m", "fedstats.demo.laptop", *words],  # noqa: S603 (our own interpreter)
                                                   stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=environment())
 
     def _wait(self, name: str) -> None:
@@ -223,7 +223,7 @@ def _until_parent_ends() -> None:
 
 
 if __name__ == "__main__":
-    from .cli import main
+    from ..cli import main
 
     threading.Thread(target=_until_parent_ends, daemon=True).start()
     sys.exit(main())

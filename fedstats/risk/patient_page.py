@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
+from ..report import document
+from ..show.words import plain
 from .card_form import Card
-from .report import POLICY
-from .risk import Contribution, Prediction, Risk
-from .show.words import plain
+from .patients import Contribution, Prediction, Risk
 
 MOST_BARS = 10              # contributions that are drawn; the others are one line below
 WIDTH, ROW, LABELS = 560, 24, 230       # of the picture, in its own units
@@ -18,16 +17,11 @@ UP, DOWN = "#d55e00", "#0072b2"         # raises, lowers: told apart with any co
 
 def page(predictions: Sequence[Prediction], card: Card) -> str:
     """A self-contained document for one or several patients."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     body = "".join(f"<section><h2>{_safe(one.patient)}</h2>{fragment(one, card)}</section>" for one in predictions)
     limits = "".join(f"<li>{_safe(line)}</li>" for line in card.not_said)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{_safe(card.title)}</title>'
-            f'<style>{style}</style></head>\n<body><header><h1>{_safe(card.title)}</h1></header><p class="banner" role="note">'
-            f"{_safe(card.research_use.capitalize())}.</p><main>{body}<section><h2>What the number does not say</h2>"
-            f'<ul class="notes">{limits}</ul></section></main><footer><p>Model {card.provenance.model[:16]}, '
-            f"{_safe(card.provenance.software)}.</p></footer></body></html>\n")
+    limits = f'<section><h2>What the number does not say</h2><ul class="notes">{limits}</ul></section>'
+    return document(card.title, f"<main>{body}{limits}</main>", note=card.research_use,
+                    foot=f"Model {card.provenance.model[:16]}, {card.provenance.software}.")
 
 
 def fragment(one: Prediction, card: Card) -> str:
