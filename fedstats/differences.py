@@ -53,26 +53,36 @@ class _Counts:
 
     def __init__(self, both: np.ndarray, spans: dict[Grouping, slice], k: int, single: bool) -> None:
         self.both, self.n, self.spans, self.k, self.single = both, np.diag(both), spans, k, single
+        # the same of the groups as a reader may know them
+        known = [_visible(self.n[span], k) if single else np.eye(span.stop - span.start, dtype=np.int64)[self.n[span] >= k]
+                 for span in spans.values()]
+        ends = np.cumsum([len(one) for one in known]).tolist()
+        self.seen = {one: slice(end - len(parts), end) for one, parts, end in zip(spans, known, ends)}
+        into = np.zeros((ends[-1], len(both)), dtype=np.int64)
+        for span, seen, parts in zip(spans.values(), self.seen.values(), known):
+            into[seen, span] = parts
+        self.people, self.tables = into @ self.n, into @ both @ into.T
 
     def trouble(self, mine: Sequence[Grouping], earlier: Sequence[Grouping]) -> str | None:
         """In words, which of these groupings, with earlier ones, leave a few over."""
         for one in mine:
             for other in earlier:
+                twice = other in mine and other <= one                  # seen the other way round
                 own = one.time and other.time and other in mine         # a question looks after its own times
-                if other != one and not own and self._leave_few(one, other):
+                if not twice and not own and self._leave_few(one, other):
                     return f'"{one.column}" and "{other.column}"' if one.column != other.column else f'two tables of "{one.column}"'
         return self._made_of_others(mine, earlier) if self.single else None
 
     def _leave_few(self, a: Grouping, b: Grouping) -> bool:
         """Whether a union of groups of the one and a union of groups of the other differ by a few patients."""
-        n, m, table = self.n[self.spans[a]], self.n[self.spans[b]], self.both[self.spans[a], self.spans[b]]
+        n, m, table = self.people[self.seen[a]], self.people[self.seen[b]], self.tables[self.seen[a], self.seen[b]]
+        if not len(n) or not len(m):
+            return False
         if not self.single:
-            differ = (n[:, None] + m - 2 * table)[np.ix_(n >= self.k, m >= self.k)]
+            differ = n[:, None] + m - 2 * table
             return bool(((differ > 0) & (differ < self.k)).any())
         if len(n) > len(m):
             n, m, table = m, n, table.T
-        keep, into = _visible(n, self.k), _visible(m, self.k)
-        n, m, table = keep @ n, into @ m, keep @ table @ into.T
         some = _unions(len(n))
         met = some @ table
         most = 2 * met > m                      # of the other's groups those of which it has more than half: the nearest union
