@@ -202,13 +202,15 @@ def _both(person: np.ndarray | None, places: Sequence[np.ndarray], sizes: Sequen
     n = len(places[0])
     order = np.arange(n) if person is None else np.argsort(person, kind="stable")
     first = np.arange(n) if person is None else np.flatnonzero(np.diff(person[order], prepend=-1))
-    ends, both = np.append(first, n), np.zeros((sum(sizes),) * 2)
+    ends, groups = np.append(first, n), [(place, k) for place, size in zip(places, sizes) for k in range(size)]
+    both = np.zeros((len(groups), len(groups)))
     for start in range(0, len(first), AT_ONCE):
         stop = min(start + AT_ONCE, len(first))
         here = order[ends[start]:ends[stop]]
-        inside = np.concatenate([place[here, None] == np.arange(size) for place, size in zip(places, sizes)], axis=1)
+        inside = np.empty((len(groups), len(here)), dtype=np.float32)
+        for row, (place, k) in zip(inside, groups):
+            row[:] = place[here] == k
         if person is not None:
-            inside = np.logical_or.reduceat(inside, ends[start:stop] - ends[start], axis=0)
-        member = inside.astype(np.float32)
-        both += member.T @ member
+            inside = np.maximum.reduceat(inside, ends[start:stop] - ends[start], axis=1)
+        both += inside @ inside.T
     return both
