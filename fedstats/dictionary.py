@@ -153,8 +153,8 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if variable.labels is not None:
             bins = Bins(variable.labels, None, True)
         elif variable.cuts is not None:
-            inner = tuple(cut for cut in variable.cuts if variable.low < cut < variable.high)
-            edges = (variable.low, *inner, variable.high)
+            low, high = variable.ends
+            edges = (low, *(cut for cut in variable.cuts if low < cut < high), high)
             bins = Bins(_interval_labels(variable, edges), edges, False)
         elif variable.unit_step is not None and variable.steps is not None and variable.steps < most:
             edges = tuple(variable.low + k * variable.unit_step for k in range(variable.steps + 2))

@@ -35,7 +35,6 @@ from fedstats.crypto.frames import (
     SHARE,
     TOTAL,
     VERSION,
-    check_frame,
     ciphertexts,
     digest_of,
     frame_of,
@@ -151,11 +150,11 @@ def encrypt(keys: Keys, prime_index: int, residues: np.ndarray) -> bytes:
 
 def decrypt(keys: Keys, prime_index: int, frame: bytes, n: int) -> np.ndarray:
     """The first n residues of a total; uint64. MessageError for a malformed frame, Tampered for whatever fails after that."""
-    opened, chunks = keys.opened(prime_index), -(-n // DEGREE)
-    check_frame(TOTAL, frame, chunks, prime_index)
-    totals = ciphertexts(TOTAL, frame, chunks, prime_index, checked=True)
+    opened, totals = keys.opened(prime_index), ciphertexts(TOTAL, frame, -(-n // DEGREE), prime_index)
     try:
         return np.concatenate([_decrypt(opened, sealmemory.ciphertext(opened.ring, numbers)) for numbers, _ in totals])[:n]
+    except MessageError:
+        raise
     except Exception:
         raise Tampered(NOT_VERIFIED) from None
 
