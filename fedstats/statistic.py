@@ -32,7 +32,7 @@ from .rows import Rows
 Sums = dict[str, np.ndarray]        # block name -> numbers of one registry, or their total
 INDICATORS = "@registries"          # suffix of the block that counts contributing registries
 LARGEST_INTEGER = 2**62             # sums of integer blocks are held in int64
-MOST_VALUES = 4_000_000             # entries of one ask: about 80 MB under the seal
+MOST_VALUES = 4_000_000             # entries of one ask: 35 MB per prime under the seal, and 70 MB that come back
 
 
 @dataclass(frozen=True)

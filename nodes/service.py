@@ -12,11 +12,8 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-import numpy as np
-
 from fedstats import analyses  # noqa: F401  (registers the analyses)
 from fedstats.crypto import he
-from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.crypto.identity import Identity
 from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
 from fedstats.transport.http import Link
@@ -78,7 +75,7 @@ class Node:
     def run(self) -> None:
         """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
         self._abort_leftovers()
-        _rehearse()
+        he.rehearse()       # what is made once per process is made before the first question, not during it
         failures = 0
         while not self.stopping.is_set():
             try:
@@ -241,12 +238,3 @@ class Node:
             except FedstatsError as error:
                 log.warning("%s", error)
             self.journal.close(T, "restarted")
-
-
-def _rehearse() -> None:
-    """Seal something under a key of its own: what is made once per process is then made before the first question, not during it."""
-    keys = he.load(he.generate())
-    for k in range(len(PRIMES)):
-        keys.opened(k)
-        he.encrypt(keys, k, np.zeros(1, dtype=np.uint64))
-    keys.burn()

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,20 +103,22 @@ def test_the_parameters_are_those_of_the_parameter_set(prime, tmp_path):
     held = context.key_context_data().parms()
     held.save(str(tmp_path / "parameters"))
 
-    derived = sealapi.CoeffModulus.Create(frames.DEGREE, list(frames.MODULUS_BITS))
-    assert frames.MODULI == tuple(m.value() for m in derived) == tuple(m.value() for m in held.coeff_modulus())
+    assert tuple(m.value() for m in held.coeff_modulus()) == frames.MODULI
+    assert all(held.coeff_modulus()[k].is_prime() and m % (2 * frames.DEGREE) == 1 for k, m in enumerate(frames.MODULI))
+    assert context.first_parms_id() == context.key_parms_id()       # none is set aside
     assert (held.scheme(), held.poly_modulus_degree()) == (sealapi.SCHEME_TYPE.BFV, frames.DEGREE)
     assert held.plain_modulus().value() == prime
-    assert context.first_context_data().parms().coeff_modulus()[-1].value() == frames.MODULI[1]
     assert context.first_context_data().qualifiers().sec_level == sealapi.SEC_LEVEL_TYPE.TC128
     ours = sealformat.parameters(frames.DEGREE, frames.MODULI, prime, sealmemory.ring(prime).version)
     assert sealformat.own((tmp_path / "parameters").read_bytes()) == sealformat.own(ours)
 
 
 def test_parameters_that_are_not_safe_are_refused(monkeypatch):
-    """A larger modulus of the same form would have fewer than 128 bits of security."""
-    larger = 0x3FFFFFFF000001  # 54 bits: with the others 122, of 109 allowed
-    monkeypatch.setattr(sealmemory, "MODULI", (larger, *frames.MODULI[1:]))
+    """Larger moduli of the same form would have fewer than 128 bits of security."""
+    from tenseal import sealapi
+
+    larger = tuple(m.value() for m in sealapi.CoeffModulus.Create(frames.DEGREE, [55, 55]))     # together 110 of 109 allowed
+    monkeypatch.setattr(sealmemory, "MODULI", larger)
     with pytest.raises(Internal, match="refuses the parameters"):
         sealmemory.ring.__wrapped__(PRIMES[0])
 
@@ -144,6 +148,27 @@ def test_keys_made_without_memory_files_are_keys(without_memory_files, monkeypat
     assert np.array_equal(he.decrypt(he.load(made), 1, frame, N), residues(1))
 
 
+def test_without_memory_files_no_key_comes_near_a_file(without_memory_files, monkeypatch):
+    """What passes through temporary files, in making, loading and using a key, is not the key: no run of its numbers, in any form."""
+    seen, honest = [], sealmemory.public_file
+
+    @contextmanager
+    def noted(content=b""):
+        with honest(content) as path:
+            yield path
+            seen.append(content + Path(path).read_bytes())
+
+    monkeypatch.setattr(sealmemory, "public_file", noted)
+    made = he.generate()
+    keys = he.load(made)
+    numbers = keys._secret.copy()
+    he.decrypt(keys, 1, total_of(1, he.encrypt(keys, 1, residues(1))), N)
+
+    runs = [numbers.astype("<u8").tobytes()[8 * k : 8 * k + 64] for k in (0, 100, 5000)]
+    assert len(seen) >= 6
+    assert not any(run in sealformat.own(one) or run in one for one in seen for run in runs if len(one) > 16)
+
+
 def test_without_memory_files_wrong_keys_are_refused_too(without_memory_files):
     test_a_zero_key_is_refused()
 
@@ -157,6 +182,33 @@ def test_a_memory_file_is_on_no_disk_and_overwritten_at_the_end():
 
     assert os.pread(left, 100, 0) == bytes(10)
     os.close(left)
+
+
+@pytest.mark.skipif(not sealmemory.has_memory_files(), reason="this system has no files that live in memory only")
+def test_adding_needs_no_more_files(keys, monkeypatch):
+    """Somebody has taken every file descriptor there was: a total that has been begun is finished all the same."""
+    share = he.encrypt(keys, 0, residues(0))
+    adder = Adder(0, 2)
+    adder.add(share)
+
+    def none_left(name):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", none_left)
+    adder.add(share)
+    total = adder.total()
+    monkeypatch.undo()
+    assert he.decrypt(keys, 0, total, N).tolist() == [2 * x % PRIMES[0] for x in residues(0).tolist()]
+
+
+@pytest.mark.skipif(not sealmemory.has_memory_files(), reason="this system has no files that live in memory only")
+def test_a_forked_process_uses_none_of_its_parents_files(keys):
+    """They would be the same files: each would read what the other wrote."""
+    he.encrypt(keys, 0, residues(0))
+    assert sealmemory._spare
+    if (child := os.fork()) == 0:
+        os._exit(len(sealmemory._spare))
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_threads_do_not_get_into_each_others_way(pair):
@@ -183,8 +235,8 @@ def test_the_same_vector_is_never_encrypted_alike(keys):
     assert he.encrypt(keys, 0, residues(0)) != he.encrypt(keys, 0, residues(0))
 
 
-def test_whoever_adds_has_no_code_that_opens():
-    """A fresh interpreter adds two shares and holds the total; the file that makes and uses keys is not loaded."""
+def test_adding_needs_no_code_that_opens():
+    """A fresh interpreter adds two shares and holds the total; the file that makes and uses keys is not loaded for it."""
     share = "frames.frame_of(frames.SHARE, 0, [bytes(frames.SHARE.size)])"
     program = (
         f"import sys; from fedstats.crypto import adding, frames; a = adding.Adder(0, 1); a.add({share}); a.add({share}); a.total();"
@@ -196,7 +248,7 @@ def test_whoever_adds_has_no_code_that_opens():
 
 def test_a_key_is_one_polynomial(pair):
     """No public, Galois or relinearisation keys; one for all primes."""
-    assert len(pair) == 69 + 4.25 * 3 * 4096
+    assert len(pair) == 69 + 4.25 * 2 * 4096
 
 
 def test_secrets_do_not_show_themselves(pair, keys):
@@ -321,14 +373,39 @@ def test_a_key_cut_or_changed_at_any_byte_of_its_head_is_refused(pair):
 def test_a_zero_key_is_refused():
     """It would encrypt in the clear; under one of the moduli alone as well. A number beyond its modulus is no key."""
     key = bytes(he.generate())
-    start, third = he.KEY.size + 32, 4 * 4096
+    start, half = he.KEY.size + 32, 4 * 4096
     for bad, error in (
         (key[:start] + bytes(frames.SECRET_BYTES), Tampered),
-        (key[:start] + bytes(third) + key[start + third : start + 3 * third] + bytes(1024) + key[start + 3 * third + 1024 :], Tampered),
+        (key[:start] + bytes(half) + key[start + half : start + 2 * half] + bytes(1024) + key[start + 2 * half + 1024 :], Tampered),
         (key[:start] + b"\xff" * frames.SECRET_BYTES, MessageError),
     ):
         with pytest.raises(error):
             he.load(resealed(bad, he.KEY.size))
+
+
+def test_a_key_that_is_burnt_while_it_is_opened_is_not_used(pair, monkeypatch):
+    """Another thread's burning comes between: what would encrypt in the clear is refused."""
+    keys, honest = he.load(pair), sealmemory.secret_key
+
+    def burning(ring, secret):
+        keys.burn()
+        return honest(ring, secret)
+
+    monkeypatch.setattr(sealmemory, "secret_key", burning)
+    with pytest.raises(Tampered):
+        he.encrypt(keys, 0, residues(0))
+
+
+def test_another_library_is_noticed_before_it_is_needed(monkeypatch):
+    """One that draws other polynomials from a seed, and one that does not open what it closed."""
+    monkeypatch.setattr(sealmemory, "DRAWN", "0" * 64)
+    with pytest.raises(Internal, match="draws other polynomials"):
+        sealmemory.ring.__wrapped__(PRIMES[0])
+    monkeypatch.undo()
+    he.rehearse()
+    monkeypatch.setattr(he, "_decrypt", lambda opened, sealed: np.zeros(4096, dtype=np.uint64))
+    with pytest.raises(Internal, match="does not open"):
+        he.rehearse()
 
 
 def test_keys_of_other_parameters_are_refused(pair, monkeypatch):

@@ -378,3 +378,52 @@ def test_admissions_are_told_when_there_is_something_to_do(room, refused):
     assert set(woken) == ({"a", "b", f"ana/{analyst.T.hex()}"} if refused else {"a"})
     assert mailroom.presses("a", 1) and [number for number, _ in mailroom.mail("a", 1)] == [2, 3]
     assert len(mailroom.mail("b", 1)) == 2
+
+
+def contribution(room, name):
+    """A registry's share of one ciphertext, zeros, in the first round."""
+    from fedstats import seal
+    from fedstats.crypto import frames
+    from fedstats.wire import messages
+    from fedstats.wire.messages import Contribution
+
+    mailroom, analyst, people = room
+    mailroom.sessions[analyst.T].phase = "rounds"
+    share = frames.frame_of(frames.SHARE, 0, [bytes(frames.SHARE.size)])
+    payload = seal.HEAD.pack(seal.MAGIC, seal.VERSION, 1) + share
+    mine = Contribution(T=analyst.T, S=bytes(32), registry=name, round=0, H=bytes(32), asks=bytes(32), chunks=(1,),
+                        digest=messages.digest_of(payload))
+    return bytes(messages.sign(mine, people[name], payload))
+
+
+def told(room):
+    from fedstats.wire import messages
+    return [messages.read(room[0].mail(name, 0)[-1][1], room[0].roster.public).message for name in ("a", "b", "c")]
+
+
+def test_a_total_that_nobody_could_read_ends_its_query_alone(room, monkeypatch):
+    """A total has twice the bytes of a share: nodes would not take it, and give up all their queries for it."""
+    from fedstats.coordinator import mailroom as module
+
+    monkeypatch.setattr(module, "LONGEST_PAYLOAD", 60_000)
+    room[0].receive(contribution(room, "a"), now=1001.0, clock=1.0)
+
+    assert {one.problem.what for one in told(room)} == {"a round of this query is too large to be added"}
+    assert room[1].T not in room[0].sessions
+
+
+def test_a_total_that_is_half_added_is_given_up(room, monkeypatch):
+    """Whatever fails below while a contribution is added: it is not tried a second time, and everybody is told."""
+    from fedstats.crypto import sealmemory
+
+    room[0].receive(contribution(room, "a"), now=1001.0, clock=1.0)
+
+    def fails(*args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(sealmemory, "expanded", fails)
+    with pytest.raises(OSError):
+        room[0].receive(contribution(room, "b"), now=1002.0, clock=2.0)
+
+    assert {one.problem.what for one in told(room)} == {"the coordinator could not add a contribution"}
+    assert room[1].T not in room[0].sessions

@@ -1,4 +1,4 @@
-"""The coordinator without its socket: a blind adder and mailbox. No database, no disk; what it holds is in flight and expires.
+"""The coordinator without its socket: a blind adder and mailbox. No database, nothing kept on disk; what it holds is in flight and expires.
 
 How this works: a parcel comes in, its signature is verified against the roster before anything else, and it goes into the
 mailboxes of those it is meant for. Contributions of a round are added as they arrive, so that only one running total per query
@@ -18,7 +18,7 @@ from .. import seal
 from ..crypto.identity import Identity
 from ..errors import FedstatsError, MessageError, OutOfOrder, Refused, Unreachable, as_problem
 from ..wire import messages
-from ..wire.messages import Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
+from ..wire.messages import LONGEST_PAYLOAD, Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
 from ..wire.roster import Consortium
 from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash
 
@@ -29,7 +29,7 @@ ROUND_SECONDS = 300.0           # without any answer for so long in a round, the
 ANSWER_SECONDS = 60.0           # how long a finished query's mail is kept
 MOST_MAIL = 4096                # parcels waiting for one member
 MOST_NONCES = 100_000
-LONGEST_KEYS = 256 * 1024  # bytes: the secret key takes 52 kB
+LONGEST_KEYS = 64 * 1024         # bytes: the secret key takes 35 kB
 
 
 @dataclass
@@ -217,6 +217,10 @@ class Mailroom:
         messages.check_payload(parcel)
         if len(parcel.payload) != seal.share_size(message.chunks):
             raise MessageError("a contribution has another size than it says")
+        if seal.total_size(message.chunks) > LONGEST_PAYLOAD:       # what nobody could read would end the others' queries too
+            self._give_up(session, Unreachable("a round of this query is too large to be added", who=self.me.name,
+                                               hint="ask fewer questions at a time"), clock)
+            return
         if session.adding is None:
             session.chunks, session.adding = message.chunks, seal.Adding(message.chunks)
         if message.chunks != session.chunks:
@@ -224,7 +228,13 @@ class Mailroom:
                                   hint="all registries must run one version of fedstats")
             self._give_up(session, problem, clock)
             return
-        session.adding.add(parcel.payload)
+        try:
+            session.adding.add(parcel.payload)
+        except FedstatsError:
+            raise
+        except Exception:       # the cipher's library or the system failed half way: this total is lost, and says nothing
+            self._give_up(session, Unreachable("the coordinator could not add a contribution", who=self.me.name, hint="ask again"), clock)
+            raise
         session.answered[message.registry] = parcel.signed
         if session.missing():
             session.deadline = max(session.deadline, clock)     # the round's deadline stays

@@ -16,14 +16,14 @@ from fedstats.crypto.frames import CIPHERTEXT_SHAPE, SHARE, TOTAL, check_frame, 
 
 
 def prepare() -> None:
-    """Make now what is made once per process, so that the first question need not wait for it."""
+    """Make now what is made once per process, so that the first question need not wait for it. Internal if this SEAL will not do."""
     for prime in PRIMES:
-        ring = sealmemory.ring(prime)
-        sealmemory.numbers_of(ring, sealmemory.ciphertext(ring, np.zeros(CIPHERTEXT_SHAPE, np.uint64)))
+        sealmemory.ring(prime)
 
 
 class Adder:
-    """A running total of shares, 32 bytes per value however many are added. Holds no key and reads nothing."""
+    """A running total of shares, 32 bytes per value however many are added. Holds no key and reads nothing. SEAL keeps the memory of the
+    largest totals there ever were for the next ones."""
 
     def __init__(self, prime_index: int, chunks: int) -> None:
         frame_size(TOTAL, chunks)  # the number may come from a message: refused before memory is taken for it

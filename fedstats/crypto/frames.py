@@ -9,9 +9,9 @@ Frames hold exactly these numbers, 8.5 bytes per polynomial and value, uncompres
 every number is checked to be below its modulus. SEAL's own format never crosses the wire (see `he`), so there is nothing here that
 could be compressed, parsed or believed.
 
-Parameters: degree 4096, moduli of 33 + 34 bits and a key modulus of 34, together 101 of the 109 bits that the Homomorphic
-Encryption Standard (Albrecht et al. 2018, table 1) allows for 128-bit security against classical computers; plain modulus one of
-`PRIMES`.
+Parameters: degree 4096, moduli of 33 + 34 bits, together 67 of the 109 that the Homomorphic Encryption Standard (Albrecht et al. 2018,
+table 1) allows for 128-bit security against classical computers; plain modulus one of `PRIMES`. The further modulus that SEAL keeps for
+public and evaluation keys is left out, as there are none.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ import numpy as np
 
 from fedstats.errors import MessageError, RangeError
 
-PARAMETER_SET = "bfv-4096-101-40/1"
+PARAMETER_SET = "bfv-4096-67-40/1"
 DEGREE = 4096  # values in one ciphertext
-MODULUS_BITS = (33, 34, 34)
-MODULI = (0x1FFFEC001, 0x3FFFD0001, 0x3FFFE4001)  # what SEAL derives from these bits; a test compares. The last is for keys only
+MODULI = (0x1FFFEC001, 0x3FFFD0001)  # primes of 33 and 34 bits, each 1 modulo 8192
 MOST_CHUNKS = 4096  # 16.8 million values in one vector; a frame never promises more
 NOT_VERIFIED = "answer could not be verified"
 
 FRAME = Struct("<4sBBII")  # magic, version, prime's index, number of ciphertexts, bytes of each; then a SHA-256 of head and body
 VERSION, DIGEST = 1, 32
 
-CIPHERTEXT_SHAPE, POLYNOMIAL_SHAPE, SECRET_SHAPE = (2, 2, DEGREE), (2, DEGREE), (3, DEGREE)
+CIPHERTEXT_SHAPE, POLYNOMIAL_SHAPE = (2, 2, DEGREE), (2, DEGREE)     # polynomials, moduli, coefficients
 SEED_BYTES = 64  # SEAL's seed of a random polynomial
 NUMBER_BYTES = 4.25  # 34 bits: the low 32 in a word, the high two packed four to a byte
 # the high bits, in their place, of the four numbers that share a byte
@@ -49,7 +48,7 @@ def _bytes_of(shape: tuple[int, ...]) -> int:
     return int(NUMBER_BYTES * math.prod(shape))
 
 
-SECRET_BYTES = _bytes_of(SECRET_SHAPE)
+SECRET_BYTES = _bytes_of(POLYNOMIAL_SHAPE)
 
 
 class Kind(NamedTuple):

@@ -290,6 +290,8 @@ class Registry:
         assert self.keys is not None
         registries = len(self.query.registries)
         self.plan = rounds.plan(self.asks, self.recipe.dictionary, self.patients, registries)
+        if seal.total_size(self.plan.chunks) > messages.LONGEST_PAYLOAD:
+            raise RangeError("a round of these questions is too large for the seal", hint="ask fewer of them at a time")
         values = rounds.values(self.asks, self.rows)
         payload = seal.close(values, self.plan, self.keys, self._context())
         mine = Contribution(T=self.T, S=self.S, registry=self.me.name, round=self.round, H=self.H, asks=self._asks_code(),

@@ -18,12 +18,12 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import msgspec
 
 from ..analysis import Question
+from ..crypto.frames import PARAMETER_SET as SEAL
 from ..crypto.identity import Identity, PublicIdentity
 from ..disclosure import Rules
 from ..errors import InputError, MessageError, Problem, Tampered
 
 PROTOCOL = "fedstats/2"
-SEAL = "bfv-4096-101-40/1"          # the parameter set of the seal: see crypto/he
 LONGEST_BODY = 512 * 1024           # bytes of one signed message
 LONGEST_PAYLOAD = 128 * 1024 * 1024     # bytes of ciphertexts behind it
 DEEPEST = 24                        # levels of nesting in plain data
