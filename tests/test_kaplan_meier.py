@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import lifelines
 import numpy as np
@@ -240,6 +241,37 @@ def test_the_tail_is_cut():
             assert curve.at(1080).survival is None
             assert curve.at(curve.times[-1]).survival == curve.survival[-1]
             assert any("ends at" in note for note in result.notes)
+
+
+def shown_and_whole(n, rules, by, tau):
+    """(excess said in the notes or None, released curve, curve on the registered grid) of each group that has a released curve."""
+    result, whole = (asked(patients(n=n, seed=n), one, by, tau=tau) for one in (rules, None))
+    for curve in result.groups:
+        if curve.times and (curve.times[-1] >= tau or not curve.remaining):
+            said = [re.search(r"too large.* by up to ([\d.]+)", note) for note in result.notes if f'"{curve.group}"' in note]
+            yield next((float(one[1]) for one in said if one), 0.0), curve, whole[curve.group]
+
+
+@pytest.mark.parametrize("n", [60, 400, 4000])
+@pytest.mark.parametrize("by", [None, "sex", "ph.ecog"])
+def test_what_merging_does_to_a_restricted_mean_is_said_or_it_is_withheld(n, by, rules):
+    """Merged intervals make the area too large, by no more than the note says; where that is more than its standard error, nothing is
+    released. (A note has two digits, hence 6 % of leeway.)"""
+    for more, curve, whole in shown_and_whole(n, rules, by, 360.0):
+        if curve.rmst is not None:
+            assert more <= 1.06 * curve.rmst_se
+            assert -1e-9 <= curve.rmst - whole.rmst <= 1.06 * more + 1e-9
+        else:
+            assert more > 0
+
+
+def test_a_curve_of_one_long_interval_has_no_restricted_mean():
+    """It would be tau, with a standard error of 0; with many patients no interval is merged, and the mean is exact."""
+    few = list(shown_and_whole(60, RULES[3], "sex", 90.0))
+    many = list(shown_and_whole(40_000, RULES[1], "sex", 360.0))
+
+    assert few and all(curve.rmst is None for _, curve, _ in few)
+    assert many and all(more == 0 and curve.rmst == whole.rmst for more, curve, whole in many)
 
 
 def moved(tables, result, by):

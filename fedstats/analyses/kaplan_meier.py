@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -223,10 +223,11 @@ def kaplan_meier(params: KaplanMeierParams, setting: Setting) -> Joint:
                          f"(rule min_cell {setting.rules.min_cell})")
             if tau is not None and tau > one.times[-1]:
                 notes.append(f'restricted mean of "{label}" not released: its curve ends before tau = {tau:g}; use a smaller tau')
+        notes += _of_merging(label, one, tau, variable.unit)
     k = setting.rules.min_cell
     if k > 1 or setting.rules.min_registries > 1:
         notes.append(f"intervals of the grid are merged until each holds nobody or at least {k} events and nobody or at least {k} censored "
-                     f"(rule min_cell {k}); censored count as at risk to the end of theirs")
+                     f"(rule min_cell {k}); all count as at risk to the end of theirs, so that curves are too high rather than too low")
     notes.append("times are rounded up to the end of their interval: times read off the curve, such as the median, can be late by "
                  "up to one step")
     return KaplanMeier(size=setting.size, time=params.time, event=params.event, by=params.by, unit=variable.unit, groups=tuple(curves),
@@ -247,6 +248,7 @@ class Steps:
     events: np.ndarray
     censored: np.ndarray
     people: int
+    early: np.ndarray       # by how much sooner than in its interval of the grid somebody may have left, as intervals were merged
 
     @property
     def remaining(self) -> int:
@@ -270,8 +272,11 @@ def _steps(tables: LifeTables, m: int, g: int, step: float | None) -> Steps | No
     keep = (events + censored) > 0
     keep[0] = True
     keep[-1] |= people > (events + censored).sum()      # followed to there, though nobody left
-    times = tables.times[np.array([b - 1 for _, b in spans])]
-    return Steps(times[keep], events[keep], censored[keep], people)
+    first, last = np.array(spans).T
+    times, soonest = tables.times[last - 1], tables.times[first]
+    if step:                                            # on the grid that was asked for
+        soonest = np.minimum(np.ceil(soonest / step * (1 - 1e-12)) * step, times)
+    return Steps(times[keep], events[keep], censored[keep], people, (times - soonest)[keep])
 
 
 def _curve(label: str, steps: Steps, tau: float | None, params: KaplanMeierParams) -> GroupCurve:
@@ -285,6 +290,8 @@ def _curve(label: str, steps: Steps, tau: float | None, params: KaplanMeierParam
     mean, mean_se = (None, None)
     if tau is not None and (tau <= steps.times[-1] or not steps.remaining):
         mean, mean_se = restricted_mean(steps, survival, tau)
+        if excess(steps, tau) > mean_se:
+            mean, mean_se = None, None
     with np.errstate(invalid="ignore"):
         se = survival * np.sqrt(hazard_sum)
     return GroupCurve(
@@ -294,6 +301,37 @@ def _curve(label: str, steps: Steps, tau: float | None, params: KaplanMeierParam
         mean - z * mean_se if mean is not None and mean_se is not None else None,
         mean + z * mean_se if mean is not None and mean_se is not None else None,
         quantile(0.5, steps.times, reverse, *band(reverse, np.sqrt(reverse_sum), z, params.conf_type)))
+
+
+def _of_merging(label: str, steps: Steps, tau: float | None, unit: str) -> Iterator[str]:
+    """How far merged intervals may have moved a curve and its restricted mean."""
+    survival, _ = product_limit(steps.events, steps.at_risk)
+    if (gap := float((survival - lowest(steps)).max())) >= 0.005:
+        yield f'merged intervals may make the curve of "{label}" too high, by at most {gap:.2g}'
+    if tau is None or (tau > steps.times[-1] and steps.remaining):
+        return
+    if (more := excess(steps, tau)) > restricted_mean(steps, survival, tau)[1]:
+        yield (f'restricted mean of "{label}" not released: intervals were merged so widely that it would be too large by up to {more:.2g} '
+               f"{unit}".rstrip() + ", more than its standard error")
+    elif more > 0:
+        yield f'the restricted mean of "{label}" may be too large, by up to {more:.2g} {unit}'.rstrip()
+
+
+def lowest(steps: Steps) -> np.ndarray:
+    """The lowest S that the finer grid could have: in each merged interval the censored leave before the first event."""
+    n = steps.at_risk - np.where(steps.early > 0, steps.censored, 0)
+    return product_limit(np.minimum(steps.events, n), n)[0]
+
+
+def excess(steps: Steps, tau: float) -> float:
+    """By how much the area under S up to tau may be larger than on the finer grid: in each merged interval all leave at its beginning."""
+    survival, _ = product_limit(steps.events, steps.at_risk)
+    return max(_area(steps.times, survival, tau) - _area(steps.times - steps.early, lowest(steps), tau), 0.0)
+
+
+def _area(times: np.ndarray, survival: np.ndarray, tau: float) -> float:
+    keep = times <= tau
+    return float((np.diff([0.0, *times[keep], tau]) * np.array([1.0, *survival[keep]])).sum())
 
 
 def _known(values: np.ndarray) -> tuple[float | None, ...]:
