@@ -53,12 +53,19 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     params: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        inside = ", ".join(f"{key}={value!r}" for key, value in self.params.items() if value not in (None, [], False))
+        inside = ", ".join(f"{key}={_short(value)}" for key, value in self.params.items() if value not in (None, [], False))
         return f"{self.analysis.partition('/')[0]}({inside})"
 
     def read(self) -> Params:
         """The parameters, typed. Raises QuestionError if the analysis is unknown or a parameter is wrong."""
         return read_params(self)
+
+
+def _short(value: Any) -> str:
+    """A parameter in a line of text; of terms, which are trees, only the kind and the columns they name."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return f"[{', '.join(str(one.get('name') or one.get('term') or '...') for one in value)}]"
+    return repr(value)
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -70,7 +70,8 @@ class _Counts:
                 twice = other in mine and other <= one                  # seen the other way round
                 own = one.time and other.time and other in mine         # a question looks after its own times
                 if not twice and not own and self._leave_few(one, other):
-                    return f'"{one.column}" and "{other.column}"' if one.column != other.column else f'two tables of "{one.column}"'
+                    there = f'"{other.column}"' if one.column != other.column else "the same in a question before it"
+                    return f'"{one.column}" and {there}'
         return self._made_of_others(mine, earlier) if self.single else None
 
     def _leave_few(self, a: Grouping, b: Grouping) -> bool:

@@ -108,9 +108,10 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
         _check_apart(k, sets, first["apart"], rules, questions)
         _check_corners(k, sets, first["complete"], rules, questions)
         if k in plain and not safe(int(first["apart"][k, plain[k]]), rules):
-            raise Refused(f"{questions[k]} is about those of whom something is known to have happened, and fewer than {rules.min_cell} "
-                          "patients are left out by that (rule min_cell)", hint="widen the cohort, or leave that column out")
-        gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=str(questions[k]))
+            raise Refused(f"{_called(k, questions)} is about those of whom something is known to have happened, and fewer than "
+                          f"{rules.min_cell} patients are left out by that (rule min_cell)",
+                          hint="widen the cohort, or leave that column out")
+        gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=_called(k, questions))
         _check_together(k, params, overlapping, dictionary, rules, questions)
         setting = Setting(dictionary, rules, registries, sizes[k])
         result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
@@ -160,14 +161,28 @@ def _shown_flow(steps: Sequence[str], through: np.ndarray, contributors: np.ndar
     return tuple(found)
 
 
+def _called(k: int, questions: Sequence[Question]) -> str:
+    """A question in an error, which stands beside the whole of it."""
+    kind = questions[k].analysis.partition("/")[0]
+    return f"question {k + 1} ({kind})" if len(questions) > 1 else f"this question ({kind})"
+
+
+def _same_patients(sets: Sequence[Sequence[str]]) -> str:
+    """How to ask several questions about the same patients: those of whom the columns are known that not all of them are about."""
+    every = [set(columns) for columns in sets]
+    apart = sorted({name for one in every for name in one if not all(name in other for other in every)})
+    return (f", or ask all about patients of whom {', '.join(apart)} are known: where=[(\"{apart[0]}\", \"missing\", False), ...], "
+            f"on the command line --where '{apart[0]} known'") if apart else ""
+
+
 def _check_apart(k: int, sets: Sequence[Sequence[str]], apart: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
     """Two questions of one query with a column in common must not be about sets of patients that differ by a few: their sums
     would give those few by subtraction. Raises Refused for the later one. (Between queries: the ledger's business.)"""
     for j in range(k):
         if set(sets[j]) & set(sets[k]) and not safe(int(apart[j, k]), rules):
-            raise Refused(f"{questions[k]} and {questions[j]} are about complete cases that differ by fewer than {rules.min_cell} "
-                          "patients (rule min_cell): those would follow by subtraction",
-                          hint="ask both about the same columns, or leave out the column with few missing values")
+            raise Refused(f"{_called(k, questions)} and {_called(j, questions)} are about complete cases that differ by fewer than "
+                          f"{rules.min_cell} patients (rule min_cell): those would follow by subtraction",
+                          hint="ask both about the same columns" + _same_patients((sets[j], sets[k])))
 
 
 def _check_corners(k: int, sets: Sequence[Sequence[str]], complete: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
@@ -184,8 +199,9 @@ def _check_corners(k: int, sets: Sequence[Sequence[str]], complete: np.ndarray, 
         for corner in (*pairs, *triples):
             signed = [(base.union(*some), (-1) ** m) for m in range(len(corner) + 1) for some in itertools.combinations(corner, m)]
             if any(one == mine for one, _ in signed) and not safe(abs(sum(sign * known[one] for one, sign in signed)), rules):
-                raise Refused(f"together with the questions before it, {questions[k]} would give the sums over fewer than {rules.min_cell} "
-                              "patients who lack several columns (rule min_cell)", hint="ask all about the same columns")
+                raise Refused(f"together with the questions before it, {_called(k, questions)} would give the sums over fewer than "
+                              f"{rules.min_cell} patients who lack several columns (rule min_cell)",
+                              hint="ask all about the same columns" + _same_patients(sets[:k + 1]))
 
 
 def _check_together(k: int, params: Sequence[Params], overlapping: Sequence[tuple[Compared, Sums]], dictionary: Dictionary, rules: Rules,
@@ -193,16 +209,17 @@ def _check_together(k: int, params: Sequence[Params], overlapping: Sequence[tupl
     """What a question shows must not, with the questions before it, leave a few patients over (`differences`), nor give back what a table
     or a tree hides (`linked`). Raises Refused."""
     if (groups := trouble(k, overlapping, dictionary, rules)) is not None:
-        raise Refused(f"{questions[k]}: {groups} have groups of patients that differ by fewer than {rules.min_cell}, and those would "
-                      "follow by subtraction (rule min_cell)", hint="leave one of them out, or ask all questions about the same patients: "
-                      'where=[(column, "missing", False)] for each column that has gaps')
+        raise Refused(f"{_called(k, questions)}: {groups} have groups of patients that differ by fewer than {rules.min_cell}, and those "
+                      "would follow by subtraction (rule min_cell)",
+                      hint="leave one of them out" + _same_patients([one.columns() for one in params]))
     if (names := linked(k, params, overlapping, dictionary, rules)) is not None:
-        raise Refused(f"{questions[k]}: a question before it shows {names} too, and two tables of them could give back what each hides: "
-                      f"cells of fewer than {rules.min_cell} patients (rule min_cell)", hint="ask for one table only, or join small levels")
+        raise Refused(f"{_called(k, questions)}: a question before it shows {names} too, and two tables of them could give back what each "
+                      f"hides: cells of fewer than {rules.min_cell} patients (rule min_cell)",
+                      hint="ask for the larger table only, which holds the smaller one, or join small levels")
     if rules.min_cell > 1 and (names := grown_again(k, params)) is not None:
-        raise Refused(f"{questions[k]}: a question before it grows trees on {names} too, and leaves of two models may differ by fewer "
-                      f"than {rules.min_cell} patients (rule min_cell)", hint="ask for one model; compare settings by validation, which "
-                      "releases no trees")
+        raise Refused(f"{_called(k, questions)}: a question before it grows trees on {names} too, and leaves of two models may differ by "
+                      f"fewer than {rules.min_cell} patients (rule min_cell)",
+                      hint="ask for one model; compare settings by validation, which releases no trees")
 
 
 def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:

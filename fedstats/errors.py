@@ -27,6 +27,8 @@ class FedstatsError(Exception):
     def __init__(self, what: str, *, hint: str = "", who: str = "") -> None:
         super().__init__(what)
         self.what, self.hint, self.who = what, hint, who
+        if hint:
+            self.add_note(f"hint: {hint}")      # which Python prints below the error
 
     def __str__(self) -> str:
         return f"{self.who}: {self.what}" if self.who else self.what

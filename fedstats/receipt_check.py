@@ -120,7 +120,8 @@ def _query(signed: bytes, roster: Consortium) -> tuple[Query, bytes]:
         raise Tampered("the query is another kind of message")
     if query.roster != roster.digest:
         raise Tampered(f"this receipt was made under another roster than {roster.name}, epoch {roster.epoch}",
-                       hint="give the consortium file of the epoch in which the question was asked, such as KEY.epoch3.toml")
+                       hint="give the consortium file of the epoch in which the question was asked: KEY.accepted.toml, or KEY.epochN.toml "
+                            "once a later one was accepted")
     _opened(signed, f"the query of {query.analyst}", roster)
     try:
         check_query(query, roster, now=query.created)

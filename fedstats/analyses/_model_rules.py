@@ -77,7 +77,8 @@ def _check_released(totals: Sums, cells: Cells, design: Design, dictionary: Dict
                       hint="leave out terms, join levels, or widen the cohort")
     if released > SCALARS_PER_PATIENT * cells.n and k > 1:
         raise Refused(f"the model would release {released} numbers about fewer than {released / SCALARS_PER_PATIENT:.0f} patients "
-                      "(rule models)", hint="leave out terms, or widen the cohort")
+                      f"(rule models: one for every {1 / SCALARS_PER_PATIENT:.0f})",
+                      hint="coefficients count, with what is printed beside them: leave out terms, or widen the cohort")
     _check_table(totals["weightless"], totals["weightless" + INDICATORS], rules, "who has weight 0", _weightless_hint(weights))
     _check_cells(totals, cells, design, terms, rules)
     if weights is not None:
@@ -271,7 +272,8 @@ def check_leverage(objections: int, rules: Rules, most: float = LARGEST_LEVERAGE
     if rules != NO_RULES and objections:
         raise Refused(f"one patient has a leverage above {most:.2g}: the model would tell the outcome of that patient, or the mean of "
                       f"fewer than {rules.min_cell} who are alike (rule models)",
-                      hint="leave out terms, join rare levels, or use fewer spline knots")
+                      hint="keep to the range where most patients are by a condition, such as age < 70; or leave out terms, join rare "
+                           "levels, or use fewer spline knots")
 
 
 def check_effective(total: float, squares: float, parameters: int, rules: Rules) -> None:

@@ -230,6 +230,9 @@ def load_tables(tables: Tables, dictionary: Book | None, data_cut: str | None
     """
     if not isinstance(tables, Mapping) or not tables:
         raise InputError("tables must be a dict of registry name to table", hint='{"lyon": "lyon.csv", "turin": frame}')
+    for name, table in tables.items():
+        if isinstance(table, (str, Path)) and not Path(table).exists():
+            raise InputError(f"{name}: there is no file or folder {table}", hint="fedstats synthetic DIR writes folders to try things with")
     kinds = {population.is_ms(table) for table in tables.values()}
     if len(kinds) > 1:
         raise InputError("some registries have one table of patients and some the tables of MS", hint="give the same kind for all")

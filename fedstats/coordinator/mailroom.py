@@ -129,7 +129,8 @@ class Mailroom:
         if self.roster.role(query.analyst) != "analyst":
             raise Refused(f"{query.analyst} is not an analyst of this consortium")
         if query.roster != self.roster.digest:
-            raise Refused("the query was made under another roster (epoch)", hint="accept the current consortium file")
+            raise Refused("the query was made under another roster (epoch)",
+                          hint="the coordinator and all parties accept the current consortium file and are started again; then ask again")
         if any(self.roster.role(name) != "registry" for name in query.registries):
             raise MessageError("the query names somebody who is not a registry")
         if not now - LONGEST_QUERY_SECONDS <= query.created <= now + SKEW_SECONDS or query.expires < now:

@@ -142,11 +142,14 @@ class Identity:
         except OSError as error:
             hint = "make one with: fedstats keys new NAME"
             raise InputError(f"cannot read {path}: {error.strerror}", hint=hint) from None
-        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-            warnings.warn(f"{path} holds secret keys but others may read it: chmod 600", stacklevel=2)
         parts = data.decode("ascii", "replace").strip().split(" ")
+        if parts[0] == PUBLIC_TEXT:
+            raise InputError(f"{path} holds a public line, not the secret keys",
+                             hint="give the file that fedstats keys new wrote with --out")
         if len(parts) != 3 or parts[0] != SECRET_TEXT:
             raise InputError(f"{path} is not an identity", hint="restore it from a backup, or make a new one and a new roster")
+        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+            warnings.warn(f"{path} holds secret keys but others may read it: chmod 600", stacklevel=2)
         _check_name(parts[1])
         secrets = _from_base64(parts[2], 2 * KEY_BYTES)
         return cls._from_bytes(parts[1], secrets[:KEY_BYTES], secrets[KEY_BYTES:])

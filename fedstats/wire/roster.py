@@ -87,6 +87,8 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
                 public = member.public
             except FedstatsError as error:
                 raise InputError(f"a member's identity cannot be verified: {error.what}") from None
+            if wrong := [one for one in member.addresses if not one.startswith(("https://", "http://"))]:
+                raise InputError(f'"{wrong[0]}" is not an address of a coordinator', hint="write it as https://hub.example.org:8443")
             if public.name in names:
                 raise InputError(f'"{public.name}" is a member twice')
             if {public.sign_key, public.agree_key} & keys:

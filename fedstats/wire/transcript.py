@@ -30,7 +30,8 @@ def query_hash(parcel: Parcel) -> bytes:
 def check_query(query: Query, roster: Consortium, now: float) -> None:
     """Whether a query may be looked at all: its roster, its registries, its time. Raises Refused or MessageError."""
     if query.roster != roster.digest:
-        raise Refused("the query was made under another roster (epoch)", hint="accept the current consortium file and ask again")
+        raise Refused("the query was made under another roster (epoch)",
+                      hint="all parties accept the current consortium file and are started again; then ask again")
     if roster.role(query.analyst) != "analyst":
         raise Refused(f"{query.analyst} is not an analyst of this consortium")
     if len(set(query.registries)) != len(query.registries) or any(roster.role(name) != "registry" for name in query.registries):
