@@ -10,6 +10,7 @@ How this works:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -185,6 +186,13 @@ class Analysis:
     joint: Callable[[Any, Setting], Joint]
     call: Callable[..., Params]
 
+    @property
+    def usage(self) -> str:
+        """How it is called: in its own words if it has some."""
+        short = self.name.partition("/")[0]
+        text = (self.call.__doc__ or "").strip().split("\n")[0]
+        return text if text.startswith(f"{short}(") else f"{short}{inspect.signature(self.call)}".split(" ->")[0]
+
 
 ANALYSES: dict[str, Analysis] = {}
 
@@ -216,8 +224,8 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     try:
         made = member.call(*args, **kwargs)
     except TypeError as error:
-        text = str(error).replace("__init__()", f"{name}()").replace("call()", f"{name}()")
-        raise QuestionError(f"{name}: {text}") from None
+        text = str(error).rpartition("() ")[2]
+        raise QuestionError(f"{name}: {text}", hint=member.usage) from None
     question = Question(member.name, plain(msgspec.to_builtins(made)))
     question.read()
     return question
@@ -230,7 +238,7 @@ def read_params(question: Question) -> Params:
     try:
         return msgspec.convert(question.params, member.params, strict=True)
     except msgspec.ValidationError as error:
-        raise QuestionError(f"{question.analysis}: {error}") from None
+        raise QuestionError(f"{question.analysis}: {error}", hint=member.usage) from None
 
 
 def kind_of(result: Result) -> str:

@@ -130,6 +130,11 @@ def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, r
     return kept_back
 
 
+def smaller_levels(rules: Rules) -> str:
+    """What to do about cells that are hidden."""
+    return "join small levels in the dictionary" + ("" if rules.show_zeros else ", or agree to show empty cells (rule show_zeros)")
+
+
 def quoted(names: Sequence[str], marked: Sequence[bool] | np.ndarray) -> str:
     """The marked ones of some names, as notes write them: group "a", groups "a", "b"."""
     found = [f'"{name}"' for name, one in zip(names, marked) if one]

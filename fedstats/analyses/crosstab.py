@@ -17,7 +17,7 @@ from ..rows import Rows
 from ..statistic import INDICATORS, Block, statistic
 from ..suppression import MOST_CELLS, Shown, show_table
 from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, p_chi2, z_of
+from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, p_chi2, smaller_levels, z_of
 
 MOST_VARIABLES = 4
 
@@ -159,7 +159,7 @@ def crosstab(params: CrosstabParams, setting: Setting) -> Joint:
     notes = []
     if not shown.whole:
         notes.append(f"{shown.hidden} numbers are suppressed (rule min_cell {setting.rules.min_cell}, with complementary "
-                     "suppression); tests need the whole table: join small levels in the dictionary or leave a variable out")
+                     f"suppression); tests need the whole table: {smaller_levels(setting.rules)}, or leave a variable out")
     table = np.where(shown.cells < 0, -1, shown.cells)
     expected = _expected(shown.margins, shown.total) if len(levels) > 1 else np.full(table.shape, np.nan)
     cells = []

@@ -19,7 +19,7 @@ from ..rows import Rows
 from ..statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from ..suppression import Shown, show_table
 from ..views import Picture, Table, count_text
-from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, withheld
+from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
 from .compare import welch_one_way
 from .moments import Moments, few_levels, moments, moments_of
 from .quantiles import may_ask, quantile_of
@@ -356,7 +356,7 @@ def _levels(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
                        rules)
     if (cells[shown] == Shown.HIDDEN).any():
         notes.append(f'{int((cells[shown] == Shown.HIDDEN).sum())} cells of "{name}" are suppressed (rule min_cell {rules.min_cell}, with '
-                     "complementary suppression); join small levels in the dictionary")
+                     f"complementary suppression); {smaller_levels(rules)}")
     everybody = np.where((cells == Shown.HIDDEN).any(axis=0), Shown.HIDDEN, cells.sum(axis=0))
     table = np.vstack([everybody, *([cells] if by else [])])
     sizes = [int(totals["n"].sum()), *totals["n"].tolist()]

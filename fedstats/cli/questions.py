@@ -43,7 +43,7 @@ class Asked:
                                 hint=f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(sorted(short)))
         signature = inspect.signature(short[self.analysis].call)
         parameters = signature.parameters
-        usage = call_of(short[self.analysis])
+        usage = short[self.analysis].usage
         for name in self.arguments:
             if name not in parameters:
                 raise QuestionError(f'{self.analysis} takes no "{name}"', hint=usage)
@@ -138,11 +138,4 @@ def analyses() -> list[tuple[str, str]]:
     from ..analysis import ANALYSES
     from ..client import federation  # noqa: F401  (registers them)
 
-    return sorted((call_of(member), " ".join((member.joint.__doc__ or "").split("\n\n")[0].split())) for member in ANALYSES.values())
-
-
-def call_of(member: Any) -> str:
-    """How an analysis is called, its own words for it first."""
-    short = member.name.partition("/")[0]
-    text = (member.call.__doc__ or "").strip().split("\n")[0]
-    return text if text.startswith(f"{short}(") else f"{short}{inspect.signature(member.call)}".split(" ->")[0]
+    return sorted((member.usage, " ".join((member.joint.__doc__ or "").split("\n\n")[0].split())) for member in ANALYSES.values())

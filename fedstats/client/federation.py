@@ -94,7 +94,8 @@ class Federation:
             raise QuestionError("ask at least one question")
         for one in questions:
             if not isinstance(one, CohortQuestion):
-                raise QuestionError("fed.ask takes questions made by cohort.question.<analysis>(...)")
+                raise QuestionError("fed.ask takes questions made by cohort.question.<analysis>(...)",
+                                    hint="fed.ask(*questions) for a list of them" if isinstance(one, (list, tuple)) else "")
         if len({(one.recipe.hash, repr(one.where)) for one in questions}) > 1:
             raise QuestionError("questions asked together must be about one cohort", hint="ask each cohort's questions on their own")
         first = questions[0]

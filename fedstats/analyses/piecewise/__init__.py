@@ -89,8 +89,9 @@ class PiecewiseParams(Params, frozen=True):
         grid = times_of(dictionary, self.time)
         for one in self.cuts:
             if one <= 0 or np.abs(grid - one).min() > ON_STEP * max(1.0, abs(one)):
+                near = ", ".join(f"{each:g}" for each in sorted(grid[np.argsort(np.abs(grid - one))[:3]].tolist()))
                 raise QuestionError(f'{one:g} is not a registered cut point of "{self.time}"',
-                                    hint=f'intervals end at cut points of "{self.time}" in the dictionary')
+                                    hint=f"intervals end at cut points of the dictionary; the nearest are {near}")
         if any(a >= b for a, b in zip(self.cuts, self.cuts[1:])):
             raise QuestionError("the ends of intervals must increase")
         if len(self.cuts) >= MOST_INTERVALS:
