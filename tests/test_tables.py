@@ -49,7 +49,7 @@ def test_a_file_without_rows_has_its_columns(tmp_path):
 
 @pytest.mark.parametrize(("content", "wanted"), [
     ("", "empty"), ("\n\n", "empty"), ("a,b\n1,2\n3\n", "cells"), ("a,b\n1,2,3\n", "cells"), ("a,a\n1,2\n", "used twice"),
-    ("age,town\n41,Århus\n".encode("latin-1"), "t.csv"), ("åge,b\n1,2\n".encode("latin-1"), "UTF-8"),
+    ("age,town\n61.25,Århus\n".encode("latin-1"), "t.csv"), ("åge,b\n1,2\n".encode("latin-1"), "UTF-8"),
     ("a,b\n1,2\n".encode("utf-16"), "t.csv"),
 ], ids=["nothing", "blank lines", "a cell short", "a cell more", "a column twice", "latin-1", "latin-1 header", "utf-16"])
 def test_a_file_that_is_no_table_is_named_and_its_cells_are_not(tmp_path, content, wanted):
@@ -59,7 +59,7 @@ def test_a_file_that_is_no_table_is_named_and_its_cells_are_not(tmp_path, conten
     text = f"{caught.value} {caught.value.hint}"
 
     assert wanted in text and "t.csv" in text
-    assert not any(cell in text for cell in ("41", "Århus", "rhus"))
+    assert not any(cell in text for cell in ("61.25", "Århus", "rhus"))
 
 
 def test_a_ragged_line_is_not_quoted(tmp_path):
