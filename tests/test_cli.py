@@ -289,6 +289,7 @@ LOCAL = ("--pooled", "tables", "--dictionary", "dict.json")
 
 @pytest.mark.parametrize(("words", "code", "says", "hint"), [
     (("summary", "agee", *LOCAL), 2, '"agee" is not a variable', 'did you mean "age"?'),
+    (("summary", "age", "tables/bari.csv", *LOCAL), 2, "tables/bari.csv is a file, not a column", "NAME=FILE"),
     (("sumary", "age", *LOCAL), 2, 'there is no analysis "sumary"', 'did you mean "summary"?'),
     (("summary", "age", "--by", "sex", *LOCAL), 2, 'summary takes no "by"', "summary(columns, confidence=0.95)"),
     (("logrank", "age", *LOCAL), 2, "logrank takes its columns by name", "logrank(time="),

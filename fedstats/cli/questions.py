@@ -41,6 +41,9 @@ class Asked:
             close = difflib.get_close_matches(self.analysis, short, n=1)
             raise QuestionError(f'there is no analysis "{self.analysis}"',
                                 hint=f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(sorted(short)))
+        if tables := [one for one in self.columns if one not in cohort.dictionary and Path(one).exists()]:
+            raise QuestionError(f"{tables[0]} is a file, not a column",
+                                hint="give a folder of tables after --simulate or --pooled, or each table as NAME=FILE")
         signature = inspect.signature(short[self.analysis].call)
         parameters = signature.parameters
         usage = short[self.analysis].usage
