@@ -14,6 +14,7 @@ import msgspec
 
 from .crypto import identity
 from .errors import InputError
+from .tables import write_text
 from .wire import messages
 from .wire.analyst import Analyst
 from .wire.messages import Release, hashed
@@ -52,12 +53,7 @@ def receipt_text(receipt: Receipt) -> str:
 
 def write_receipt(path: str | Path, receipt: Receipt) -> Path:
     """Write a receipt as JSON (schemas/receipt.json). Raises InputError if it cannot be written."""
-    path = Path(path)
-    try:
-        path.write_text(receipt_text(receipt), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    return path
+    return write_text(path, receipt_text(receipt))
 
 
 def read_receipt(path: str | Path) -> Receipt:

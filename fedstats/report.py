@@ -21,6 +21,7 @@ from .errors import InputError
 from .population import AT_RISK
 from .show import RESEARCH, fragment, pictures
 from .show.words import HIDDEN, people, picture_of, plain, sheets
+from .tables import write_text
 from .views import Picture, count_text
 
 SAME = 1e-9             # relative difference up to which two computations of a result are the same (ARCHITECTURE, lockstep)
@@ -85,12 +86,12 @@ def write_report(path: str | Path, *, title: str, results: Named, purpose: str, 
     """
     content = results_file(title=title, results=results, purpose=purpose, cohort=cohort, registries=registries, seen=seen, flow=flow,
                            differences=differences, checks=checks, facts=facts)
-    return _write(path, page(content, results, sections))
+    return write_text(path, page(content, results, sections))
 
 
 def write_results(path: str | Path, **content: Any) -> Path:
     """Write the same content as JSON (schemas/results.json); arguments as in `write_report`."""
-    return _write(path, _json(results_file(**content)) + "\n")
+    return write_text(path, _json(results_file(**content)) + "\n")
 
 
 def read_results(path: str | Path) -> list[tuple[str, Result]]:
@@ -270,12 +271,3 @@ def _safe(text: Any, *, lines: bool = False) -> str:
 def _json(content: ResultsFile) -> str:
     # through msgspec first: numbers that JSON does not have (not a number, infinity) become null
     return json.dumps(json.loads(msgspec.json.encode(content)), indent=1, ensure_ascii=False)
-
-
-def _write(path: str | Path, text: str) -> Path:
-    path = Path(path)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    return path

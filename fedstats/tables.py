@@ -89,6 +89,16 @@ def read(path: str | Path) -> Columns:
         raise InputError(f"{path} cannot be read: {error.strerror or 'not a table'}") from None
 
 
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file. Returns its path. Raises InputError if it cannot be written."""
+    path = Path(path)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
 def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write columns as CSV; None and not-a-number are empty cells."""
     import pyarrow as pa

@@ -23,6 +23,7 @@ from ..analysis import Failed, Result
 from ..disclosure import Rules
 from ..errors import InputError
 from ..show import RESEARCH
+from ..tables import write_text
 from ..variable import Variable, level_text, value_text
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
 
@@ -67,12 +68,7 @@ def model_hash(model: Result) -> str:
 
 def write_card(path: str | Path, card: Card) -> Path:
     """Write a card as JSON (schemas/model_card.json). Raises InputError if it cannot be written."""
-    path = Path(path)
-    try:
-        path.write_text(card_text(card), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    return path
+    return write_text(path, card_text(card))
 
 
 def card_text(card: Card) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..analyses.scores.classes import RiskClass
 from ..analyses.validation.performance import Metrics, Performance, Spread
-from ..errors import InputError
 from ..report import document
 from ..show.words import HIDDEN, plain
+from ..tables import write_text
 from ..views import count_text
 from .card import card_text
 from .card_form import Card
@@ -24,12 +24,7 @@ HOW = {"sealed": "Under seal, over the network: no registry's rows or own number
 
 def write_page(path: str | Path, card: Card) -> Path:
     """Write the page. Returns its path. Raises InputError if it cannot be written."""
-    path = Path(path)
-    try:
-        path.write_text(page(card), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    return path
+    return write_text(path, page(card))
 
 
 def page(card: Card) -> str:
