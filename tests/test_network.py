@@ -427,3 +427,24 @@ def test_a_total_that_is_half_added_is_given_up(room, monkeypatch):
 
     assert {one.problem.what for one in told(room)} == {"the coordinator could not add a contribution"}
     assert room[1].T not in room[0].sessions
+
+
+def test_keys_that_are_too_long_are_not_passed_on(room):
+    """A box of the size that keys can have reaches its recipient, a longer one nobody."""
+    from fedstats.coordinator.mailroom import LONGEST_KEYS
+    from fedstats.errors import OutOfOrder
+    from fedstats.wire import messages
+    from fedstats.wire.messages import Keys
+
+    mailroom, analyst, people = room
+    mailroom.sessions[analyst.T].phase = "rounds"
+
+    def post(recipient, size):
+        keys = Keys(T=analyst.T, S=bytes(32), sender="a", recipient=recipient, sealed=bytes(size))
+        mailroom.receive(bytes(messages.sign(keys, people["a"])), now=1001.0, clock=1.0)
+
+    with pytest.raises(OutOfOrder, match="too long"):
+        post("b", LONGEST_KEYS + 1)
+    post("c", LONGEST_KEYS)
+
+    assert (len(mailroom.mail("b", 1)), len(mailroom.mail("c", 1))) == (0, 1)
