@@ -20,6 +20,7 @@ import msgspec
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
+from .release import Declared, Population
 from .statistic import Ask, Sums, plain
 from .views import Table
 
@@ -45,6 +46,15 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def check(self, dictionary: Dictionary) -> None:
         """Whether this can be asked of this dictionary. Raises QuestionError."""
+
+    def population(self) -> Population:
+        """The patients that this is about."""
+        return Population.of(self.columns())
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        """What the result will tell, all of it, before any data: see `release`. There is no default, as
+        what is not declared is not compared with anything."""
+        raise NotImplementedError
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,6 +212,7 @@ def analysis(name: str, *, params: type[Params], result: type[Result], call: Cal
 
     def register(joint: Callable[[Any, Setting], Joint]) -> Callable[[Any, Setting], Joint]:
         assert name not in ANALYSES, f"{name} is registered twice"
+        assert params.shows is not Params.shows, f"{name} does not say what its result tells: give {params.__name__} a method shows"
         ANALYSES[name] = Analysis(name, params, result, joint, call or params)
         return joint
 

@@ -7,7 +7,8 @@ if, with those before it, fewer than the smallest cell follow:
 1. a union of groups of one variable and a union of groups of another are the same but for a few patients, who are in one of them only
    (also the same variable over other complete cases: what is left over lacks something);
 2. an outcome is made of two others, and those with both, or with neither of the two, are a few;
-3. an outcome takes in several that exclude each other, and the rest is small.
+3. an outcome, or everybody, takes in several that exclude each other, and the rest is small;
+4. an outcome is that exactly one of two others happened, and those with both are a few.
 
 Counts of a few that no subtraction gives say nothing about anybody, and are let through.
 """
@@ -68,7 +69,7 @@ class _Counts:
         for one in mine:
             for other in earlier:
                 twice = other in mine and other <= one                  # seen the other way round
-                own = one.time and other.time and other in mine         # a question looks after its own times
+                own = one.axis.time and other.axis.time and other in mine         # a question looks after its own times
                 if not twice and not own and self._leave_few(one, other):
                     there = f'"{other.column}"' if one.column != other.column else "the same in a question before it"
                     return f'"{one.column}" and {there}'
@@ -99,14 +100,43 @@ class _Counts:
                  if self.n[place] >= self.k]
         for whole, w in sides:
             inside = [(one, p) for one, p in sides if one.column != whole.column and self.both[w, p] == self.n[p] < self.n[w]]
-            for parts in self._families(inside):
-                if not {whole, *(one for one, _ in parts)} & set(mine):
-                    continue
-                places = [p for _, p in parts]
-                overlap = int(self.both[places[0], places[1]]) if len(parts) == 2 else 0
-                rest = int(self.n[w] - self.n[places].sum() + overlap)
-                if (overlap == 0 and 0 < rest < self.k) or (rest == 0 and 0 < overlap < self.k):
-                    return ", ".join(f'"{one.column}"' for one, _ in parts) + f' and "{whole.column}"'
+            if (found := self._left_over(int(self.n[w]), inside, mine, whole)) is not None:
+                return found + f' and "{whole.column}"'
+        for of in {one.of for one in binary}:
+            here = [(one, p) for one, p in sides if one.of == of]
+            everybody = next((int(self.n[self.spans[one]].sum()) for one in binary if one.of == of), 0)
+            if (found := self._left_over(everybody, here, mine, None)) is not None:
+                return found
+        return self._exactly_one(sides, mine)
+
+    def _exactly_one(self, sides: Sequence[tuple[Grouping, int]], mine: Sequence[Grouping]) -> str | None:
+        """Whether some side holds who has exactly one of two others, and a few have both: the sizes of the
+        two, less its own, are twice their number."""
+        if not sides:
+            return None
+        places = [p for _, p in sides]
+        n, both = self.n[places], self.both[np.ix_(places, places)]
+        few = (both > 0) & (both < self.k)
+        for w in range(len(sides)):
+            alone = (n[:, None] - both == both[:, [w]]) & (n[None, :] - both == both[[w], :])      # a and not b is a and w
+            for a, b in np.argwhere(few & alone & (both[:, [w]] + both[[w], :] == n[w])).tolist():
+                parts = {sides[place][0] for place in (a, b, w)}
+                if a < b and len(parts) == 3 and parts & set(mine):
+                    return " and ".join(f'"{one.column}"' for one in sorted(parts))
+        return None
+
+    def _left_over(self, whole: int, inside: Sequence[tuple[Grouping, int]], mine: Sequence[Grouping],
+                   of: Grouping | None) -> str | None:
+        """In words, groups inside a whole of so many patients that leave a few of it over, or have a few in common and
+        leave nobody over. of : the grouping that the whole belongs to; None for everybody."""
+        for parts in self._families(inside):
+            if len({one for one, _ in parts}) < len(parts) or not {of, *(one for one, _ in parts)} & set(mine):
+                continue
+            places = [p for _, p in parts]
+            overlap = int(self.both[places[0], places[1]]) if len(parts) == 2 else 0
+            rest = int(whole - self.n[places].sum() + overlap)
+            if (overlap == 0 and 0 < rest < self.k) or (rest == 0 and 0 < overlap < self.k):
+                return ", ".join(f'"{one.column}"' for one, _ in parts)
         return None
 
     def _families(self, inside: Sequence[tuple[Grouping, int]]) -> Iterator[tuple[tuple[Grouping, int], ...]]:

@@ -6,7 +6,6 @@ It yields the asks of each round and is sent back the totals over all registries
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Generator, Sequence
 
 import msgspec
@@ -15,34 +14,17 @@ import numpy as np
 from . import __version__
 from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, Step, kind_of, read_result, together
 from .dictionary import Dictionary
-from .differences import trouble
 from .disclosure import NO_RULES, Rules, gate, may_count, rounded, safe
-from .errors import QuestionError, Refused, as_error
-from .linked import grown_again, linked
-from .overlaps import Compared, compared
+from .errors import QuestionError, as_error
 from .population import Recipe
+from .release import Declared, Population, population_of
+from .release_engine import Engine, Names
 from .rows import Rows
 from .statistic import INDICATORS, Ask, Block, Sums, statistic
 
 Totals = list[Sums]
 MOST_QUESTIONS = 50
 ONE_REGISTRY = "Each patient is assumed to be in one registry only."
-
-
-def _size_layout(dictionary: Dictionary, *, sets: Sequence[Sequence[str]]) -> dict[str, Block]:
-    return {"cohort": Block(counts=True), "complete": Block((len(sets),), counts=True),
-            "present": Block((sum(len(columns) for columns in sets),), counts=True),
-            "apart": Block((len(sets), len(sets)), counts=True)}
-
-
-@statistic("size/1", layout=_size_layout)
-def size(rows: Rows, sets: Sequence[Sequence[str]]) -> dict:
-    """Patients of the cohort; per set of columns those who have all of them; per column those who have it; per pair of sets
-    those who have all of one but not of the other. With several rows per patient: who has such a row."""
-    has = [np.logical_and.reduce([rows.present(name) for name in columns], axis=0) & np.ones(rows.n, dtype=bool) for columns in sets]
-    return {"cohort": rows.people(), "complete": [rows.people(one) for one in has],
-            "apart": [[rows.people(a ^ b) for b in has] for a in has],
-            "present": [rows.people(rows.present(name)) for columns in sets for name in columns]}
 
 
 @statistic("flow/1", layout=lambda dictionary, *, steps: {"through": Block((len(steps),), counts=True)}, alone=True)
@@ -68,22 +50,28 @@ def check_questions(questions: Sequence[Question], dictionary: Dictionary) -> li
     return found
 
 
-def first_asks(params: Sequence[Params], recipe: Recipe) -> list[Ask]:
+def engine(questions: Sequence[Question], params: Sequence[Params], recipe: Recipe, rules: Rules) -> Engine:
+    """What decides on these questions, from what each declares."""
+    declared = tuple(one.shows(recipe.dictionary) for one in params)
+    kinds = tuple(one.analysis.partition("/")[0] for one in questions)
+    return Engine(declared, recipe.dictionary, rules, Names(kinds), _conditional(declared, recipe))
+
+
+def _conditional(declared: Sequence[Sequence[Declared]], recipe: Recipe) -> dict[int, Population]:
+    """For questions with a column that only some people can have (days until an event was confirmed),
+    their population without that condition: {question: population}."""
+    found, conditional = {}, recipe.conditional
+    for k, one in enumerate(declared):
+        known = population_of(one).known
+        if set(known) & set(conditional):
+            found[k] = Population.of(name for name in (conditional.get(each, each) for each in known) if name)
+    return found
+
+
+def first_asks(decides: Engine, recipe: Recipe) -> list[Ask]:
     """Round 0: the sizes, the flow where the recipe has one, and how the groups that the questions show overlap."""
-    steps = [flow(steps=recipe.steps)] if recipe.steps else []
-    return [size(sets=_sets(params, recipe)[0]), *steps, *(one.ask for one in compared(params, recipe.dictionary))]
-
-
-def _sets(params: Sequence[Params], recipe: Recipe) -> tuple[list[list[str]], dict[int, int]]:
-    """The columns of each question; then, for those that have a column which only some people can have (days until an event was
-    confirmed), the columns without that condition. And which of these belongs to which question: {question: place}."""
-    sets = [list(one.columns()) for one in params]
-    plain, conditional = {}, recipe.conditional
-    for k, columns in enumerate(tuple(sets)):
-        if set(columns) & set(conditional):
-            plain[k] = len(sets)
-            sets.append(list(dict.fromkeys(name for name in (conditional.get(one, one) for one in columns) if name)))
-    return sets, plain
+    sizes, *overlaps = decides.asks()
+    return [sizes, *([flow(steps=recipe.steps)] if recipe.steps else []), *overlaps]
 
 
 def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int) -> Generator[list[Ask], Totals, list[Result]]:
@@ -93,26 +81,22 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
     """
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
-    sets, plain = _sets(params, recipe)
-    first, *more = yield first_asks(params, recipe)
-    through = more.pop(0) if recipe.steps else None
+    decides = engine(questions, params, recipe, rules)
+    first, *overlapping = yield first_asks(decides, recipe)
+    through = overlapping.pop(0) if recipe.steps else None
     gate(int(first["cohort"]), int(first["cohort" + INDICATORS]), rules)
-    sizes = _sizes(first, sets[:len(params)], rules)
+    sizes = _sizes(first, decides.populations[:len(params)], rules)
+    sizes = [_in_order(one, each.columns()) for one, each in zip(sizes, params)]
     if through is not None:
         known = [int(first["cohort"]), *(one.n for one in sizes)]
         steps = _shown_flow(recipe.steps, through["through"], through["through" + INDICATORS], known, rules)
         sizes = [msgspec.structs.replace(one, flow=steps) for one in sizes]
-    overlapping = list(zip(compared(params, dictionary), more))
+
+    refusals = decides.verdicts(first, overlapping)
 
     def joint(k: int) -> Generator[list[Ask], Totals, Result]:
-        _check_apart(k, sets, first["apart"], rules, questions)
-        _check_corners(k, sets, first["complete"], rules, questions)
-        if k in plain and not safe(int(first["apart"][k, plain[k]]), rules):
-            raise Refused(f"{_called(k, questions)} is about those of whom something is known to have happened, and fewer than "
-                          f"{rules.min_cell} patients are left out by that (rule min_cell)",
-                          hint="widen the cohort, or leave that column out")
-        gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=_called(k, questions))
-        _check_together(k, params, overlapping, dictionary, rules, questions)
+        if (refusal := refusals[k]) is not None:
+            raise refusal
         setting = Setting(dictionary, rules, registries, sizes[k])
         result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
         return result
@@ -123,9 +107,15 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
     return [finish(result, rules, registries, recipe.sentence()) for result in results]
 
 
-def _sizes(first: Sums, sets: Sequence[Sequence[str]], rules: Rules) -> list[Size]:
+def _in_order(one: Size, columns: Sequence[str]) -> Size:
+    """The columns with gaps in the order in which the question names them."""
+    return msgspec.structs.replace(one, missing={name: one.missing[name] for name in columns})
+
+
+def _sizes(first: Sums, populations: Sequence[Population], rules: Rules) -> list[Size]:
     """The size of each question. Counts of missing values are shown only if, over the whole query, each is safe: one column
     without gaps would otherwise give the cohort's size, and with it the small number missing in another."""
+    sets = [one.known for one in populations]
     cohort, complete, present = int(first["cohort"]), first["complete"].tolist(), first["present"].tolist()
     known = {frozenset([name]): count for name, count in zip((name for columns in sets for name in columns), present)}
     shown = _gaps_are_safe(cohort, known | dict(zip(map(frozenset, sets), complete)), rules)
@@ -165,61 +155,6 @@ def _called(k: int, questions: Sequence[Question]) -> str:
     """A question in an error, which stands beside the whole of it."""
     kind = questions[k].analysis.partition("/")[0]
     return f"question {k + 1} ({kind})" if len(questions) > 1 else f"this question ({kind})"
-
-
-def _same_patients(sets: Sequence[Sequence[str]]) -> str:
-    """How to ask several questions about the same patients: those of whom the columns are known that not all of them are about."""
-    every = [set(columns) for columns in sets]
-    apart = sorted({name for one in every for name in one if not all(name in other for other in every)})
-    return (f", or ask all about patients of whom {', '.join(apart)} are known: where=[(\"{apart[0]}\", \"missing\", False), ...], "
-            f"on the command line --where '{apart[0]} known'") if apart else ""
-
-
-def _check_apart(k: int, sets: Sequence[Sequence[str]], apart: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
-    """Two questions of one query with a column in common must not be about sets of patients that differ by a few: their sums
-    would give those few by subtraction. Raises Refused for the later one. (Between queries: the ledger's business.)"""
-    for j in range(k):
-        if set(sets[j]) & set(sets[k]) and not safe(int(apart[j, k]), rules):
-            raise Refused(f"{_called(k, questions)} and {_called(j, questions)} are about complete cases that differ by fewer than "
-                          f"{rules.min_cell} patients (rule min_cell): those would follow by subtraction",
-                          hint="ask both about the same columns" + _same_patients((sets[j], sets[k])))
-
-
-def _check_corners(k: int, sets: Sequence[Sequence[str]], complete: np.ndarray, rules: Rules, questions: Sequence[Question]) -> None:
-    """Those who lack something in each of two or three sets of columns must not be a few, if sums over them follow from those over the
-    sets, what the sets share and what they are together: f(a) - f(ab) - f(ac) + f(abc). Raises Refused for the question that would
-    complete this. (Two sets at a time: `_check_apart`.)"""
-    known = {frozenset(columns): int(n) for columns, n in zip(sets[:k + 1], complete.tolist())}
-    mine = frozenset(sets[k])
-    for base in known:
-        larger = [one for one in known if one > base]
-        pairs = [pair for pair in itertools.combinations(larger, 2) if pair[0] | pair[1] in known]
-        triples = [(*pair, one) for pair in pairs for one in larger
-                   if one not in pair and all(one | other in known for other in (*pair, pair[0] | pair[1]))]
-        for corner in (*pairs, *triples):
-            signed = [(base.union(*some), (-1) ** m) for m in range(len(corner) + 1) for some in itertools.combinations(corner, m)]
-            if any(one == mine for one, _ in signed) and not safe(abs(sum(sign * known[one] for one, sign in signed)), rules):
-                raise Refused(f"together with the questions before it, {_called(k, questions)} would give the sums over fewer than "
-                              f"{rules.min_cell} patients who lack several columns (rule min_cell)",
-                              hint="ask all about the same columns" + _same_patients(sets[:k + 1]))
-
-
-def _check_together(k: int, params: Sequence[Params], overlapping: Sequence[tuple[Compared, Sums]], dictionary: Dictionary, rules: Rules,
-                    questions: Sequence[Question]) -> None:
-    """What a question shows must not, with the questions before it, leave a few patients over (`differences`), nor give back what a table
-    or a tree hides (`linked`). Raises Refused."""
-    if (groups := trouble(k, overlapping, dictionary, rules)) is not None:
-        raise Refused(f"{_called(k, questions)}: {groups} have groups of patients that differ by fewer than {rules.min_cell}, and those "
-                      "would follow by subtraction (rule min_cell)",
-                      hint="leave one of them out" + _same_patients([one.columns() for one in params]))
-    if (names := linked(k, params, overlapping, dictionary, rules)) is not None:
-        raise Refused(f"{_called(k, questions)}: a question before it shows {names} too, and two tables of them could give back what each "
-                      f"hides: cells of fewer than {rules.min_cell} patients (rule min_cell)",
-                      hint="ask for the larger table only, which holds the smaller one, or join small levels")
-    if rules.min_cell > 1 and (names := grown_again(k, params)) is not None:
-        raise Refused(f"{_called(k, questions)}: a question before it grows trees on {names} too, and leaves of two models may differ by "
-                      f"fewer than {rules.min_cell} patients (rule min_cell)",
-                      hint="ask for one model; compare settings by validation, which releases no trees")
 
 
 def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:

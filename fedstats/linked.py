@@ -14,65 +14,37 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 
-from .analyses.boosting.params import BoostParams
-from .analyses.crosstab import CrosstabParams
-from .analyses.histogram import HistogramParams
-from .analyses.severity import SeverityParams
-from .analyses.table_one import TableOneParams
-from .analyses.validation.params import ValidationParams
-from .analysis import Params
 from .dictionary import Dictionary
 from .disclosure import Rules
-from .overlaps import DIVIDING, Compared, Grouping, named
+from .overlaps import Compared
+from .release import Declared, Tabled, Trees
 from .statistic import Sums
 
-Way = Literal["cells", "bins", "bands", "levels", "groups"]
 MOST_SEEN = 2               # variables whose joint table round 0 counts
 
 
-class Tabled(NamedTuple):
-    """A table that a question shows: its variables, and by which way of hiding. bins : the one whose neighbouring bins are merged."""
-
-    names: frozenset[str]
-    way: Way
-    bins: str | None = None
+def tabled(shown: Sequence[Declared]) -> set[Tabled]:
+    """The tables of a question."""
+    return {table for one in shown for table in one.tables()}
 
 
-def tabled(params: Params, shown: Sequence[Grouping]) -> set[Tabled]:
-    """The tables of a question. shown : what it shows groups of."""
-    if isinstance(params, CrosstabParams):
-        return {Tabled(frozenset(params.variables), "cells")}
-    names, by = {one.column for one in shown}, named(params, DIVIDING)
-    if isinstance(params, HistogramParams):
-        return {Tabled(frozenset({params.column, *by}), "bins", params.column)}
-    if isinstance(params, SeverityParams):
-        return {Tabled(frozenset({params.edss}), "bands", params.edss)}
-    if isinstance(params, TableOneParams):
-        return {Tabled(frozenset({name, *by}), "levels") for name in names}
-    if not by or hasattr(params, "terms"):
-        return set()
-    if isinstance(params, ValidationParams):        # divides everybody by each in turn
-        return {Tabled(frozenset({name, one}), "groups") for name in names - by for one in by}
-    return {Tabled(frozenset({name, *by}), "groups") for name in names}
+def linked(k: int, questions: Sequence[Sequence[Declared]], many: Sequence[tuple[Compared, Sums]],
+           dictionary: Dictionary, rules: Rules) -> str | None:
+    """In words, the variables whose table, with small cells, question k shows otherwise than a question
+    before it; None if there are none.
 
-
-def linked(k: int, params: Sequence[Params], many: Sequence[tuple[Compared, Sums]], dictionary: Dictionary, rules: Rules) -> str | None:
-    """In words, the variables whose table, with small cells, question k shows otherwise than a question before it; None if there are none.
-
-    many : what is compared, with its totals.
+    questions : per question, what it declares. many : what is compared, with its totals.
     """
-    everybody = next((one for one, _ in many if one.by is None), None)
-    if rules.min_cell <= 1 or everybody is None:
+    if rules.min_cell <= 1:
         return None
-    mine = tabled(params[k], everybody.shown[k])
+    mine = tabled(questions[k])
     for j in range(k):
-        if params[j] == params[k]:
+        if questions[j] == questions[k]:
             continue
-        for one, other in itertools.product(mine, tabled(params[j], everybody.shown[j])):
+        for one, other in itertools.product(mine, tabled(questions[j])):
             common = one.names & other.names
             if common and not _agree(one, other, common) and (_divides(one, other, common) or any(
                     _hides(*cells, rules) for q in (j, k) for cells in _cells(q, common, many, dictionary))):
@@ -80,27 +52,26 @@ def linked(k: int, params: Sequence[Params], many: Sequence[tuple[Compared, Sums
     return None
 
 
-def grown_again(k: int, params: Sequence[Params]) -> str | None:
+def grown_again(k: int, questions: Sequence[Sequence[Declared]]) -> str | None:
     """In words, the covariates that question k grows trees on after another question has done so; None if it does not.
 
     The leaves of small models are counts of patients in boxes, to the last one: learning rates scale the same leaf, and their roundings
     narrow it down. Each leaf holds enough, but bins and settings move the boxes, and two of them may differ by a few patients.
     """
-    mine = params[k]
-    if not isinstance(mine, BoostParams):
-        return None
-    for other in params[:k]:
-        if isinstance(other, BoostParams) and other != mine and (common := {*mine.covariates} & {*other.covariates}):
-            return " and ".join(f'"{name}"' for name in sorted(common))
+    for mine in (one for one in questions[k] if isinstance(one, Trees)):
+        for other in (one for some in questions[:k] for one in some if isinstance(one, Trees)):
+            common = {*mine.covariates} & {*other.covariates}
+            if other != mine and common:
+                return " and ".join(f'"{name}"' for name in sorted(common))
     return None
 
 
 def _agree(a: Tabled, b: Tabled, common: frozenset[str]) -> bool:
     """Whether two tables hide the same of what they have in common."""
-    ways = {a.way, b.way}
-    if {a.bins, b.bins} & common:
-        return ways == {"bins"}
-    if len(common) == 1 and all(one.way != "cells" or len(one.names) == 1 for one in (a, b)):
+    ways = {a.hides, b.hides}
+    if ({a.merged, b.merged} - {""}) & common:
+        return ways == {"merged"}
+    if len(common) == 1 and all(one.hides != "cells" or len(one.names) == 1 for one in (a, b)):
         return True
     return "cells" not in ways and (len(ways) == 1 or len(common) == 1)
 

@@ -36,8 +36,9 @@ from fedstats.analyses.severity import severity_counts
 from fedstats.analyses.survival import life_table
 from fedstats.analyses.table_one import characteristics
 from fedstats.analysis import Size
-from fedstats.driver import flow, size
+from fedstats.driver import flow
 from fedstats.overlaps import overlaps
+from fedstats.release_engine import size
 
 # a model as the asks of regressions carry it
 TERMS = [{"term": "variable", "name": "age"}, {"term": "variable", "name": "sex"}, {"term": "natural", "name": "edss", "df": 2},
@@ -81,11 +82,14 @@ OWN_PROPENSITY = {**PROPENSITY, "coefficients": [0.02], "share": 0.6, "by_regist
 LEVELS = {"columns": ["ecog", "age", "sex"], "terms": TERMS[:2], "outcome": "ecog", "codes": [0, 1, 2, 3, 4]}
 
 EXAMPLES = [
-    size(sets=[["age"], ["sex", "years"], []]),
+    size(populations=[{"known": ["age"]}, {"known": ["age", "sex"], "weights": '"age"'}, {},
+                      {"known": ["days", "edss"], "lost": [{"why": "late", "columns": ["years", "days"]},
+                                                   {"why": "weightless", "columns": ["edss"]}], "weights": '"edss"'}]),
     flow(steps=["patients", "in the cohort"]),
-    overlaps(groupings=[{"column": "event", "needs": ["age", "event"]}, {"column": "relapses", "some": True},
-                        {"column": "sex", "needs": ["edss"], "missing": True}]),
-    overlaps(groupings=[{"column": "event"}, {"column": "female"}], by="sex"),
+    overlaps(groupings=[{"axis": {"column": "event"}, "of": {"known": ["age", "event"]}},
+                        {"axis": {"column": "relapses", "some": True}},
+                        {"axis": {"column": "sex", "unknown": True}, "of": {"known": ["edss"]}}]),
+    overlaps(groupings=[{"axis": {"column": "event"}}, {"axis": {"column": "female"}}], by="sex"),
     moments(columns=["age", "edss", "years", "female"]),
     moments(columns=["age", "years"], by="sex"),
     moments(columns=["age", "years", "edss"], by="sex", missing=True),

@@ -18,6 +18,7 @@ from ..analysis import Params, Setting, abreast
 from ..dictionary import Dictionary
 from ..errors import QuestionError
 from ..formula import parse, parse_terms
+from ..release import Declared, Regression, axes, classes
 from ..rows import Rows, load
 from ..statistic import Ask, Sums
 from ..terms import Design, Term, levels_of, variables_of
@@ -44,6 +45,10 @@ class LevelledParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([self.outcome, *variables_of(self.terms)]))
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        covariates = [name for name in self.columns() if name != self.outcome]
+        return (Regression(self.population(), classes(dictionary, covariates), axes(dictionary, (self.outcome,))),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)

@@ -18,6 +18,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import MOST_BINS, Dictionary
 from ..disclosure import merged
 from ..errors import QuestionError
+from ..release import Average, Declared, axes, classes
 from ..statistic import INDICATORS, Sums
 from ..suppression import show_table
 from ..variable import level_text
@@ -39,6 +40,10 @@ class CompareParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return (self.column,) if self.missing else (self.column, self.by)
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        by = axes(dictionary, (self.by,), unknown=self.missing)
+        return (Average(self.population(), (self.column,), by, classes(dictionary, (self.column,))),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)

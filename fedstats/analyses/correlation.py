@@ -20,6 +20,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import MOST_BINS, Dictionary
 from ..disclosure import Rules, may_imply
 from ..errors import QuestionError
+from ..release import Average, Declared, classes
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
 from ..variable import Variable
@@ -127,6 +128,10 @@ class CorrelationParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return self.names
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        of = self.population()
+        return tuple(Average(of, pair, classes=classes(dictionary, pair)) for pair in itertools.combinations(self.names, 2))
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.names)

@@ -13,6 +13,7 @@ from scipy import special
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
 from ..errors import QuestionError
+from ..release import Declared, People, axes
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, statistic
 from ..suppression import MOST_CELLS, Shown, show_table
@@ -48,6 +49,9 @@ class CrosstabParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return () if self.missing else self.variables
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        return (People(self.population(), axes(dictionary, self.variables, unknown=self.missing)),)
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.variables)

@@ -14,6 +14,7 @@ import numpy as np
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Bins, Dictionary
 from ..disclosure import Rules, intervals, merged
+from ..release import Declared, People, axes
 from ..rows import Rows
 from ..statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..suppression import show_table
@@ -48,6 +49,10 @@ class HistogramParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return (self.column, self.by) if self.by and not self.missing else (self.column,)
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        by = axes(dictionary, (self.by,), unknown=self.missing) if self.by else ()
+        return (People(self.population(), (*axes(dictionary, (self.column,)), *by), hides="merged", merged=self.column),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_ordered(dictionary, self.column)

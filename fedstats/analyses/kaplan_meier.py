@@ -13,6 +13,7 @@ import numpy as np
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Dictionary
 from ..errors import QuestionError
+from ..release import Declared, SurvivalCurve, axes
 from ..variable import value_text
 from ..views import Curve, Picture, Table
 from ._common import CONFIDENCE, check_confidence, groups, z_of
@@ -42,6 +43,10 @@ class KaplanMeierParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return (self.time, self.event, *((self.by,) if self.by and not self.missing else ()))
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        by = axes(dictionary, (self.by,), unknown=self.missing) if self.by else ()
+        return (SurvivalCurve(self.population(), self.time, axes(dictionary, (self.event,)), by),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_survival(dictionary, self.time, self.event, (self.by,) if self.by else (), self.missing)

@@ -12,6 +12,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import RESERVED, Dictionary
 from ..disclosure import Rules
 from ..errors import QuestionError
+from ..release import Declared, SurvivalCurve, axes
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
 from ..suppression import Shown, show_table
@@ -68,6 +69,10 @@ class LogrankParams(Params, frozen=True):
     def columns(self) -> tuple[str, ...]:
         extra = () if self.missing else (self.by, *((self.strata,) if self.strata and self.strata != RESERVED else ()))
         return (self.time, self.event, *extra)
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        by = axes(dictionary, (self.by, *((self.strata,) if self.strata else ())), unknown=self.missing)
+        return (SurvivalCurve(self.population(), self.time, axes(dictionary, (self.event,)), by),)
 
     def check(self, dictionary: Dictionary) -> None:
         by = (self.by, *((self.strata,) if self.strata and self.strata != RESERVED else ()))

@@ -13,16 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dictionary import Dictionary
-from ..disclosure import FEW_LEVELS
+from ..release import few_levels
 from ..rows import Rows
 from ..statistic import Block, Sums, statistic
 from ..variable import Variable
 from ._common import count_cells, group_of, groups, integer_bound
-
-
-def few_levels(variable: Variable) -> bool:
-    """Whether a mean and SD of this variable are a table of people in disguise (DISCLOSURE, implied tables)."""
-    return variable.steps is not None and variable.steps < FEW_LEVELS
 
 
 def _layout(dictionary: Dictionary, *, columns: Sequence[str], by: str | None = None, missing: bool = False) -> dict[str, Block]:

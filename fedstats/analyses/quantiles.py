@@ -19,6 +19,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
 from ..disclosure import Rules, intervals, merged
 from ..errors import QuestionError
+from ..release import Average, Declared, classes
 from ..statistic import INDICATORS
 from ..views import Picture, Table
 from ._common import check_ordered, ends_of_bins
@@ -42,6 +43,10 @@ class QuantilesParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return self.names
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        of = self.population()
+        return tuple(Average(of, (name,), classes=classes(dictionary, (name,))) for name in self.names)
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.names)

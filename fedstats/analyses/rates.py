@@ -19,6 +19,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Dictionary
 from ..disclosure import Rules
 from ..errors import QuestionError
+from ..release import Average, Axis, Declared, axes, classes, tells
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, Sums, statistic
 from ..suppression import show_table
@@ -90,6 +91,13 @@ class RatesParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return (self.events, self.time, *((self.by,) if self.by and not self.missing else ()))
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        by = axes(dictionary, (self.by,), unknown=self.missing) if self.by else ()
+        told = classes(dictionary, (self.events, self.time))
+        if not tells(dictionary[self.events]):          # a count: how many had none is told
+            told = (*told, Axis(self.events, some=True))
+        return (Average(self.population(), (self.events, self.time), by, told),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)

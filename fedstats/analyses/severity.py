@@ -20,6 +20,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import Dictionary
 from ..disclosure import Rules, intervals, merged, safe
 from ..errors import QuestionError
+from ..release import Average, Declared, People, axes
 from ..rows import Rows
 from ..statistic import INDICATORS, Block, statistic
 from ..views import Table
@@ -77,6 +78,10 @@ class SeverityParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return self.edss, self.time or TIMES[self.score]
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        of = self.population()
+        return (People(of, axes(dictionary, (self.edss,)), hides="bands", merged=self.edss), Average(of, self.columns()))
 
     def check(self, dictionary: Dictionary) -> None:
         for name in self.columns():

@@ -10,6 +10,7 @@ import msgspec
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
 from ..disclosure import may_count, may_imply
+from ..release import Average, Declared, classes
 from ..statistic import INDICATORS
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, t_of
@@ -24,6 +25,10 @@ class SummaryParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return self.names
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        of = self.population()
+        return tuple(Average(of, (name,), classes=classes(dictionary, (name,))) for name in self.names)
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.names)

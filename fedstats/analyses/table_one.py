@@ -15,6 +15,7 @@ from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
 from ..disclosure import Rules, intervals, may_count, may_imply, merged
 from ..errors import QuestionError
+from ..release import Average, Declared, People, axes, classes
 from ..rows import Rows
 from ..statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from ..suppression import Shown, show_table
@@ -87,6 +88,12 @@ class TableOneParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return (*self.cols, self.by) if self.by and not self.missing else self.cols
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        of, levels = self.population(), self.levels(dictionary)
+        by = axes(dictionary, (self.by,), unknown=self.missing) if self.by else ()
+        return tuple(People(of, (*axes(dictionary, (name,)), *by), hides="levels") if name in levels
+                     else Average(of, (name,), by, classes(dictionary, (name,)), hides="levels") for name in self.cols)
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.cols)

@@ -9,7 +9,7 @@ from typing import Any
 from ..analysis import ANALYSES, Joint, Question, Setting, Size
 from ..dictionary import Dictionary
 from ..disclosure import NO_RULES, Rules
-from ..driver import check_questions, first_asks
+from ..driver import check_questions, engine, first_asks
 from ..errors import FedstatsError
 from ..filters import filter_columns
 from ..population import Recipe
@@ -47,7 +47,7 @@ def explain(questions: Sequence[Question], recipe: Recipe, where: Any, rules: Ru
 
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
-    steps = [first_asks(params, recipe)]
+    steps = [first_asks(engine(questions, params, recipe, rules), recipe)]
     for k, question in enumerate(questions):
         # rules may need a round more (who contributes to merged cells), or end early on nobody: the longer way is told
         joint = ANALYSES[question.analysis].joint

@@ -13,12 +13,13 @@ import pytest
 from scipy.optimize import linprog
 
 import fedstats
-from fedstats import Dictionary, Rules, driver
+from fedstats import Dictionary, Rules, release_engine
 from fedstats.analyses import histogram
 from fedstats.analysis import Failed, question_of
 from fedstats.disclosure import FLOORS, NO_RULES
 from fedstats.errors import Refused
 from fedstats.overlaps import Grouping, compared, overlaps
+from fedstats.release import Axis, Population
 from fedstats.rows import load
 from fedstats.statistic import answer
 
@@ -264,8 +265,8 @@ def test_two_tables_do_not_give_back_what_each_hides(pair):
 
 def test_two_tables_would_give_it_back(monkeypatch):
     """The control: a three-way table beside a two-way one, each suppressed on its own."""
-    monkeypatch.setattr(driver, "linked", lambda *args: None)
-    monkeypatch.setattr(driver, "trouble", lambda *args: None)
+    monkeypatch.setattr(release_engine, "linked", lambda *args: None)
+    monkeypatch.setattr(release_engine, "trouble", lambda *args: None)
 
     assert sum(narrowest(*beside(PAIRS[2], seed)) < 10 - 1e-5 for seed in range(6)) >= 3
 
@@ -329,7 +330,7 @@ def test_tables_rates_and_curves_do_not_give_a_small_cell_back(ways):
 
 def test_a_table_and_rates_would_give_a_small_cell_back(monkeypatch):
     """The control: both answered, as each would be alone."""
-    monkeypatch.setattr(driver, "linked", lambda *args: None)
+    monkeypatch.setattr(release_engine, "linked", lambda *args: None)
 
     assert sum(narrow_cells(("table", "rates", "margin"), seed) > 0 for seed in range(16)) >= 1
 
@@ -385,6 +386,11 @@ def test_curves_on_coarser_grids_are_cut_at_the_same_places():
     assert len(events) > 5 and all(b - a >= 10 or a == b for a, b in itertools.pairwise(events))
 
 
+def shows(name, *args, book=BOOK, **kwargs):
+    """What a question declares."""
+    return question_of(name, *args, **kwargs).read().shows(book)
+
+
 # -- the counts ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -399,15 +405,16 @@ def test_pairs_of_groups_are_counted_by_person():
     stage = [None if rng.random() < 0.2 else int(rng.integers(0, 5)) for _ in range(n)]
     columns = {"patient_id": who, "died": rng.random(n) < 0.3, "stage": np.array(stage, dtype=object), "sex": rng.choice(["F", "M"], n)}
     rows = load(columns, book)[0]
-    groups = [{"column": "died"}, {"column": "stage", "needs": ["stage"], "missing": True}, {"column": "died", "needs": ["stage"]}]
+    groups = [{"axis": {"column": "died"}}, {"axis": {"column": "stage", "unknown": True}, "of": {"known": ["stage"]}},
+              {"axis": {"column": "died"}, "of": {"known": ["stage"]}}]
     answered = answer(overlaps(groupings=groups, by="sex"), rows)
     found = answered["both"]
     for s, sex in enumerate("FM"):
         sides = []
         for one in groups:
-            known = np.array([value is not None for value in stage]) if one.get("needs") else np.ones(n, bool)
-            values = columns[one["column"]]
-            levels = [False, True] if one["column"] == "died" else [0, 1, 2, 3, 4, "no such"]
+            known = np.array([value is not None for value in stage]) if "of" in one else np.ones(n, bool)
+            name = one["axis"]["column"]
+            values, levels = columns[name], [False, True] if name == "died" else [0, 1, 2, 3, 4, "no such"]
             sides += [{p for p, v, ok, x in zip(who, values, known, columns["sex"]) if ok and v == level and x == sex} for level in levels]
         both = [len(a & b) for k, a in enumerate(sides) for b in sides[k:]]
 
@@ -417,7 +424,7 @@ def test_pairs_of_groups_are_counted_by_person():
 
 def test_numbers_in_a_model_are_no_groups():
     """A covariate of a model is a number, whose levels nobody tells; a factor is a table."""
-    asked = [question_of("glm", "age ~ stage + sex + relapses").read(), question_of("histogram", "relapses", by="sex").read()]
+    asked = [shows("glm", "age ~ stage + sex + relapses"), shows("histogram", "relapses", by="sex")]
     shown = {one.by: [[group.column for group in some] for some in one.shown] for one in compared(asked, BOOK)}
 
     assert shown == {None: [["sex", "stage"], ["relapses", "sex"]], "sex": [["stage"], ["relapses"]]}
@@ -425,10 +432,10 @@ def test_numbers_in_a_model_are_no_groups():
 
 def test_nothing_is_counted_where_there_is_nothing_to_compare():
     """One question without groups costs nothing in round 0."""
-    assert compared([question_of("summary", ["age"]).read()], BOOK) == []
-    (one,) = compared([question_of("summary", ["age", "died", "aid"]).read()], BOOK)
+    assert compared([shows("summary", ["age"])], BOOK) == []
+    (one,) = compared([shows("summary", ["age", "died", "aid"])], BOOK)
 
-    assert one.groupings == [Grouping(name, ("age", "aid", "died")) for name in ("aid", "died")]
+    assert one.groupings == [Grouping(Axis(name), Population(("age", "aid", "died"))) for name in ("aid", "died")]
 
 
 def test_too_many_groups_are_a_question_of_their_own():
@@ -437,4 +444,4 @@ def test_too_many_groups_are_a_question_of_their_own():
         {"name": f"v{k}", "type": "category", "levels": [f"l{j}" for j in range(60)]} for k in range(20)]})
 
     with pytest.raises(fedstats.errors.QuestionError, match="too many groups"):
-        compared([question_of("crosstab", f"v{k}").read() for k in range(20)], many)
+        compared([shows("crosstab", f"v{k}", book=many) for k in range(20)], many)

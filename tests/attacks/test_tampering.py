@@ -15,9 +15,9 @@ from fedstats import Dictionary, rounds, seal
 from fedstats.crypto import he, identity, tag
 from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.crypto.identity import Identity
-from fedstats.driver import size
 from fedstats.errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, Unreachable
 from fedstats.population import Household
+from fedstats.release_engine import size
 from fedstats.transport.memory import ANALYST, COORDINATOR, START
 from fedstats.wire import messages
 from fedstats.wire.conversation import ENDED, RELEASED, Registry
@@ -281,7 +281,7 @@ def only_beta(accomplice, parcel):
     return accomplice.seal(accomplice.vectors(added([sent["beta"].payload], accomplice.chunks)))
 
 
-PRESENT = "0/size/1/present"       # patients with a known value, per column: no ask and no scale of the next round depends on it
+PRESENT = "0/size/2/present"       # patients with a known value, per column: no ask and no scale of the next round depends on it
 
 
 def one_patient_less(accomplice, parcel):
@@ -684,7 +684,7 @@ def test_numbers_beyond_their_bounds_end_the_query(monkeypatch, more):
 @pytest.mark.parametrize("number", [2**70, -(2**70), 2**63, -1, 161])
 def test_an_implausible_total_of_any_size_is_refused(number):
     """People outside 0..N, also numbers that no machine integer holds: one error, no overflow."""
-    asks = [size(sets=[["age"]])]
+    asks = [size(populations=[{"known": ["age"]}])]
     dictionary = Dictionary.from_dict(every.DICTIONARY)
     plan = rounds.plan(asks, dictionary, 160, 3)
     integers = {segment.name: np.array([number] * segment.length, dtype=object) for segment in plan.segments}

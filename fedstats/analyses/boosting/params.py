@@ -9,6 +9,7 @@ import msgspec
 from ...analysis import Params
 from ...dictionary import Dictionary
 from ...errors import QuestionError
+from ...release import Declared, Population, Trees, by_times, classes
 from ...variable import Variable
 from ..survival import check_survival
 from .bins import columns
@@ -87,6 +88,18 @@ class BoostParams(Params, frozen=True):
         bits = self.bits or usual_bits(self.objective, n * dictionary.most_rows * (len(ends) if self.objective == HAZARD else 1))
         return Target(self.objective, self.outcome, self.time, ends, self.weights, self.scale_pos_weight, self.step,
                       bits, 0.0, self.seed, self.validation, self.subsample, self.intercepts, self.trees_per_round)
+
+    def population(self) -> Population:
+        return Population.of(self.columns(), weights=self.weights)
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        if self.objective == HAZARD and self.time:
+            outcome = by_times(self.outcome, self.time, self.target(dictionary, 1).ends[-1:])
+        else:
+            outcome = classes(dictionary, (self.outcome,))
+        others = [name for name in self.reads() if name != self.outcome]
+        settings = msgspec.json.encode(self, order="deterministic").decode()
+        return (Trees(self.population(), self.covariates, (*outcome, *classes(dictionary, others)), settings),)
 
     def check(self, dictionary: Dictionary) -> None:
         _check_objective(self, dictionary)

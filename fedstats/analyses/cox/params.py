@@ -10,6 +10,7 @@ from ...analysis import Params
 from ...dictionary import Dictionary
 from ...errors import QuestionError
 from ...formula import parse, parse_term, parse_terms
+from ...release import Declared, Loss, Population, Regression, axes, by_times, classes
 from ...statistic import MOST_VALUES
 from ...terms import Term
 from ...weights import InverseProbability, Weighting, read_inverse
@@ -67,6 +68,21 @@ class CoxParams(Params, frozen=True):
 
     def columns(self) -> tuple[str, ...]:
         return self.model.columns
+
+    def population(self) -> Population:
+        late = (Loss("late", (self.entry, self.time)),) if self.entry else ()
+        weightless = (Loss("weightless", (self.weights,)),) if isinstance(self.weights, str) else ()
+        return Population.of(self.columns(), (*late, *weightless), self.weights)
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        return (self.regression(dictionary, self.horizons),)
+
+    def regression(self, dictionary: Dictionary, times: Sequence[float]) -> Regression:
+        """What it tells. times : by which it counts events, beside all of them."""
+        covariates = [name for name in self.columns() if name != self.event]
+        design = (*classes(dictionary, covariates), *axes(dictionary, self.strata))
+        outcome = (*axes(dictionary, (self.event,)), *by_times(self.event, self.time, times))
+        return Regression(self.population(), tuple(dict.fromkeys(design)), outcome)
 
     def check(self, dictionary: Dictionary) -> None:
         model = self.model

@@ -11,6 +11,7 @@ from ...analysis import Params
 from ...dictionary import RESERVED, Dictionary
 from ...errors import QuestionError
 from ...formula import parse, parse_term, parse_terms
+from ...release import Declared, Loss, Population, Regression, classes
 from ...terms import Term, single, variables_of
 from ...weights import InverseProbability, Weighting, weight_variables
 from .._common import CONFIDENCE, check_confidence
@@ -60,6 +61,14 @@ class GlmParams(Params, frozen=True):
         return {"columns": list(self.columns()), "terms": msgspec.to_builtins(self.terms), "response": self.outcome, "family": self.family,
                 "link": self.link, "intercept": self.intercept and not self.own, "own": self.own,
                 "offset": msgspec.to_builtins(self.offset), "weights": msgspec.to_builtins(self.weights)}
+
+    def population(self) -> Population:
+        lost = (Loss("weightless", (self.weights,)),) if isinstance(self.weights, str) else ()
+        return Population.of(self.columns(), lost, self.weights)
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        covariates = [name for name in self.columns() if name != self.outcome]
+        return (Regression(self.population(), classes(dictionary, covariates), classes(dictionary, (self.outcome,))),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)

@@ -23,6 +23,7 @@ from ...dictionary import Dictionary
 from ...disclosure import NO_RULES, Rules, safe
 from ...errors import QuestionError, Refused
 from ...formula import parse_term
+from ...release import Declared, Population
 from ...statistic import INDICATORS, Ask, Sums
 from ...terms import Design, Term
 from ...variable import ON_STEP
@@ -83,6 +84,12 @@ class PiecewiseParams(Params, frozen=True):
     def ends(self, dictionary: Dictionary) -> list[float]:
         high = float(dictionary[self.time].high)
         return [*(one for one in self.cuts if one < high), high]
+
+    def population(self) -> Population:
+        return self.cox.population()
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        return (self.cox.regression(dictionary, self.cuts),)
 
     def check(self, dictionary: Dictionary) -> None:
         self.cox.check(dictionary)

@@ -8,6 +8,7 @@ from typing import Any
 from ...analysis import Params, names_of
 from ...dictionary import Dictionary
 from ...errors import QuestionError
+from ...release import Declared, ScoreBins, axis, by_times, classes
 from .._common import CONFIDENCE, check_confidence, groups
 from ..boosting import _call as boost_params
 from ..boosting.objectives import HAZARD, LOGISTIC
@@ -33,6 +34,15 @@ class ValidationParams(Params, frozen=True):
     def columns(self) -> tuple[str, ...]:
         """The outcome, or follow-up and event, must be known."""
         return (self.time, self.event) if self.time and self.event else self.boost.columns()
+
+    def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
+        of = self.population()
+        if self.horizons and self.time and self.event:
+            outcome = by_times(self.event, self.time, self.horizons)        # it tells of events by these only
+        else:
+            outcome = classes(dictionary, self.columns())
+        each = [axis(dictionary, name, unknown=name not in of.known) for name in self.by] or [()]
+        return tuple(ScoreBins(of, outcome, by) for by in each)
 
     def check(self, dictionary: Dictionary) -> None:
         self.boost.check(dictionary)
