@@ -9,7 +9,7 @@ from fedstats.analyses.boosting import sums as boosting
 from fedstats.analyses.boosting.bins import Feature
 from fedstats.analyses.boosting.cases import Model, Target
 from fedstats.analyses.boosting.model import Column, RiskModel, Tree
-from fedstats.analyses.correlation import pair, products
+from fedstats.analyses.correlation import products
 from fedstats.analyses.cox.calibration import cox_groups
 from fedstats.analyses.cox.concordance import cox_influence, cox_pairs
 from fedstats.analyses.cox.curvature import cox_curvature
@@ -30,6 +30,7 @@ from fedstats.analyses.moments import moments
 from fedstats.analyses.multinomial import multinomial_sums
 from fedstats.analyses.ordinal import ordinal_sums
 from fedstats.analyses.piecewise.sums import piecewise_residuals, piecewise_risk, piecewise_totals
+from fedstats.analyses.ranks import rank_margins, rank_products
 from fedstats.analyses.rates import person_time
 from fedstats.analyses.scores.sums import plain_model, registry_sizes, score_classes, score_spread, scores
 from fedstats.analyses.severity import severity_counts
@@ -98,8 +99,8 @@ EXAMPLES = [
     binned(columns=["age", "edss", "years", "start"]),
     binned(columns=["edss", "female"], by="sex", missing=True),
     products(columns=["age", "edss", "years", "female", "event"]),
-    pair(columns=["edss", "age", "years"], a="edss", b="age"),
-    pair(columns=["edss", "relapses"], a="edss", b="relapses", cuts_a=[0, 3, 8, 21], cuts_b=[0, 1, 21]),
+    rank_margins(columns=["edss", "age", "years", "ecog", "female"]),
+    rank_products(columns=["ecog", "female", "event"], margins=[[50, 40, 60, 30, 20], [120, 80], [99, 101]]),
     person_time(events="event", time="years", by="sex"),
     person_time(events="relapses", time="days"),
     person_time(events="relapses", time="ecog", by="sex", missing=True),

@@ -1,7 +1,6 @@
 """The log-rank test against R (km_lung.csv) and lifelines, and what it gives away."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from lifelines.statistics import multivariate_logrank_test
 
@@ -10,7 +9,7 @@ from fedstats.analyses.survival import scores
 from fedstats.errors import QuestionError
 
 from . import helpers
-from .test_kaplan_meier import MONTHS, RULES, SCALES, moved, patients
+from .test_kaplan_meier import MONTHS, RULES, SCALES, patients
 
 REL = 1e-9
 R_NAMES = {"var_o_minus_e": "variance"}
@@ -81,51 +80,44 @@ def asked(tables, rules, **options):
 
 @pytest.mark.parametrize("rules", RULES, ids=lambda r: f"k{r.min_cell}m{r.min_registries}")
 @pytest.mark.parametrize("rho", [0, 1])
-@pytest.mark.parametrize("by", ["sex", "ph.ecog"])
-def test_closure_nothing_within_a_shown_interval_matters(by, rho, rules):
-    """Moving every patient to the end of the shown interval leaves the test the same to the last digit."""
+@pytest.mark.parametrize(("by", "strata"), [("sex", None), ("ph.ecog", None), ("sex", "ph.ecog"), ("sex", "registry")])
+def test_under_rules_it_is_the_test_of_the_pooled_table_or_none(by, strata, rho, rules):
+    """Never a test of fewer events than there are: every number is the one without rules, to the last digit, or hidden."""
     tables = patients()
-    curves = fedstats.pooled(tables, dictionary=helpers.lung_dictionary(**MONTHS), rules=rules).cohort().kaplan_meier(
-        time="time", event="event", by=by)
-    changed = moved(tables, curves, by)
+    exact, found = (asked(tables, one, by=by, strata=strata, rho=rho) for one in (None, rules))
 
-    assert asked(changed, rules, by=by, rho=rho).to_dict() == asked(tables, rules, by=by, rho=rho).to_dict()
+    if found.chi2 is None:
+        assert found.compared == () and all(group.n is None and group.observed is None for group in found.groups) and found.notes
+    else:
+        assert (found.chi2, found.df, found.p, found.groups) == (exact.chi2, exact.df, exact.p, exact.groups)
+    assert by != "sex" or found.chi2 is not None        # two large groups: there is nothing to hide
 
 
-def test_the_test_under_rules_is_close_to_the_exact_one():
-    """With 2 000 patients, merging intervals moves chi-squared by little, and deaths after the last shown interval do not count."""
+def test_digits_are_all_that_rules_take():
+    """Rounded, chi-squared and p are those of the pooled table to the digits that are shown."""
     tables = patients()
-    exact, shown = asked(tables, None, by="ph.ecog"), asked(tables, RULES[0], by="ph.ecog")
+    exact = asked(tables, None, by="sex")
+    found = asked(tables, fedstats.Rules(), by="sex")
 
-    assert shown.chi2 == pytest.approx(exact.chi2, rel=0.5)
-    assert sum(g.observed for g in shown.groups if g.observed is not None) <= sum(g.observed for g in exact.groups)
+    assert found.chi2 == pytest.approx(exact.chi2, rel=5.1e-4) and found.p == pytest.approx(exact.p, rel=5.1e-4)   # 4 digits
+    assert sum(group.observed for group in found.groups) == sum(table["event"].sum() for table in tables.values())
 
 
-def test_a_rare_group_is_not_compared():
-    """A stage with 4 patients, and the one hidden with it, have no numbers; the test names the stages it compares."""
-    tables = patients()
+def rare_stage(tables):
+    """Stage 3 has four patients."""
     for k, table in enumerate(tables.values()):
         table.loc[table["ph.ecog"] == 3, "ph.ecog"] = 0
         if k < 4:
             table.loc[table.index[0], "ph.ecog"] = 3
-    result = asked(tables, RULES[1], by="ph.ecog")
-
-    assert result["3"].n is None
-    assert result["3"].observed is None
-    assert "3" not in result.compared
-    assert result.df == len(result.compared) - 1
-    assert any('"3"' in note for note in result.notes)
+    return tables
 
 
-def test_strata_with_small_cells_are_left_out():
-    """Stratified by stage under the rules: stages with few patients are named as left out, and the rest is compared."""
-    tables = patients()
-    result = asked(tables, RULES[0], by="sex", strata="ph.ecog")
-    people = pd.concat(tables.values())
+def test_a_rare_group_hides_the_test_and_is_named():
+    """A stage with 4 patients: expected events of the others count it, so none is shown; without it there is a test."""
+    result = asked(rare_stage(patients()), RULES[1], by="ph.ecog")
 
-    assert result.chi2 is not None
-    assert sum(g.n for g in result.groups) < len(people)
-    assert any("ph.ecog = 3" in note for note in result.notes)
+    assert result.chi2 is None and all(group.observed is None for group in result.groups)
+    assert any('"3"' in note and "filter" in note for note in result.notes)
 
 
 def test_strata_by_registry_need_enough_events_in_every_group():

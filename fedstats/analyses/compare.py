@@ -1,8 +1,8 @@
 """Compare: a number between groups: means with intervals, t-tests, analysis of variance, and rank tests from counts.
 
 How this works: sizes of groups are a table of people, so groups that are too small are suppressed and take the tests with
-them; the groups that stay keep their means. Tests of means are computed from the shown means and SDs alone. Rank tests are
-computed from the table level x group, neighbouring levels merged for all groups together until every cell is safe.
+them; the groups that stay keep their means. Tests of means are computed from the shown means and SDs alone; rank tests are
+averages of all ranks, computed from the whole table level x group.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis
 from ..dictionary import MOST_BINS, Dictionary
-from ..disclosure import merged
+from ..disclosure import Rules
 from ..errors import QuestionError
 from ..release import Average, Declared, axes, classes
 from ..statistic import INDICATORS, Sums
@@ -24,7 +24,7 @@ from ..suppression import show_table
 from ..variable import level_text
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
-from .histogram import binned, cut_alike, undivided
+from .histogram import binned
 from .moments import Moments, few_levels, moments, moments_of
 
 MOST_PAIRS = 4_000_000      # pairs of classes that the Hodges-Lehmann estimate sorts: 64 MB
@@ -118,8 +118,8 @@ class Comparison(Result, frozen=True, kw_only=True):
     """Frame: one row per group (index `group`), columns n, mean, sd, se, ci_low, ci_high; further tables have the tests,
     the difference of means and effect sizes.
 
-    welch, student, cohens_d, wilcoxon : for two groups. anova, welch_anova, kruskal : for two or more. classes : how many
-    classes of values the rank tests used; exact_ranks : each of a single value, so that they equal those of the pooled rows.
+    welch, student, cohens_d, wilcoxon : for two groups. anova, welch_anova, kruskal : for two or more. classes : registered
+    classes of values that the rank tests used; exact_ranks : each of a single value, so that they equal those of the pooled rows.
     """
 
     kind: ClassVar[str] = "compare"
@@ -189,7 +189,7 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     variable, ranked = dictionary[params.column], _has_bins(dictionary, params.column)
     asks = [moments(columns=[params.column], by=params.by, missing=params.missing)]
     if ranked:
-        asks += [binned(columns=[params.column], by=params.by, missing=params.missing), undivided(params.column, params.by, params.missing)]
+        asks.append(binned(columns=[params.column], by=params.by, missing=params.missing))
     totals, *more = yield asks
     sizes = show_table(totals["n"], totals["n" + INDICATORS], rules).cells
     silent = sizes < 0
@@ -204,7 +204,7 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
         if not ranked:
             notes.append(f'no rank tests: "{params.column}" has no levels, step or cut points; add "cut_points" to it in the dictionary')
         elif len(occupied) > 1:
-            found |= _rank_tests(more[0], more[1], setting, params.column, notes)
+            found |= _rank_tests(more[0], setting, params.column, notes)
     return Comparison(size=setting.size, column=params.column, unit=variable.unit, by=params.by, confidence=params.confidence,
                       groups=tuple(_group(*one, params.confidence) for one in zip(names, sizes, known)), notes=tuple(notes),
                       methods=_methods(found), **found)
@@ -294,28 +294,27 @@ def welch_one_way(known: Sequence[Moments]) -> Anova:
 # -- rank tests --------------------------------------------------------------------------------------------------------------
 
 
-def _rank_tests(totals: Sums, everybody: Sums, setting: Setting, column: str, notes: list[str]) -> dict[str, Any]:
-    """Rank tests from the table group x class, classes merged for all groups together until every cell is safe."""
-    occupied = totals["n"] > 0
-    counts, contributors = totals["people0"][occupied], totals["people0" + INDICATORS][occupied]
-    # the same merging as in a histogram by group: two different ones could be subtracted from each other
-    ranges = cut_alike(everybody, counts, contributors, setting.rules)
-    ends = ends_of_bins(setting.dictionary, column)
-    table = merged(counts, ranges)
-    used = np.flatnonzero(table.sum(axis=0)) if ranges else np.empty(0, dtype=int)
+def _rank_tests(totals: Sums, setting: Setting, column: str, notes: list[str]) -> dict[str, Any]:
+    """Rank tests from the whole table of group by registered class: averages of all ranks, which no merging bends."""
+    table = totals["people0"][totals["n"] > 0]
+    used = np.flatnonzero(table.sum(axis=0))
     if len(used) < 2:
-        notes.append(f"no rank tests: merged until each class has {setting.rules.min_cell} people of every group (rule min_cell), fewer "
-                     "than two classes of values are left; join small groups, or use coarser cut points")
+        notes.append("no rank tests: all values are the same, or in one class")
         return {}
-    table, values = table[:, used], [(ends[ranges[k][0]][0], ends[ranges[k][1] - 1][1]) for k in used]
-    exact = all(low == high for low, high in values)
+    ends = ends_of_bins(setting.dictionary, column)
+    exact = all(low == high for low, high in ends)
     if not exact:
-        notes.append(f"rank tests are on {len(used)} classes of values (registered cut points, merged by the release rules): "
-                     "patients of one class count as ties")
-    found: dict[str, Any] = {"kruskal": kruskal_wallis(table), "classes": len(used), "exact_ranks": exact}
+        notes.append(f"rank tests are on {len(ends)} classes of values (registered cut points): patients of one class count as ties")
+    found: dict[str, Any] = {"kruskal": kruskal_wallis(table), "classes": len(ends), "exact_ranks": exact}
     if len(table) == 2:
-        found["wilcoxon"] = rank_sum(table, [low for low, _ in values] if exact else None)
+        values = [ends[k][0] for k in used] if exact and _may_shift(table, setting.rules) else None
+        found["wilcoxon"] = rank_sum(table[:, used], values)
     return found
+
+
+def _may_shift(table: np.ndarray, rules: Rules) -> bool:
+    """Whether the median of all differences may be said: a quantile, from groups as large as quantiles need."""
+    return rules.min_cell <= 1 or bool((table.sum(axis=1) >= 2 * rules.min_cell).all())
 
 
 def mid_ranks(counts: np.ndarray) -> np.ndarray:

@@ -1,9 +1,7 @@
-"""Correlation: Pearson from sums of products, Spearman from the table of both columns' bins.
+"""Correlation: Pearson from sums of products, Spearman from mid-ranks over all registries.
 
-How this works: Pearson's r of a column with few levels is a table of people in disguise, so that table must be safe. Spearman
-needs the table of two columns. Under release rules its rows and columns are merged with neighbours until every cell is safe;
-how many registries have people in a merged cell is not known from the small ones, so a second round counts the merged table,
-and the coefficient is computed from that.
+Both are averages over everybody, computed from all complete cases. A correlation of columns with few
+levels is a table of people in disguise, so that table must be safe. Ranks are in `ranks`.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import MOST_BINS, Dictionary
-from ..disclosure import Rules, may_imply
+from ..disclosure import may_imply
 from ..errors import QuestionError
 from ..release import Average, Declared, classes
 from ..rows import Rows
@@ -27,10 +25,9 @@ from ..variable import Variable
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, count_cells, ends_of_bins, integer_bound, p_student, z_of
 from .moments import few_levels, scaled
-from .rank_tables import FEWEST_CLASSES, Cuts, cuts_for, merged_table, rank_correlation
+from .ranks import correlations, may_rank, rank_margins
 
 MOST_COLUMNS = 12
-MOST_TABLE = 20_000         # cells of the table of two columns, before merging
 METHODS = ("both", "pearson", "spearman")
 
 
@@ -98,24 +95,6 @@ def _share(rows: Rows, name: str) -> np.ndarray:
     return scaled(rows, name) if steps is None else rows.steps(name) / steps
 
 
-def _pair_layout(dictionary: Dictionary, *, columns: Sequence[str], a: str, b: str, cuts_a: Cuts | None = None,
-                 cuts_b: Cuts | None = None) -> dict[str, Block]:
-    shape = tuple(len(dictionary.bins(name)) if cuts is None else len(cuts) - 1 for name, cuts in ((a, cuts_a), (b, cuts_b)))
-    return {"people": Block(shape, counts=True)}
-
-
-@statistic("pair/1", layout=_pair_layout)
-def pair(rows: Rows, columns: Sequence[str], a: str, b: str, cuts_a: Cuts | None = None, cuts_b: Cuts | None = None) -> dict:
-    """People per bin of a and bin of b, over complete cases of all the columns. cuts_a, cuts_b : merge neighbouring bins."""
-    cases = rows.complete(columns)
-    places, shape = [], []
-    for name, cuts in ((a, cuts_a), (b, cuts_b)):
-        found = cases.bins(name)
-        places.append(found if cuts is None else np.searchsorted(cuts, found, side="right") - 1)
-        shape.append(len(rows.dictionary.bins(name)) if cuts is None else len(cuts) - 1)
-    return {"people": count_cells(shape, places)}
-
-
 # -- question and result -----------------------------------------------------------------------------------------------------
 
 
@@ -158,8 +137,8 @@ class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Spearman(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Spearman's rank correlation, Fisher z interval, the wider interval of Bonett & Wright, and t test.
 
-    classes : how many classes of values of each column were ranked. exact : each of a single value, so that the coefficient
-    equals that of the pooled rows.
+    classes : the registered classes of values of each column. exact : each of a single value, so that the coefficient equals
+    that of the pooled rows; else that of the pooled rows with values put into their classes.
     """
 
     rho: float
@@ -244,34 +223,25 @@ def correlation(params: CorrelationParams, setting: Setting) -> Joint:
 
     Spearman's is from counts at registered levels or cut points, mid-ranks for ties.
     """
-    dictionary, rules, names = setting.dictionary, setting.rules, params.names
+    dictionary, names = setting.dictionary, params.names
     pairs = list(itertools.combinations(range(len(names)), 2))
     notes: list[str] = []
-    wanted = pairs if params.method != "pearson" else []
-    ranked = [(j, k) for j, k in wanted if _may_rank(dictionary, names[j], names[k], notes)]
-    linear = [products(columns=names)] if params.method != "spearman" else []
-    totals = yield [*linear, *(pair(columns=names, a=names[j], b=names[k]) for j, k in ranked)] or [products(columns=names)]
-    sums, found = (totals[0] if linear else None), dict(zip(ranked, totals[len(linear):]))
-    cuts: dict[tuple[int, int], tuple[Cuts, Cuts]] = {}
-    for place in ranked:
-        cut = cuts_for(found[place]["people"], rules)
-        if cut is None:
-            notes.append(_held_back(names, place, rules))
-        else:
-            cuts[place] = cut
-    coarse = [place for place, cut in cuts.items() if tuple(len(one) - 1 for one in cut) != found[place]["people"].shape]
-    if coarse:
-        # every party has the same whole numbers, so all derive the same cuts
-        again = yield [pair(columns=names, a=names[j], b=names[k], cuts_a=cuts[j, k][0], cuts_b=cuts[j, k][1]) for j, k in coarse]
-        found |= dict(zip(coarse, again))
+    wanted = [name for name in names if params.method != "pearson" and _has_ranks(dictionary, name, notes)]
+    ranked = len(wanted) > 1
+    first = yield [*([products(columns=names)] if params.method != "spearman" else []), *([rank_margins(columns=wanted)] if ranked else [])]
+    sums = first[0] if params.method != "spearman" else None
+    margins, rho = (first[-1], (yield from correlations(first[-1], wanted))) if ranked else ({}, {})
     result = []
     for j, k in pairs:
         linear_r = _pearson(sums, names, j, k, setting, params.confidence, notes) if sums is not None else None
-        ranks = _spearman(found[j, k], names, (j, k), cuts[j, k], setting, params.confidence, notes) if (j, k) in cuts else None
+        ranks = None
+        if names[j] in wanted and names[k] in wanted:
+            places = (wanted.index(names[j]), wanted.index(names[k]))
+            ranks = _spearman(margins, rho[places], places, wanted, setting, params.confidence, notes)
         result.append(Pair(names[j], names[k], setting.size.n, linear_r, ranks))
     if any(one.spearman and not one.spearman.exact for one in result):
-        notes.append("Spearman correlations where `exact` is false are on classes of values (registered cut points, merged by the release "
-                     "rules): patients of one class count as ties, which draws the coefficient towards 0 where classes are few")
+        notes.append("Spearman correlations where `exact` is false are on classes of values (registered cut points): patients of one "
+                     "class count as ties, which draws the coefficient towards 0 where classes are few")
     return Correlation(size=setting.size, columns=names, pairs=tuple(result), method=params.method, confidence=params.confidence,
                        notes=tuple(notes), methods=_methods(params))
 
@@ -279,12 +249,6 @@ def correlation(params: CorrelationParams, setting: Setting) -> Joint:
 def _methods(params: CorrelationParams) -> str:
     names = "Pearson and Spearman" if params.method == "both" else params.method.capitalize()
     return f"{names} correlations with {params.confidence:.0%} intervals by Fisher's z and tests by Student's t."
-
-
-def _held_back(names: Sequence[str], place: tuple[int, int], rules: Rules) -> str:
-    return (f'Spearman of "{names[place[0]]}" and "{names[place[1]]}" not released: merged until each cell of their table has nobody or '
-            f"{rules.min_cell} people from {rules.min_registries} registries, fewer than {FEWEST_CLASSES} classes are left "
-            "(rules min_cell, min_registries); ask for a larger cohort, or use Pearson")
 
 
 # -- Pearson -----------------------------------------------------------------------------------------------------------------
@@ -337,43 +301,31 @@ def fisher_interval(r: float, n: int, variance: float | None, confidence: float)
 # -- Spearman ----------------------------------------------------------------------------------------------------------------
 
 
-def _may_rank(dictionary: Dictionary, a: str, b: str, notes: list[str]) -> bool:
-    for name in (a, b):
-        variable = dictionary[name]
-        if variable.type != "boolean" and variable.cuts is None and (variable.steps is None or variable.steps >= MOST_BINS):
-            notes.append(f'no Spearman of "{a}" and "{b}": "{name}" has no cut points; add "cut_points" to it in the dictionary')
-            return False
-    cells = len(dictionary.bins(a)) * len(dictionary.bins(b))
-    if cells > MOST_TABLE:
-        notes.append(f'no Spearman of "{a}" and "{b}": their table has {cells} cells, at most {MOST_TABLE} are counted; '
-                     "add coarser cut points in the dictionary")
-        return False
-    return True
+def _has_ranks(dictionary: Dictionary, name: str, notes: list[str]) -> bool:
+    """Whether a column has bins by which its values can be ranked."""
+    variable = dictionary[name]
+    if variable.type == "boolean" or variable.cuts is not None or (variable.steps is not None and variable.steps < MOST_BINS):
+        return True
+    notes.append(f'no Spearman with "{name}": it has no cut points; add "cut_points" to it in the dictionary')
+    return False
 
 
-def _spearman(totals: Sums, names: Sequence[str], place: tuple[int, int], cuts: tuple[Cuts, Cuts], setting: Setting, confidence: float,
+def _spearman(margins: Sums, rho: float | None, places: tuple[int, int], names: Sequence[str], setting: Setting, confidence: float,
               notes: list[str]) -> Spearman | None:
-    table, there = totals["people"], totals["people" + INDICATORS]
-    if not may_imply(table, there, setting.rules):      # enough people, too few registries: now that these are known, merge on
-        further = cuts_for(table, setting.rules, there)
-        if further is None:
-            notes.append(_held_back(names, place, setting.rules))
-            return None
-        table = merged_table(table, *further)
-        cuts = [cuts[0][k] for k in further[0]], [cuts[1][k] for k in further[1]]
-    n, rho = int(table.sum()), rank_correlation(table)
-    label = f'Spearman of "{names[place[0]]}" and "{names[place[1]]}"'
+    """Spearman's rho with its intervals, if the tables that it gives away are safe. places : of the two among `names`."""
+    label = f'Spearman of "{names[places[0]]}" and "{names[places[1]]}"'
+    if not may_rank(margins, *places, setting.rules):
+        notes.append(f"{label} not released: it would give away a cell with fewer than {setting.rules.min_cell} people (rule min_cell); "
+                     "leave out the column with rare levels, or ask for a larger cohort")
+        return None
+    n = int(margins["n"])
     if n < 3 or rho is None:
         notes.append(f"{label} is not defined: it needs three patients and values that vary")
         return None
-    used = [np.flatnonzero(table.sum(axis=1 - axis)) for axis in (0, 1)]
-    exact = all(_single(ends_of_bins(setting.dictionary, names[place[axis]]), cuts[axis], used[axis]) for axis in (0, 1))
-    classes = (len(used[0]), len(used[1]))
+    ends = [ends_of_bins(setting.dictionary, names[place]) for place in places]
+    exact = all(low == high for one in ends for low, high in one)
     t, p = t_test(rho, n)
     room = n - 3 if n > 3 else None
     return Spearman(rho, *fisher_interval(rho, n, 1 / room if room else None, confidence),
-                    *fisher_interval(rho, n, (1 + rho * rho / 2) / room if room else None, confidence), t, n - 2, p, classes, exact)
-
-
-def _single(ends: Sequence[tuple[float, float]], cuts: Cuts, used: np.ndarray) -> bool:
-    return all(ends[cuts[k]][0] == ends[cuts[k + 1] - 1][1] for k in used)
+                    *fisher_interval(rho, n, (1 + rho * rho / 2) / room if room else None, confidence), t, n - 2, p,
+                    (len(ends[0]), len(ends[1])), exact)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -14,12 +14,11 @@ from ..disclosure import Rules
 from ..errors import QuestionError
 from ..release import Declared, SurvivalCurve, axes
 from ..rows import Rows
-from ..statistic import INDICATORS, Block, Sums, statistic
+from ..statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..suppression import Shown, show_table
 from ..views import Picture, Table
-from ._common import groups, p_chi2
-from .survival import beyond_note, check_survival, life_table, scores
-from .survival_cuts import life_tables
+from ._common import groups, p_chi2, quoted
+from .survival import beyond_note, check_survival, life_table, margins_of, scores, times_of
 
 Rho = Literal[0, 1]
 NAMES = {0: "log-rank", 1: "Peto-Peto"}
@@ -134,98 +133,69 @@ def _call(*, time: str, event: str, by: str, strata: str | None = None, rho: int
 def logrank(params: LogrankParams, setting: Setting) -> Joint:
     """Observed and expected events by group and the test of equal survival, over everybody or within strata.
 
-    Computed from the intervals that all groups (and strata) may show in common; with strata="registry" every registry compares
-    its own patients on its full grid and only the sums over registries leave it.
+    Computed from all events on the registered grid: it is the score test of a model, an average of many,
+    and like a model it is released as a whole or not at all. With strata="registry" every registry
+    compares its own patients and only the sums over registries leave it.
     """
     labels = groups(setting.dictionary, params.by, params.missing)
+    grid = times_of(setting.dictionary, params.time)
     notes = list(beyond_note(setting.dictionary, params.time))
-    until: float | None = None
-    if params.strata == RESERVED:
-        (totals,) = yield [logrank_scores(time=params.time, event=params.event, by=params.by, rho=params.rho, missing=params.missing)]
-        shown = _may_score(totals, setting.rules)
-        n, o, e, v = totals["people"], totals["observed"], totals["expected"], totals["variance"]
-        if not shown.all():
-            # expected events of shown groups count the hidden ones too: their sum over all groups is the number of events
-            shown[:] = False
-    else:
-        by = (params.by, *((params.strata,) if params.strata else ()))
-        tables = yield from life_tables(setting, time=params.time, event=params.event, by=by, missing=params.missing)
-        n, o, e, v, shown, last = _from_tables(tables, len(by), len(labels), params.rho)
-        until = float(tables.times[last - 1]) if last else None
-        notes += _notes(params, setting, tables, len(by))
-        if setting.rules.hides_zeros:
-            shown &= o > 0
-    found = []
-    for g, label in enumerate(labels):
-        if not shown[g]:
-            notes.append(f'"{label}" is not compared: too few patients or events, there or in a group that would follow by subtraction '
-                         f"(rule min_cell {setting.rules.min_cell}); join small groups")
-            found.append(GroupEvents(label, None))
-        else:
-            found.append(GroupEvents(label, int(n[g]), float(o[g]), float(e[g]), float(v[g, g])))
-    compared = np.flatnonzero(shown)
-    chi2, df = quadratic(o[compared] - e[compared], v[np.ix_(compared, compared)], e[compared])
+    totals = yield from _scores_by_registry(params) if params.strata == RESERVED else _scores(params, len(labels), len(grid))
+    may, e, v = _may_score(totals, setting.rules), totals["expected"], totals["variance"]
+    shown = may.all()
+    if not shown:
+        names = quoted(labels, ~may)
+        notes.append(f"not released: {names} has too few patients, or too few with or without the event (rule min_cell "
+                     f"{setting.rules.min_cell}); join small groups, or leave them out with a filter")
+    found = tuple(GroupEvents(label, int(n), float(observed), float(expected), float(variance)) if shown else GroupEvents(label, None)
+                  for label, n, observed, expected, variance in zip(labels, totals["people"], totals["observed"], e, np.diag(v)))
+    chi2, df = quadratic(totals["observed"] - e, v, e) if shown else (0.0, 0)
     test: dict[str, Any] = {"chi2": chi2, "df": df, "p": p_chi2(chi2, df)} if df else {}
     within = f", stratified by {params.strata}" if params.strata else ""
     return Logrank(size=setting.size, time=params.time, event=params.event, by=params.by, strata=params.strata, rho=params.rho,
-                   groups=tuple(found), compared=tuple(labels[g] for g in compared), until=until, notes=tuple(notes),
+                   groups=found, compared=labels if shown else (), until=float(grid[-1]),
+                   notes=tuple(notes),
                    methods=f"{NAMES[params.rho][0].upper()}{NAMES[params.rho][1:]} test{within}, hypergeometric variance with "
                            "correction for ties, on the registered time grid.", **test)
 
 
+def _scores_by_registry(params: LogrankParams) -> Generator[list[Ask], list[Sums], Sums]:
+    """Scores of the registries, each a stratum of its own, added up."""
+    (totals,) = yield [logrank_scores(time=params.time, event=params.event, by=params.by, rho=params.rho, missing=params.missing)]
+    return totals
+
+
+def _scores(params: LogrankParams, size: int, bins: int) -> Generator[list[Ask], list[Sums], Sums]:
+    """The same blocks from the life tables of everybody: scores are added over strata. size, bins : groups, and bins of the grid."""
+    by = (params.by, *((params.strata,) if params.strata else ()))
+    about = {"time": params.time, "event": params.event, "by": list(by), "missing": params.missing}
+    # the second has whole follow-up as one interval: registries that contribute to it are counted there
+    fine, whole = yield [life_table(**about), life_table(**about, ends=[[bins]] * len(margins_of(by)))]
+    cells = "3" if params.strata else "1"
+    o, e, v = np.zeros(size), np.zeros(size), np.zeros((size, size))
+    lines = np.arange(len(fine[f"people{cells}"])).reshape(size, -1)
+    for stratum in lines.T:
+        observed, expected, variance = scores(fine[f"events{cells}"][stratum], fine[f"censored{cells}"][stratum], params.rho)
+        o, e, v = o + observed, e + expected, v + variance
+    return {"people": whole["people1"], "people" + INDICATORS: whole["people1" + INDICATORS],
+            "events": whole["events1"][:, 0], "events" + INDICATORS: whole["events1" + INDICATORS][:, 0],
+            "observed": o, "expected": e, "variance": v}
+
+
 def _may_score(totals: Sums, rules: Rules) -> np.ndarray:
-    """Which groups have enough people, enough events and enough without event, and would not follow by subtraction."""
+    """Which groups have enough people, enough events and enough without event, and would not follow by subtraction.
+
+    A group that nobody is in is no group, where that may be seen.
+    """
+    if rules.min_cell <= 1 and rules.min_registries <= 1:
+        return np.ones(len(totals["people"]), dtype=bool)
     table = np.stack([totals["events"], totals["people"] - totals["events"]], axis=1)
     # registries with people without event are not counted: for them only the number decides
     there = np.stack([totals["events" + INDICATORS], totals["people" + INDICATORS]], axis=1)
-    if rules.min_cell <= 1 and rules.min_registries <= 1:
-        return np.ones(len(table), dtype=bool)
-    small = (table > 0) & ((table < rules.min_cell) | (there < rules.min_registries))
+    small = (table < rules.min_cell) | (there < rules.min_registries)
+    nobody = (totals["people"] == 0) & (not rules.hides_zeros)
     people = show_table(totals["people"], totals["people" + INDICATORS], rules).cells != Shown.HIDDEN
-    return people & ~small.any(axis=1) & (totals["events"] > 0)
-
-
-def _from_tables(tables: Any, m: int, g: int, rho: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """People, observed, expected, covariance, which groups are shown, and where the last shown interval ends."""
-    margin = 1 if m == 1 else 3
-    cut = tables.cuts[margin]
-    ends, shown = cut.common, cut.shown
-    if not ends:            # nothing in common to all groups: those that share the same intervals, if any do
-        shared = {own: cut.own.count(own) for own in cut.own if own}
-        ends = max(shared, key=lambda own: (shared[own], own), default=())
-        shown = np.array([own == ends and bool(own) for own in cut.own])
-    shown = shown.reshape(g, -1)
-    some = shown.any(axis=1)
-    people, o, e, v = np.zeros(g, dtype=np.int64), np.zeros(g), np.zeros(g), np.zeros((g, g))
-    for stratum in np.flatnonzero(shown.any(axis=0)):
-        lines = np.flatnonzero(some) * shown.shape[1] + stratum
-        events, censored = (_spans(counts[margin][lines], ends) for counts in (tables.events, tables.censored))
-        remain = tables.people[margin][lines] - (events + censored).sum(axis=1)
-        # those who remain after the last shown interval are at risk throughout
-        observed, expected, variance = scores(np.column_stack([events, np.zeros_like(remain)]), np.column_stack([censored, remain]), rho)
-        people[some] += tables.people[margin][lines]
-        o[some] += observed
-        e[some] += expected
-        v[np.ix_(some, some)] += variance
-    return people, o, e, v, some, ends[-1] if ends else 0
-
-
-def _spans(counts: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    return np.stack([counts[:, a:b].sum(axis=1) for a, b in zip((0, *ends), ends)], axis=1)
-
-
-def _notes(params: LogrankParams, setting: Setting, tables: Any, m: int) -> list[str]:
-    rules, found = setting.rules, []
-    if rules.min_cell > 1 or rules.min_registries > 1:
-        found.append(f"computed from intervals merged until each group has nobody or at least {rules.min_cell} events and nobody or at "
-                     f"least {rules.min_cell} censored in it (rule min_cell {rules.min_cell}): differences within an interval do not count")
-    if m == 2 and params.strata:
-        names = groups(setting.dictionary, params.strata, params.missing)
-        strata = tables.cuts[3].shown.reshape(-1, len(names)).any(axis=0)
-        if not strata.all() and strata.any():
-            found.append("left out are the strata " + ", ".join(f"{params.strata} = {name}" for name, one in zip(names, strata) if not one)
-                         + f": small cells (rule min_cell {rules.min_cell})")
-    return found
+    return people & (~small.any(axis=1) | nobody)
 
 
 def quadratic(excess: np.ndarray, variance: np.ndarray, expected: np.ndarray) -> tuple[float, int]:
