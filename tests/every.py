@@ -9,6 +9,8 @@ from fedstats.analyses.boosting import sums as boosting
 from fedstats.analyses.boosting.bins import Feature
 from fedstats.analyses.boosting.cases import Model, Target
 from fedstats.analyses.boosting.model import Column, RiskModel, Tree
+from fedstats.analyses.centred import deviations
+from fedstats.analyses.centred_products import centred_products
 from fedstats.analyses.correlation import pair, products
 from fedstats.analyses.cox.calibration import cox_groups
 from fedstats.analyses.cox.concordance import cox_influence, cox_pairs
@@ -87,6 +89,8 @@ EXAMPLES = [
                         {"column": "sex", "needs": ["edss"], "missing": True}]),
     overlaps(groupings=[{"column": "event"}, {"column": "female"}], by="sex"),
     moments(columns=["age", "edss", "years", "female"]),
+    deviations(columns=["years"], needs=["age", "years"], origins=[[5.0, 6.0, 0.0]], units=[[8.0, 16.0, 0.0]], by="sex", missing=True),
+    centred_products(columns=["age", "years"], needs=["age", "years"], origins=[40.0, 6.0], units=[128.0, 32.0]),
     moments(columns=["age", "years"], by="sex"),
     moments(columns=["age", "years", "edss"], by="sex", missing=True),
     counts(variables=["sex", "ecog"]),
