@@ -89,7 +89,7 @@ EXAMPLES = [
                         {"column": "sex", "needs": ["edss"], "missing": True}]),
     overlaps(groupings=[{"column": "event"}, {"column": "female"}], by="sex"),
     moments(columns=["age", "edss", "years", "female"]),
-    deviations(columns=["years"], needs=["age", "years"], origins=[[5.0, 6.0, 0.0]], units=[[8.0, 16.0, 0.0]], by="sex", missing=True),
+    deviations(columns=["years"], needs=["age", "years"], origins=[[5.0, 6.0, 0.0]], units=[[64.0, 32.0, 0.0]], by="sex", missing=True),
     centred_products(columns=["age", "years"], needs=["age", "years"], origins=[40.0, 6.0], units=[128.0, 32.0]),
     moments(columns=["age", "years"], by="sex"),
     moments(columns=["age", "years", "edss"], by="sex", missing=True),

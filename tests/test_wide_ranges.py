@@ -29,7 +29,7 @@ def cohort(frame, ranges, world=fedstats.pooled, **more):
     return world(tables, dictionary={"name": "wide", "variables": variables}, **more).cohort()
 
 
-@pytest.mark.parametrize("low, high, mean, sd", [
+@pytest.mark.parametrize(("low", "high", "mean", "sd"), [
     (0, 2e6, 1e6, 0.001), (0, 2e6, 1e6, 0.01), (0, 1e6, 1, 0.1), (0, 1e6, 1, 0.01), (0, 1e6, 5e5, 1), (0, 1e4, 10, 0.5),
     (-1e9, 1e10, 1e9, 1), (0, 1e16, 1, 0.1), (-1e12, 1e12, 0, 1e-3), (0, 1e-3, 5e-4, 1e-12), (1e9, 1e9 + 100, 1e9 + 50, 0.01)])
 def test_the_sd_keeps_its_digits_in_any_range(low, high, mean, sd):
@@ -41,7 +41,7 @@ def test_the_sd_keeps_its_digits_in_any_range(low, high, mean, sd):
     assert abs(found.mean - values.mean()) <= 1e-9 * sd + np.spacing(abs(mean))
 
 
-@pytest.mark.parametrize("value, high", [(5.0, 1e4), (0.1, 1e9), (0.0, 10.0), (123456.789, 2e6), (1.0, 1.0e16)])
+@pytest.mark.parametrize(("value", "high"), [(5.0, 1e4), (0.1, 1e9), (0.0, 10.0), (123456.789, 2e6), (1.0, 1.0e16)])
 def test_a_constant_column_has_sd_zero(value, high):
     """Nobody deviates: the SD is 0, not the rest of a rounding."""
     found = cohort(pd.DataFrame({"v": np.full(99, value)}), {"v": (0, high)}).summary(["v"])["v"]
@@ -82,7 +82,7 @@ def test_tests_of_means_keep_their_digits():
     assert one.p == pytest.approx(result.welch.p, rel=1e-9)
 
 
-@pytest.mark.parametrize("offset, high", [(0.0, 10.0), (1e6, 2e6), (1e9, 2e9), (3.0, 1e9)])
+@pytest.mark.parametrize(("offset", "high"), [(0.0, 10.0), (1e6, 2e6), (1e9, 2e9), (3.0, 1e9)])
 def test_correlations_keep_their_digits(offset, high):
     """Pearson's r of columns far from the ends of their range, and with a column of whole steps, is that of the values about 0."""
     rng = np.random.default_rng(5)
@@ -141,3 +141,56 @@ def test_a_range_beyond_all_passes_is_refused():
         with pytest.raises(QuestionError, match='"v" lie so close together') as caught:
             ask()
         assert "step" in caught.value.hint
+
+
+def model_cohort(x, y, z, x_range, y_range, world=fedstats.pooled, **more):
+    frame = pd.DataFrame({"x": x, "y": y, "z": z, "e": y > np.median(y)})
+    variables = [{"name": "x", "type": "number", "range": list(x_range)}, {"name": "y", "type": "number", "range": list(y_range)},
+                 {"name": "z", "type": "integer", "range": [0, 1]}, {"name": "e", "type": "boolean"}]
+    tables = {f"r{k}": frame[frame.index % 3 == k].reset_index(drop=True) for k in range(3)}
+    return world(tables, dictionary={"name": "wide", "variables": variables}, **more).cohort()
+
+
+@pytest.fixture(scope="module")
+def exact_columns():
+    """Columns whose values keep all their bits when 2^20 or 2^30 is added to them."""
+    rng = np.random.default_rng(9)
+    x, noise = np.round(rng.normal(size=(2, 330)) * 2**18) / 2**18
+    z = rng.integers(0, 2, 330)
+    return x, np.round((x / 2 + z / 4 + noise) * 2**18) / 2**18, z
+
+
+@pytest.mark.parametrize(("shift", "high"), [(0.0, 1e4), (2.0**20, 2e6), (2.0**30, 2e9), (8.0, 1e7)])
+def test_linear_models_keep_their_digits(shift, high, exact_columns):
+    """Slopes, their errors and sigma of columns far from the ends of their range are those of the columns about 0."""
+    x, y, z = exact_columns
+    near = model_cohort(x, y, z, (-8, 8), (-8, 8)).glm("y ~ x + z")
+    X = np.column_stack([np.ones(330), x, z])
+    slope, rss = np.linalg.lstsq(X, y, rcond=None)[:2]
+    far = model_cohort(x + shift, y + shift, z, (-high, high), (-high, high)).glm("y ~ x + z")
+
+    assert [one.coef for one in far.coefficients[1:]] == pytest.approx(slope[1:].tolist(), rel=1e-9)
+    assert [one.se for one in far.coefficients[1:]] == pytest.approx([one.se for one in near.coefficients[1:]], rel=1e-9)
+    assert far.dispersion == pytest.approx(rss[0] / 327, rel=1e-9)
+    assert far.coefficients[0].coef == pytest.approx(slope[0] + shift * (1 - slope[1]), rel=1e-9)
+    assert far.log_likelihood == pytest.approx(near.log_likelihood, rel=1e-9)
+
+
+@pytest.mark.parametrize(("shift", "high"), [(0.0, 1e4), (2.0**20, 2e6), (2.0**30, 2e9), (8.0, 1e7)])
+def test_logistic_models_keep_their_digits(shift, high, exact_columns):
+    """The same for a logistic model, of which a range far too wide was refused."""
+    x, y, z = exact_columns
+    near = model_cohort(x, y, z, (-8, 8), (-8, 8)).glm("e ~ x + z", family="binomial")
+    far = model_cohort(x + shift, y, z, (-high, high), (-8, 8)).glm("e ~ x + z", family="binomial")
+
+    assert [one.coef for one in far.coefficients[1:]] == pytest.approx([one.coef for one in near.coefficients[1:]], rel=1e-9)
+    assert [one.se for one in far.coefficients[1:]] == pytest.approx([one.se for one in near.coefficients[1:]], rel=1e-9)
+
+
+def test_a_sealed_model_of_a_wide_column_is_the_pooled_one(exact_columns):
+    """Range and scale are found alike under the seal."""
+    x, y, z = exact_columns
+    pooled, sealed = (model_cohort(x + 2.0**20, y, z, (0, 2e6), (-8, 8), world, rules=fedstats.Rules()).glm("y ~ x + z")
+                      for world in (fedstats.pooled, fedstats.simulate))
+
+    assert pooled.coefficients == sealed.coefficients

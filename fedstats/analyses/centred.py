@@ -12,8 +12,9 @@ Chan, Golub & LeVeque (1983), Am Stat 37:242-247 (two passes).
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from ._common import group_of, groups
 from .moments import Moments, accurate_sums, exact_moments, unit_of
 
 GOOD = 1e-9                     # relative error of squared deviations that one pass may have
+LEAST_SD = 1e-3                 # of its range: models scale a column with a smaller SD by what is used of the range
 ROUNDING = 2.0**-53             # of a double, relative; and of a sum under the seal, in its unit, per registry
 MOST_PASSES = 5                 # a column that needs more has values closer together than doubles tell apart
 
@@ -132,14 +134,28 @@ def settled_moments(totals: Sums, columns: Sequence[str], setting: Setting, *, n
         found[place] = first.moments
         if not first.good and (wanted is None or wanted[k, g]):
             open_to[place] = first
-    keys = {"needs": list(columns if needs is None else needs), "by": by, "missing": missing}
+    settled = yield from _settle(open_to, columns, size, setting,
+                                 {"needs": list(columns if needs is None else needs), "by": by, "missing": missing})
+    return found | {place: one.moments for place, one in settled.items()}
+
+
+def _settle(open_to: dict[Place, Pass], columns: Sequence[str], size: Sequence[int], setting: Setting, keys: dict[str, Any]
+            ) -> Generator[list[Ask], list[Sums], dict[Place, Pass]]:
+    """Further passes until all are good. Returns the last one of each; where all have the same value it starts from there."""
+    found: dict[Place, Pass] = {}
     for _ in range(MOST_PASSES - 1):
         if not open_to:
             return found
-        around = {(k, g): one.next(largest(dictionary[columns[k]])) for (k, g), one in open_to.items()}
+        around = {(k, g): one.next(largest(setting.dictionary[columns[k]])) for (k, g), one in open_to.items()}
         asked = sorted({k for k, _ in open_to})
         (sums,) = yield [deviations(columns=[columns[k] for k in asked], **keys, **_table(around, asked, len(size)))]
-        open_to = _read(sums, around, asked, size, setting.registries, found)
+        open_to = {}
+        for (k, g), (origin, unit) in around.items():
+            x, xx, differ = (sums[f"{name}{asked.index(k)}"][g].item() for name in ("x", "xx", "differ"))
+            here = Pass(size[g], origin, unit, x, xx, setting.registries) if differ else Pass(size[g], origin, unit, 0.0, 0.0, 0)
+            found[k, g] = here
+            if not here.good:
+                open_to[k, g] = here
     if open_to:
         raise too_wide(columns[min(open_to)[0]])
     return found
@@ -150,20 +166,36 @@ def _table(around: Around, asked: Sequence[int], g: int) -> dict[str, list[list[
             for part, name in enumerate(("origins", "units"))}
 
 
-def _read(sums: Mapping[str, np.ndarray], around: Around, asked: Sequence[int], size: Sequence[int], registries: int,
-          found: dict[Place, Moments]) -> dict[Place, Pass]:
-    """Enters what a further pass has found; returns what is not settled yet."""
-    left = {}
-    for (k, g), (origin, unit) in around.items():
-        j = asked.index(k)
-        if not int(sums[f"differ{j}"][g]):          # all have the same value, and it is the origin
-            found[k, g] = Moments(size[g], origin, 0.0)
-            continue
-        here = Pass(size[g], origin, unit, sums[f"x{j}"][g].item(), sums[f"xx{j}"][g].item(), registries)
-        found[k, g] = here.moments
-        if not here.good:
-            left[k, g] = here
-    return left
+# -- for models: how far values really reach --------------------------------------------------------------------------------------
+
+
+def spread_of(columns: Sequence[str], needs: Sequence[str], dictionary: Dictionary) -> Ask:
+    """The first pass over columns without a step, as an ask of its own."""
+    entries = [dictionary[name] for name in columns]
+    return deviations(columns=list(columns), needs=list(needs), origins=[[one.low] for one in entries],
+                      units=[[one.high - one.low] for one in entries])
+
+
+def narrower(totals: Sums, columns: Sequence[str], needs: Sequence[str], setting: Setting
+             ) -> Generator[list[Ask], list[Sums], dict[str, list[float]]]:
+    """Ranges that all values are proved to lie in, of the columns that lose digits when they are scaled by the range of the dictionary.
+
+    totals : of `spread_of`. Raises QuestionError with the remedy.
+    """
+    entries, n = [setting.dictionary[name] for name in columns], setting.size.n
+    if not n:
+        return {}
+    first = {(k, 0): Pass(n, one.low, one.high - one.low, totals[f"x{k}"][0].item(), totals[f"xx{k}"][0].item(), setting.registries)
+             for k, one in enumerate(entries)}
+    narrow = {place: one for place, one in first.items() if not one.good or one.squares < n * LEAST_SD * LEAST_SD}
+    last = yield from _settle(narrow, columns, [n], setting,
+                              {"needs": list(needs), "by": None, "missing": False})
+    found = {}
+    for (k, _), one in last.items():
+        middle, reach = one.next(largest(entries[k]))
+        if one.squares:
+            found[columns[k]] = [max(middle - reach, entries[k].low), min(middle + reach, entries[k].high)]
+    return found
 
 
 def largest(variable: Variable) -> float:
