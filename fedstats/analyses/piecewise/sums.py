@@ -25,6 +25,7 @@ from ..cox.model import Model, as_frame, model_of
 from ..cox.residuals import Baseline, squares, squares_blocks
 from ..cox.risk import USED_PARTS, used_parts
 from ..cox.rows import Cases, cases_of
+from ..survival import bin_of, same_times
 
 
 def unit_of(dictionary: Dictionary, time: str) -> float:
@@ -65,13 +66,14 @@ def spent(rows: Rows, model: Model, ends: Sequence[float]) -> Spent:
         held.clear()
         cases = cases_of(rows, model)
         entry = np.zeros(len(cases.time)) if cases.entry is None else cases.entry
-        keep = (cases.time > entry) & (cases.weight > 0)
+        until, start = same_times(cases.high, cases.time, entry)
+        keep = (until > start) & (cases.weight > 0)
         lost = int((cases.event & ~keep & (cases.weight > 0)).sum())
         cases, entry = cases.where(keep), entry[keep]
         high = np.array(ends, dtype=float)
         low = np.concatenate([[0.0], high[:-1]])
         share = np.clip(np.minimum(cases.time[:, None], high) - np.maximum(entry[:, None], low), 0.0, None)
-        place = np.minimum(np.searchsorted(high, cases.time, side="left"), len(high) - 1)
+        place = np.clip(bin_of(cases.time, np.concatenate([[0.0], high])) - 1, 0, len(high) - 1)
         held[key] = Spent(cases, share / unit_of(rows.dictionary, model.time), place, lost)
     return held[key]
 
