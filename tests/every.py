@@ -13,7 +13,7 @@ from fedstats.analyses.centred import deviations
 from fedstats.analyses.centred_products import centred_products
 from fedstats.analyses.correlation import pair, products
 from fedstats.analyses.cox.calibration import cox_groups
-from fedstats.analyses.cox.concordance import cox_influence, cox_pairs
+from fedstats.analyses.cox.concordance import cox_influence, cox_pairs, cox_places
 from fedstats.analyses.cox.curvature import cox_curvature
 from fedstats.analyses.cox.hazards import cox_registry_slopes
 from fedstats.analyses.cox.registry_pairs import cox_registry_pairs
@@ -115,6 +115,7 @@ EXAMPLES = [
                   ends=[2, 4], g=[[-0.5, 0.0, 0.5, 1.0]]),
     cox_residuals(model=COX, **AT, baseline=BASELINE, covariance=COVARIANCE),
     cox_pairs(model=COX, **AT, width=0.01, ends=[7, 60, 122]),
+    cox_places(model=COX, **AT, width=0.01),
     cox_influence(model=COX, **AT, width=0.01, ends=[60, 122],
                   counts={"events": COUNTED, "stay": COUNTED, "enter": [[[0.0] * 256] * 2] * 2}),
     cox_groups(model=COX, **AT, width=0.05, groups=[[0] * 100 + [1] * 28 + [2] * 128, [1] * 256], place=40),
