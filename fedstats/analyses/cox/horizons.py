@@ -28,7 +28,6 @@ from ..survival import times_of
 from .calibration import RiskGroup
 from .concordance import RISK_BINS
 
-
 TOUCH = 1e-6                # of half an interval of risk: what the ends of neighbours may differ by rounding
 
 

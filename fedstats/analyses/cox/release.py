@@ -15,10 +15,10 @@ from ...statistic import Sums
 from ...variable import value_text
 from ...weights import InverseProbability, weight_notes
 from .._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
-from .._common import groups, p_chi2
+from .._common import at_most, groups, p_chi2
 from .._model_rules import SCALARS_PER_PATIENT
 from .._newton import penalised
-from ..survival import beyond_note, times_of
+from ..survival import SAME_TIME, beyond_note, times_of
 from .calibration import calibration, group_ends
 from .concordance import Concordance, alike_in_bins, concordance_of
 from .fit import Fit
@@ -67,7 +67,7 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], reduced: dict[str, Fi
         bic=-2 * fit.point.loglik + p * math.log(count),
         means=tuple(float(c + h * s) for c, h, s in zip(design.center, design.half, study.shift)),
         concordance=concordance, proportional_hazards=tuple(_hazard_tests(study, fit, last)), baseline=baselines, horizons=horizons,
-        notes=_notes(study, several, held_back, whole, use_robust, concordance) + _of_bins(horizons),
+        notes=_notes(study, several, held_back, whole, use_robust, concordance) + _of_bins(horizons) + _of_steps(study, baselines),
         methods=_methods(study, use_robust, several))
 
 
@@ -220,6 +220,24 @@ def _of_bins(horizons: Sequence[Horizon]) -> tuple[str, ...]:
     """How far numbers that rest on risks in intervals may be off."""
     return tuple(f"risks are counted in intervals, for prediction by {one.time:g}: AUC within {one.auc_off:g}, Brier scores within "
                  f"{one.brier_off:g} of those of the risks themselves at all times of the grid" for one in horizons if one.auc is not None)
+
+
+def _of_steps(study: Study, baselines: Sequence[Baseline]) -> tuple[str, ...]:
+    """By how much a baseline rises between two shown times, where the events of some times in between are not shown."""
+    if not baselines:
+        return ()
+    assert study.events is not None
+    times, events = times_of(study.setting.dictionary, study.params.time), study.events["with_event"]
+    labels, rises = _stratum_labels(study.model, study.setting.dictionary), list[float]()
+    for one in baselines:
+        at = np.searchsorted(times, np.array(one.times) * (1 - SAME_TIME))
+        own = events[labels.index(one.stratum)]
+        inside = [np.flatnonzero(own[a:b]).size for a, b in zip((0, *(at[:-1] + 1)), at)]
+        rises += [rise for rise, some in zip(np.diff(one.hazard, prepend=0.0).tolist(), inside) if some]
+    if not rises:
+        return ()
+    return (f"not every time with events is shown of the baseline: between two shown times the cumulative hazard is too low by at most "
+            f"{at_most(max(rises)):g} (and survival too high by no more), of a patient at the means",)
 
 
 def _methods(study: Study, use_robust: bool, several: bool) -> str:
