@@ -20,6 +20,7 @@ from .errors import InputError
 from .tables import columns_of
 from .variable import EPOCH, FALSE, ON_STEP, TRUE, Variable, level_text
 
+ROUNDED = 2.0**-46           # of the ends of a range: a number without a step may lie so far beyond them by rounding
 EMPTY = ("", "na", "nan", "null", "none", "n/a", ".", "nat", "<na>")
 
 
@@ -202,14 +203,15 @@ def read_column(variable: Variable, raw: np.ndarray) -> tuple[np.ndarray, dict[s
         return _read_levels(variable, raw)
     numbers, unread = _dates(raw) if variable.type == "date" else _numbers(raw, variable.missing)
     known = ~np.isnan(numbers)
-    slack = ON_STEP * (variable.unit_step or 0.0)
+    # 10 years as the difference of two dates in years may be a hair more than 10
+    slack = ON_STEP * variable.unit_step if variable.unit_step else ROUNDED * max(abs(variable.low), abs(variable.high))
     with np.errstate(invalid="ignore"):
         outside = known & ((numbers < variable.low - slack) | (numbers > variable.high + slack))
     broken = {"not a date" if variable.type == "date" else "not a number": unread,
               f"outside {_range_text(variable)}": int(outside.sum())}
     numbers = np.where(outside, np.nan, numbers)
     if variable.unit_step is None:
-        return numbers, broken
+        return np.clip(numbers, variable.low, variable.high), broken
     exact = (numbers - variable.low) / variable.unit_step
     with np.errstate(invalid="ignore"):
         whole = np.rint(exact)

@@ -9,9 +9,11 @@ from fedstats.analyses.boosting import sums as boosting
 from fedstats.analyses.boosting.bins import Feature
 from fedstats.analyses.boosting.cases import Model, Target
 from fedstats.analyses.boosting.model import Column, RiskModel, Tree
+from fedstats.analyses.centred import deviations
+from fedstats.analyses.centred_products import centred_products
 from fedstats.analyses.correlation import products
 from fedstats.analyses.cox.calibration import cox_groups
-from fedstats.analyses.cox.concordance import cox_influence, cox_pairs
+from fedstats.analyses.cox.concordance import cox_influence, cox_pairs, cox_places
 from fedstats.analyses.cox.curvature import cox_curvature
 from fedstats.analyses.cox.hazards import cox_registry_slopes
 from fedstats.analyses.cox.registry_pairs import cox_registry_pairs
@@ -92,6 +94,8 @@ EXAMPLES = [
                         {"axis": {"column": "sex", "unknown": True}, "of": {"known": ["edss"]}}]),
     overlaps(groupings=[{"axis": {"column": "event"}}, {"axis": {"column": "female"}}], by="sex"),
     moments(columns=["age", "edss", "years", "female"]),
+    deviations(columns=["years"], needs=["age", "years"], origins=[[5.0, 6.0, 0.0]], units=[[64.0, 32.0, 0.0]], by="sex", missing=True),
+    centred_products(columns=["age", "years"], needs=["age", "years"], origins=[40.0, 6.0], units=[128.0, 32.0]),
     moments(columns=["age", "years"], by="sex"),
     moments(columns=["age", "years", "edss"], by="sex", missing=True),
     counts(variables=["sex", "ecog"]),
@@ -116,6 +120,7 @@ EXAMPLES = [
                   ends=[2, 4], g=[[-0.5, 0.0, 0.5, 1.0]]),
     cox_residuals(model=COX, **AT, baseline=BASELINE, covariance=COVARIANCE),
     cox_pairs(model=COX, **AT, width=0.01, ends=[7, 60, 122]),
+    cox_places(model=COX, **AT, width=0.01),
     cox_influence(model=COX, **AT, width=0.01, ends=[60, 122],
                   counts={"events": COUNTED, "stay": COUNTED, "enter": [[[0.0] * 256] * 2] * 2}),
     cox_groups(model=COX, **AT, width=0.05, groups=[[0] * 100 + [1] * 28 + [2] * 128, [1] * 256], place=40),

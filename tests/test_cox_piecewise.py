@@ -66,6 +66,47 @@ def test_robust_errors_are_clustered_by_patient():
 
     assert [result[name].se_robust for name in NAMES] == pytest.approx(theirs.bse[NAMES].tolist(), rel=1e-7)
     assert result.se_used == "robust" and result["age"].p == pytest.approx(theirs.pvalues["age"], rel=1e-6)
+    assert_hazards(result, theirs)
+
+
+def assert_hazards(result, theirs):
+    """Hazards at the means and their limits, from the covariance that statsmodels has for the whole model."""
+    for k, one in enumerate(result.intervals):
+        x = np.array([float(j == k) for j in range(len(result.intervals))] + list(result.means))
+        log, error = float(x @ theirs.params), float(np.sqrt(x @ theirs.cov_params() @ x))
+        assert np.log([one.hazard, one.lower, one.upper]) == pytest.approx([log, log - 1.959964 * error, log + 1.959964 * error], rel=1e-6)
+
+
+def test_limits_of_hazards_follow_the_errors_that_are_used():
+    """Model-based limits where model-based errors are used, robust ones where these are: never a mixture."""
+    frame = table()
+    rows = split_rows(frame)
+    clustered = {"cov_type": "cluster", "cov_kwds": {"groups": rows.index.to_numpy(), "use_correction": False}}
+
+    assert_hazards(cohort(frame).piecewise(FORMULA, cuts=CUTS), poisson(rows))
+    assert_hazards(cohort(frame).piecewise(FORMULA, cuts=CUTS, robust=True), poisson(rows, **clustered))
+
+
+def test_limits_of_weighted_hazards_are_robust():
+    """With weights too: the sandwich about the weighted hazards, patient by patient, in plain arithmetic."""
+    frame = table()
+    data = cohort(frame)
+    weights = data.glm(PROPENSITY, family="binomial").inverse_probability()
+    from .test_weights import by_hand
+    frame = frame.assign(w=by_hand(frame, "ate", 20))
+    rows = split_rows(frame)
+    theirs = poisson(rows, weights=rows["w"])
+    X = np.column_stack([(rows["k"].to_numpy()[:, None] == np.arange(4)) * 1.0, rows[NAMES].to_numpy(float)])
+    mu = np.exp(X @ theirs.params.to_numpy()) * rows["t"].to_numpy()
+    score = pd.DataFrame(X * (rows["w"] * (rows["d"] - mu)).to_numpy()[:, None], index=rows.index).groupby(level=0).sum().to_numpy()
+    bread = np.linalg.inv((X * (rows["w"].to_numpy() * mu)[:, None]).T @ X)
+    covariance = bread @ score.T @ score @ bread
+    result = data.piecewise(FORMULA, cuts=CUTS, weights=weights)
+
+    for k, one in enumerate(result.intervals):
+        x = np.array([float(j == k) for j in range(4)] + list(result.means))
+        error = 1.959964 * np.sqrt(x @ covariance @ x)
+        assert np.log(one.upper / one.lower) == pytest.approx(2 * error, rel=1e-6)
 
 
 def test_inverse_probability_weights_work_here_too():

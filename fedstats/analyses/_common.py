@@ -18,6 +18,14 @@ CONFIDENCE = 0.95
 MISSING = "missing"         # the label of the extra level for unknown values, on request
 
 
+def at_most(bound: float) -> float:
+    """A bound as it is printed: two significant digits, rounded up, so that it stays a bound."""
+    if not 0 < bound < math.inf:
+        return bound
+    unit = 10.0 ** (math.floor(math.log10(bound)) - 1)
+    return float(f"{math.ceil(bound / unit * (1 - 1e-12)) * unit:.2g}")
+
+
 def check_confidence(level: float) -> None:
     if not 0.5 <= level < 1:
         raise QuestionError(f"confidence must lie between 0.5 and 1: {level:g} was given", hint="0.95 is usual")

@@ -24,8 +24,9 @@ from ..suppression import show_table
 from ..variable import level_text
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
+from .centred import settled_moments
 from .histogram import binned
-from .moments import Moments, few_levels, moments, moments_of
+from .moments import Moments, few_levels, moments
 
 MOST_PAIRS = 4_000_000      # pairs of classes that the Hodges-Lehmann estimate sorts: 64 MB
 
@@ -195,7 +196,8 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     silent = sizes < 0
     if few_levels(variable):
         silent = withheld(totals["levels0"], totals["levels0" + INDICATORS], silent, rules)
-    known = [moments_of(totals, 0, variable, g) if not hidden else None for g, hidden in enumerate(silent)]
+    settled = yield from settled_moments(totals, [params.column], setting, by=params.by, missing=params.missing, wanted=~silent[None, :])
+    known = [settled[0, g] if not hidden else None for g, hidden in enumerate(silent)]
     notes = _notes(params, setting, names, sizes, silent)
     found: dict[str, Any] = {}
     if not silent.any():
@@ -255,7 +257,7 @@ def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str]) -
         a, b = known
         pooled = squares / (n - 2)
         found["student"] = _t_test(a, b, pooled * (1 / a.n + 1 / b.n), n - 2, confidence)
-        found["cohens_d"] = (a.mean - b.mean) / math.sqrt(pooled)       # Cohen (1988), section 2.2
+        found["cohens_d"] = a.above(b) / math.sqrt(pooled)       # Cohen (1988), section 2.2
         if "welch_anova" in found:
             u, v = (m.squares / (m.n - 1) / m.n for m in known)
             df = (u + v) ** 2 / (u * u / (a.n - 1) + v * v / (b.n - 1))         # Welch (1947), Biometrika 34:28-35
@@ -264,7 +266,7 @@ def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str]) -
 
 
 def _t_test(a: Moments, b: Moments, variance: float, df: float, confidence: float) -> TTest:
-    difference, se = a.mean - b.mean, math.sqrt(variance)
+    difference, se = a.above(b), math.sqrt(variance)
     half = t_of(confidence, df) * se
     t = difference / se if se > 0 else None
     return TTest(difference, se, difference - half, difference + half, t, df, p_student(t, df) if t is not None else None)
@@ -273,8 +275,9 @@ def _t_test(a: Moments, b: Moments, variance: float, df: float, confidence: floa
 def one_way(known: Sequence[Moments]) -> Anova:
     """One-way analysis of variance. Altman (1991), Practical Statistics for Medical Research, section 9.8."""
     n = sum(m.n for m in known)
-    grand = math.fsum(m.n * m.mean for m in known) / n
-    between, within = math.fsum(m.n * (m.mean - grand) ** 2 for m in known), math.fsum(m.squares for m in known)
+    means = [m.above(known[0]) for m in known]      # about the first: means of a large size lose what lies between them
+    grand = math.fsum(m.n * mean for m, mean in zip(known, means)) / n
+    between, within = math.fsum(m.n * (x - grand) ** 2 for m, x in zip(known, means)), math.fsum(m.squares for m in known)
     df1, df2 = len(known) - 1, n - len(known)
     f = (between / df1) / (within / df2)
     return Anova(f, df1, df2, p_f(f, df1, df2), between, within, between / (between + within))
@@ -284,9 +287,10 @@ def welch_one_way(known: Sequence[Moments]) -> Anova:
     """One-way analysis without equal variances. Welch (1951), Biometrika 38:330-336."""
     weights = [m.n / m.variance for m in known if m.variance]
     k, total = len(known), math.fsum(weights)
-    mean = math.fsum(w * m.mean for w, m in zip(weights, known)) / total
+    means = [m.above(known[0]) for m in known]
+    mean = math.fsum(w * x for w, x in zip(weights, means)) / total
     spread = math.fsum((1 - w / total) ** 2 / (m.n - 1) for w, m in zip(weights, known)) / (k * k - 1)
-    f = math.fsum(w * (m.mean - mean) ** 2 for w, m in zip(weights, known)) / (k - 1) / (1 + 2 * (k - 2) * spread)
+    f = math.fsum(w * (x - mean) ** 2 for w, x in zip(weights, means)) / (k - 1) / (1 + 2 * (k - 2) * spread)
     df2 = 1 / (3 * spread)
     return Anova(f, k - 1, df2, p_f(f, k - 1, df2))
 

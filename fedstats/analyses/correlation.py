@@ -24,6 +24,7 @@ from ..statistic import INDICATORS, Block, Sums, statistic
 from ..variable import Variable
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, count_cells, ends_of_bins, integer_bound, p_student, z_of
+from .centred_products import Product, settled_products
 from .moments import few_levels, scaled
 from .ranks import correlations, may_rank, rank_margins
 
@@ -70,7 +71,7 @@ def products(rows: Rows, columns: Sequence[str]) -> dict:
     sums: dict[str, Any] = {"n": cases.n}
     for k, name in enumerate(columns):
         x = cases.steps(name) if _whole(dictionary, name) else scaled(cases, name)
-        sums |= {f"x{k}": x.sum(), f"xx{k}": (x * x).sum()}
+        sums |= {f"x{k}": _sum(x), f"xx{k}": _sum(x * x)}
         if few_levels(dictionary[name]):
             sums[f"levels{k}"] = np.bincount(x, minlength=_levels(dictionary[name]))
     for j, k in itertools.combinations(range(len(columns)), 2):
@@ -78,10 +79,15 @@ def products(rows: Rows, columns: Sequence[str]) -> dict:
         if _whole(dictionary, a, b):
             sums[f"xy{j},{k}"] = (cases.steps(a) * cases.steps(b)).sum()
         else:
-            sums[f"xy{j},{k}"] = (_share(cases, a) * _share(cases, b)).sum()
+            sums[f"xy{j},{k}"] = _sum(_share(cases, a) * _share(cases, b))
         if few_levels(dictionary[a]) and few_levels(dictionary[b]):
             sums[f"levels{j},{k}"] = count_cells((_levels(dictionary[a]), _levels(dictionary[b])), (cases.steps(a), cases.steps(b)))
     return sums
+
+
+def _sum(x: np.ndarray) -> Any:
+    """Whole numbers exactly, others rounded once."""
+    return x.sum() if x.dtype.kind == "i" else math.fsum(x.tolist())
 
 
 def _levels(variable: Variable) -> int:
@@ -231,9 +237,11 @@ def correlation(params: CorrelationParams, setting: Setting) -> Joint:
     first = yield [*([products(columns=names)] if params.method != "spearman" else []), *([rank_margins(columns=wanted)] if ranked else [])]
     sums = first[0] if params.method != "spearman" else None
     margins, rho = (first[-1], (yield from correlations(first[-1], wanted))) if ranked else ({}, {})
+    released = [one for one in pairs if sums is not None and _may_correlate(sums, names, *one, setting, notes)]
+    settled = (yield from settled_products(sums, names, setting, released)) if sums is not None else {}
     result = []
     for j, k in pairs:
-        linear_r = _pearson(sums, names, j, k, setting, params.confidence, notes) if sums is not None else None
+        linear_r = _pearson(settled[j, k], names, j, k, setting.size.n, params.confidence, notes) if (j, k) in settled else None
         ranks = None
         if names[j] in wanted and names[k] in wanted:
             places = (wanted.index(names[j]), wanted.index(names[k]))
@@ -254,28 +262,22 @@ def _methods(params: CorrelationParams) -> str:
 # -- Pearson -----------------------------------------------------------------------------------------------------------------
 
 
-def _pearson(sums: Sums, names: Sequence[str], j: int, k: int, setting: Setting, confidence: float, notes: list[str]) -> Coefficient | None:
-    """Pearson's r, if the tables that it gives away are safe. Altman (1991), sections 11.3 and 11.7."""
+def _may_correlate(sums: Sums, names: Sequence[str], j: int, k: int, setting: Setting, notes: list[str]) -> bool:
+    """Whether the tables that Pearson's r gives away are safe."""
     implied = [block for block in (f"levels{j}", f"levels{k}", f"levels{j},{k}") if block in sums]
-    label = f'Pearson of "{names[j]}" and "{names[k]}"'
-    if not all(may_imply(sums[block], sums[block + INDICATORS], setting.rules) for block in implied):
-        notes.append(f"{label} not released: it would give away a cell with fewer than {setting.rules.min_cell} people (rule min_cell); "
-                     "leave out the column with rare levels, or ask for a larger cohort")
+    if all(may_imply(sums[block], sums[block + INDICATORS], setting.rules) for block in implied):
+        return True
+    notes.append(f'Pearson of "{names[j]}" and "{names[k]}" not released: it would give away a cell with fewer than '
+                 f"{setting.rules.min_cell} people (rule min_cell); leave out the column with rare levels, or ask for a larger cohort")
+    return False
+
+
+def _pearson(found: Product, names: Sequence[str], j: int, k: int, n: int, confidence: float, notes: list[str]) -> Coefficient | None:
+    """Pearson's r. Altman (1991), sections 11.3 and 11.7."""
+    if n < 3 or not found.left > 0 or not found.right > 0:
+        notes.append(f'Pearson of "{names[j]}" and "{names[k]}" is not defined: it needs three patients and values that vary')
         return None
-    n = int(sums["n"])
-    a, b = setting.dictionary[names[j]], setting.dictionary[names[k]]
-    whole = a.steps is not None and b.steps is not None
-    x, xx, y, yy = (sums[f"{block}{i}"].item() for i in (j, k) for block in ("x", "xx"))
-    if not whole:       # as shares of the range, like their product
-        x, xx = (x / a.steps, xx / a.steps**2) if a.steps is not None else (x, xx)
-        y, yy = (y / b.steps, yy / b.steps**2) if b.steps is not None else (y, yy)
-    xy = sums[f"xy{j},{k}"].item()
-    # whole numbers: exact however far the means lie from the lower ends
-    left, right, both = n * xx - x * x, n * yy - y * y, n * xy - x * y
-    if n < 3 or not left > 0 or not right > 0:
-        notes.append(f"{label} is not defined: it needs three patients and values that vary")
-        return None
-    r = min(1.0, max(-1.0, both / math.sqrt(left) / math.sqrt(right)))
+    r = min(1.0, max(-1.0, found.both / math.sqrt(found.left) / math.sqrt(found.right)))
     t, p = t_test(r, n)
     return Coefficient(r, *fisher_interval(r, n, 1 / (n - 3) if n > 3 else None, confidence), t, n - 2, p)
 

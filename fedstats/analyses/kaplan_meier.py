@@ -17,7 +17,7 @@ from ..release import Declared, SurvivalCurve, axes
 from ..variable import value_text
 from ..views import Curve, Picture, Table
 from ._common import CONFIDENCE, check_confidence, groups, z_of
-from .survival import at_risk, beyond_note, check_survival
+from .survival import SAME_TIME, at_risk, beyond_note, check_survival, on_grid
 from .survival_cuts import Ends, LifeTables, check_step, coarser, life_tables
 
 ConfType = Literal["log-log", "log", "plain"]
@@ -52,7 +52,7 @@ class KaplanMeierParams(Params, frozen=True):
         check_survival(dictionary, self.time, self.event, (self.by,) if self.by else (), self.missing)
         check_confidence(self.confidence)
         last = dictionary.grid(self.time)[-1]
-        if self.tau is not None and not 0 < self.tau <= last:
+        if self.tau is not None and not 0 < self.tau <= last * (1 + SAME_TIME):
             raise QuestionError(f'tau must lie between 0 and the last cut point of "{self.time}", {last:g}: {self.tau:g} was given')
         if self.grid is not None:
             check_step(dictionary, self.time, self.grid)
@@ -212,7 +212,10 @@ def kaplan_meier(params: KaplanMeierParams, setting: Setting) -> Joint:
     variable = setting.dictionary[params.time]
     steps = {g: _steps(tables, len(by), g, params.grid) for g in np.flatnonzero(tables.cuts[len(by)].shown).tolist()}
     lasts = [float(one.times[-1]) for one in steps.values() if one is not None and one.people]
-    tau = params.tau if params.tau is not None else min(lasts, default=None)
+    tau = min(lasts, default=None)
+    if params.tau is not None:      # 2.1 stands for 3 * 0.7
+        known = on_grid(setting.dictionary.grid(params.time), params.tau)
+        tau = known if known is not None else params.tau
     curves, notes = [], list(beyond_note(setting.dictionary, params.time))
     for g, label in enumerate(labels):
         one = steps.get(g)

@@ -15,7 +15,7 @@ import numpy as np
 from ..dictionary import Dictionary
 from ..release import few_levels
 from ..rows import Rows
-from ..statistic import Block, Sums, statistic
+from ..statistic import Block, statistic
 from ..variable import Variable
 from ._common import count_cells, group_of, groups, integer_bound
 
@@ -56,8 +56,17 @@ def moments(rows: Rows, columns: Sequence[str], by: str | None = None, missing: 
                 sums[f"levels{k}"] = count_cells((g, variable.steps + 1), (group, x))
         else:
             x = scaled(cases, name)
-            sums[f"x{k}"], sums[f"xx{k}"] = np.bincount(group, x, g), np.bincount(group, x * x, g)
+            sums[f"x{k}"], sums[f"xx{k}"] = accurate_sums(group, x, g), accurate_sums(group, x * x, g)
     return sums
+
+
+def accurate_sums(group: np.ndarray, x: np.ndarray, g: int) -> np.ndarray:
+    """Sums per group, rounded once: what is known of their error must not depend on how many rows there are."""
+    if g == 1:
+        return np.array([math.fsum(x.tolist())])
+    order = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[order], np.arange(1, g))
+    return np.array([math.fsum(some.tolist()) for some in np.split(x[order], ends)])
 
 
 def _integer_sums(group: np.ndarray, x: np.ndarray, g: int) -> np.ndarray:
@@ -80,11 +89,15 @@ def unit_of(variable: Variable) -> float:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations of one column in one group, in the variable's own unit."""
+    """Count, mean and sum of squared deviations of one column in one group, in the variable's own unit.
+
+    rest : what was rounded off the mean, where that is known.
+    """
 
     n: int
     mean: float
     squares: float
+    rest: float = 0.0
 
     @property
     def variance(self) -> float | None:
@@ -99,13 +112,15 @@ class Moments:
     def se(self) -> float | None:
         return self.sd / math.sqrt(self.n) if self.sd is not None else None
 
+    def above(self, other: Moments) -> float:
+        """By how much this mean is larger than another, with the digits that either has lost."""
+        return (self.mean - other.mean) + (self.rest - other.rest)
 
-def moments_of(totals: Sums, k: int, variable: Variable, g: int = 0) -> Moments:
-    """Mean and squared deviations of column k in group g, exact up to the last rounding where the sums are integers."""
-    n, x, xx = int(totals["n"][g]), totals[f"x{k}"][g].item(), totals[f"xx{k}"][g].item()
-    unit = unit_of(variable)
+
+def exact_moments(n: int, x: float, xx: float, variable: Variable) -> Moments:
+    """Mean and squared deviations from the sums of whole steps (or of none): exact up to the last rounding."""
     if n == 0:
         return Moments(0, math.nan, 0.0)
+    unit = unit_of(variable)
     # integers: n * xx - x * x is exact, so nothing cancels however far the mean lies from the lower end
-    squares = (n * xx - x * x) / n if isinstance(x, int) else max(xx - x * x / n, 0.0)
-    return Moments(n, variable.low + unit * (x / n), unit * unit * squares)
+    return Moments(n, variable.low + unit * (x / n), unit * unit * ((n * xx - x * x) / n))

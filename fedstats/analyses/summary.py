@@ -6,15 +6,17 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
+import numpy as np
 
 from ..analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..dictionary import Dictionary
 from ..disclosure import may_count, may_imply
 from ..release import Average, Declared, classes
-from ..statistic import INDICATORS
+from ..statistic import INDICATORS, Sums
 from ..views import Picture, Table
 from ._common import CONFIDENCE, check_confidence, t_of
-from .moments import few_levels, moments, moments_of
+from .centred import settled_moments
+from .moments import Moments, few_levels, moments
 
 
 class SummaryParams(Params, frozen=True):
@@ -84,16 +86,20 @@ def summary(params: SummaryParams, setting: Setting) -> Joint:
     The mean of a few-level column (a boolean) is shown only if the table of its levels might be.
     """
     (totals,) = yield [moments(columns=params.names)]
+    shown = may_count(int(totals["n"][0]), setting.rules, int(totals["n" + INDICATORS][0]))
+    known = yield from settled_moments(totals, params.names, setting, wanted=np.full((len(params.names), 1), shown))
+    return _result(params, setting, totals, shown, [known[k, 0] for k in range(len(params.names))])
+
+
+def _result(params: SummaryParams, setting: Setting, totals: Sums, may_show: bool, known: list[Moments]) -> Summary:
     columns, notes = [], []
-    for k, name in enumerate(params.names):
-        variable = setting.dictionary[name]
-        shown = may_count(int(totals["n"][0]), setting.rules, int(totals["n" + INDICATORS][0]))
+    for k, (name, found) in enumerate(zip(params.names, known)):
+        variable, shown = setting.dictionary[name], may_show
         if shown and few_levels(variable):
             shown = may_imply(totals[f"levels{k}"][0], totals[f"levels{k}{INDICATORS}"][0], setting.rules)
         if not shown:
             notes.append(f'mean of "{name}" not released: it would give away a level with fewer than {setting.rules.min_cell} '
                          "people (rule min_cell)")
-        found = moments_of(totals, k, variable)
         half = t_of(params.confidence, found.n - 1) * found.se if found.se is not None else None
         values = (found.mean, found.sd, found.se, found.mean - half if half is not None else None,
                   found.mean + half if half is not None else None) if shown else (None,) * 5

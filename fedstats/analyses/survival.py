@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,30 @@ def bin_of(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     A value a hair above its grid point (0.1 * 3 on a grid of 0.1) falls on that point.
     """
     return np.searchsorted(times + ON_STEP * np.diff(times).min(), values, side="left")
+
+
+# Durations computed from dates in years, months or weeks differ in their last bits where they are the same. Times that differ by less
+# than this share of themselves are one time: the tolerance of R's survival (timefix), which takes it of the mean time. Of the time itself,
+# and of the largest one that the dictionary allows near 0, it is the same at every registry.
+SAME_TIME, NEAR_ZERO = 2.0**-26, 2.0**-40
+
+
+def same_times(high: float, *columns: np.ndarray | None) -> tuple[Any, ...]:
+    """Columns of times in which those that count as the same are the same number: the first of each run. high : the largest time that the
+    dictionary allows. None stays None.
+
+    Therneau, vignette "Roundoff error and tied times" of R's survival; its function aeqSurv.
+    """
+    known = np.unique(np.concatenate([column for column in columns if column is not None]))
+    first = np.diff(known, prepend=-np.inf) > np.maximum(SAME_TIME * np.abs(known), NEAR_ZERO * high)
+    starts = known[first]
+    return tuple(None if column is None else starts[np.searchsorted(starts, column, side="right") - 1] for column in columns)
+
+
+def on_grid(grid: Sequence[float], time: float) -> float | None:
+    """The time of a grid that a number stands for, or None: 2.1 stands for 3 * 0.7."""
+    near = min(grid, key=lambda one: abs(one - time))
+    return near if abs(near - time) <= ON_STEP * min(b - a for a, b in itertools.pairwise((0.0, *grid))) else None
 
 
 def margins_of(by: Sequence[str]) -> list[tuple[str, ...]]:
@@ -114,7 +139,7 @@ def at_risk(exits: np.ndarray) -> np.ndarray:
 def beyond_note(dictionary: Dictionary, time: str) -> tuple[str, ...]:
     """A sentence where the range of the time goes beyond its grid."""
     variable, last = dictionary[time], dictionary.grid(time)[-1]
-    if variable.high <= last:
+    if variable.high <= last * (1 + SAME_TIME):
         return ()
     return (f"follow-up beyond {value_text(variable, last)} {variable.unit}".rstrip() + " is administratively censored there "
             "(how many is not shown)",)

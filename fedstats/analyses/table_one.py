@@ -21,8 +21,9 @@ from ..statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from ..suppression import Shown, show_table
 from ..views import Picture, Table, count_text
 from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
+from .centred import settled_moments
 from .compare import welch_one_way
-from .moments import Moments, few_levels, moments, moments_of
+from .moments import Moments, few_levels, moments
 from .quantiles import may_ask, quantile_of
 
 ALL = "all"                     # the label of the column of everybody
@@ -272,7 +273,10 @@ def table_one(params: TableOneParams, setting: Setting) -> Joint:
     if not shown.all():
         notes.append(f"{int((~shown).sum())} groups, and the overall column beside them, are suppressed (rule min_cell {rules.min_cell}, "
                      "with complementary suppression); join small groups")
-    found = {name: _number(totals, k, name, setting, shown, notes, bool(labels)) for k, name in enumerate(numbers)}
+    settled = yield from settled_moments(totals, numbers, setting, needs=(*numbers, *levels), by=params.by, missing=params.missing,
+                                         wanted=np.tile(shown, (len(numbers), 1)))
+    found = {name: _number(totals, k, name, setting, shown, notes, bool(labels), [settled[k, g] for g in range(len(shown))])
+             for k, name in enumerate(numbers)}
     found |= {name: _levels(totals, k, name, setting, shown, notes, bool(labels)) for k, name in enumerate(levels)}
     sizes = (int(totals["n"].sum()), *((int(n) if one else None for n, one in zip(totals["n"], shown)) if labels else ()))
     return TableOne(size=setting.size, by=params.by, columns=(ALL, *labels), sizes=sizes,
@@ -288,11 +292,13 @@ def _together(many: Sequence[Moments]) -> Moments:
     if n == 0:
         return Moments(0, math.nan, 0.0)
     some = [m for m in many if m.n]
-    mean = math.fsum(m.n * m.mean for m in some) / n
-    return Moments(n, mean, math.fsum([m.squares for m in some] + [m.n * (m.mean - mean) ** 2 for m in some]))
+    first = some[0]
+    mean = math.fsum(m.n * m.above(first) for m in some) / n
+    return Moments(n, first.mean + mean, math.fsum([m.squares for m in some] + [m.n * (m.above(first) - mean) ** 2 for m in some]))
 
 
-def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], by: bool) -> Characteristic:
+def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], by: bool,
+            known: Sequence[Moments]) -> Characteristic:
     """One number: which means may be shown, and from the shown ones the difference and the test."""
     rules, variable = setting.rules, setting.dictionary[name]
     silent = ~shown
@@ -302,7 +308,6 @@ def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
         if (silent & shown).any():
             notes.append(f'mean of "{name}" not released in {int((silent & shown).sum())} groups: it would give away a level with fewer '
                          f"than {rules.min_cell} people (rule min_cell {rules.min_cell})")
-    known = [moments_of(totals, k, variable, g) for g in range(len(shown))]
     everybody = _together(known) if not silent.any() and may_count(sum(m.n for m in known), rules) else None
     columns = [everybody, *((None if hide else m for m, hide in zip(known, silent)) if by else ())]
     quartiles = [NO_QUARTILES] * len(columns)
@@ -405,9 +410,9 @@ def smd_of_means(known: Sequence[Moments]) -> float | None:
         if a.variance is None or b.variance is None:
             return None
         spread = math.sqrt((a.variance + b.variance) / 2)
-        if spread == 0 and a.mean != b.mean:
+        if spread == 0 and a.above(b):
             return None
-        found.append(abs(a.mean - b.mean) / spread if spread else 0.0)
+        found.append(abs(a.above(b)) / spread if spread else 0.0)
     return max(found, default=None)
 
 

@@ -11,7 +11,7 @@ from ...dictionary import Dictionary
 from ...errors import QuestionError
 from ...release import Declared, Population, Trees, by_times, classes
 from ...variable import Variable
-from ..survival import check_survival
+from ..survival import check_survival, on_grid
 from .bins import columns
 from .cases import Target
 from .objectives import COX, FEWEST_BITS, HAZARD, LOGISTIC, OBJECTIVES, POISSON, POISSON_STEP, SQUARED, usual_bits
@@ -217,8 +217,9 @@ def _ends(params: BoostParams, dictionary: Dictionary) -> tuple[float, ...]:
         return grid[-(-len(grid) // USUAL_INTERVALS) - 1::-(-len(grid) // USUAL_INTERVALS)]
     if not 1 <= len(params.intervals) <= MOST_INTERVALS or any(a >= b for a, b in zip(params.intervals, params.intervals[1:])):
         raise QuestionError(f"intervals are 1 to {MOST_INTERVALS} increasing times")
-    for end in params.intervals:
-        if end not in grid:
+    ends = [on_grid(grid, end) for end in params.intervals]
+    for end, known in zip(params.intervals, ends):
+        if known is None:
             raise QuestionError(f'{end:g} is not on the registered grid of "{params.time}"',
                                 hint="the grid is " + ", ".join(f"{one:g}" for one in grid[:12]) + (", ..." if len(grid) > 12 else ""))
-    return params.intervals
+    return tuple(end for end in ends if end is not None)

@@ -21,6 +21,7 @@ import numpy as np
 from ...dictionary import Dictionary
 from ...rows import Rows
 from ...statistic import Block, statistic
+from .._common import at_most
 from .model import as_frame, model_of
 from .rows import NEVER, Sorted, kept
 
@@ -31,7 +32,8 @@ MOST_PAIRS = 2**16          # numbers sealed for the concordance: neighbouring t
 
 class Concordance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Harrell's C. off : C of the risks themselves, at all times of the grid, is within so much of this one: pairs in one interval of
-    risk count half, those in one run of times not at all. risk_bins, times : how finely risks and times were counted; 0 : exactly.
+    risk count half, unless all there have the same risk, and those in one run of times not at all.
+    risk_bins, times : how finely risks and times were counted; 0 : exactly.
     se : standard error, over the patients, with the coefficients taken as known, as in R."""
 
     c: float
@@ -94,12 +96,13 @@ def index_of(counted: Sequence[float] | np.ndarray, bins: int, times: int) -> Co
     whole = concordant + discordant + tied
     if not whole > 0:
         return None
-    return Concordance((concordant + tied / 2) / whole, tied / whole / 2 if bins else 0.0, bins, times)
+    return Concordance((concordant + tied / 2) / whole, at_most(tied / whole / 2) if bins else 0.0, bins, times)
 
 
-def concordance_of(totals: Mapping[str, np.ndarray], joined: bool, squares: float | None = None) -> Concordance | None:
+def concordance_of(totals: Mapping[str, np.ndarray], joined: bool, squares: float | None = None, alike: np.ndarray | None = None
+                   ) -> Concordance | None:
     """C from the totals of `cox_pairs`; None where there is no pair. joined : whether neighbouring times were counted as one.
-    squares : the total of `cox_influence`, where the counts alone do not give it."""
+    squares : the total of `cox_influence`, where the counts alone do not give it. alike : see `alike_in_bins`."""
     enter = totals.get("enter")
     strata = range(len(totals["events"]))
     counted = np.sum([pairs(totals["events"][s], totals["stay"][s], None if enter is None else enter[s]) for s in strata], axis=0)
@@ -110,13 +113,29 @@ def concordance_of(totals: Mapping[str, np.ndarray], joined: bool, squares: floa
         case, control = influences(totals)
         before = np.concatenate([np.zeros_like(control[:, :1]), control[:, :-1]], axis=1)
         squares = float((totals["events"] * (case + before) ** 2).sum() + (totals["stay"] * control**2).sum())
-    found = msgspec.structs.replace(found, se=math.sqrt(squares))
-    if not joined:
-        return found
-    # of two who leave in one run of times it is not known who left first
-    events, stay = totals["events"].sum(axis=-1), totals["stay"].sum(axis=-1)
-    unknown, whole = float((events * (events / 2 + stay)).sum()), float(counted.sum())
-    return msgspec.structs.replace(found, off=min(found.off + unknown / max(whole - unknown, 1.0), 1.0))
+    whole, off = float(counted.sum()), float(counted[2]) / 2
+    if alike is not None:       # ties in truth, not only in an interval
+        off -= sum(float((totals["events"][s] * _at_risk(totals["events"][s], totals["stay"][s], None if enter is None else enter[s])
+                          )[:, alike[s]].sum()) for s in strata) / 2
+    off = max(off, 0.0) / whole
+    if joined:
+        # of two who leave in one run of times it is not known who left first, nor who came in before the other left
+        events, stay, late = (np.sum(totals[name], axis=-1) if name in totals else np.zeros(1) for name in ("events", "stay", "enter"))
+        unknown = float(np.sum(events * (events / 2 + stay + late)))
+        off += unknown / max(whole - unknown, 1.0)
+    return msgspec.structs.replace(found, se=math.sqrt(squares), off=min(at_most(off), 1.0))
+
+
+def alike_in_bins(totals: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether all who are in an interval of risk have the same risk, shape (strata, risks).
+
+    totals, places : of `cox_pairs` and `cox_places`."""
+    weight = np.sum([np.asarray(totals[name], dtype=float).sum(axis=1) for name in ("events", "stay")], axis=0)
+    spread = places["square"] - np.divide(places["place"] ** 2, weight, out=np.zeros(weight.shape), where=weight > 0)
+    return np.asarray(spread <= SAME_PLACE * (1.0 + weight))
+
+
+SAME_PLACE = 1e-13          # squared distance within an interval of risk, in units of its width: what sums of squares are rounded to
 
 
 # -- asked of rows -------------------------------------------------------------------------------------------------------------
@@ -177,6 +196,27 @@ def cox_pairs(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Seq
     if enters is not None:
         found["enter"] = count(enters > NEVER, enters)
     return found
+
+
+def _places_layout(dictionary: Dictionary, *, model: Any, **_: Any) -> dict[str, Block]:
+    read = model_of(model)
+    shape, weight = (read.strata_count(dictionary), RISK_BINS), read.bounds(dictionary, [], [])[0]
+    return {"place": Block(shape, weight), "square": Block(shape, weight)}
+
+
+@statistic("cox_places/1", layout=_places_layout)
+def cox_places(rows: Rows, model: Any, beta: Sequence[float], frame: Sequence[Sequence[float]], width: float) -> dict:
+    """Weighted sums, by stratum and interval of risk, of where in it (0 to 1) rows are, and of its square: these tell whether all have the
+    same risk. width : see `cox_pairs`."""
+    _, at = kept(rows, model_of(model))
+    eta = (at.z(as_frame(frame))[:, 1:] @ np.asarray(beta, dtype=float) + at.offset) / width
+    bins = risk_bins(at, beta, frame, width)
+    place = eta + RISK_BINS // 2 - bins
+    beyond = np.where(place > 1, place - 1, np.minimum(place, 0.0))     # the outer intervals are open
+    place = np.where(beyond != 0, np.abs(beyond) / (1 + np.abs(beyond)), place)
+    where, shape = at.stratum * RISK_BINS + bins, (at.strata, RISK_BINS)
+    sums = (np.bincount(where, at.weight * one, minlength=math.prod(shape)).reshape(shape) for one in (place, place**2))
+    return dict(zip(("place", "square"), sums))
 
 
 def _influence_layout(dictionary: Dictionary, **_: Any) -> dict[str, Block]:

@@ -109,7 +109,7 @@ def cox_registry_slopes(rows: Rows, model: Any, beta: Sequence[float], frame: Se
     cases, at = kept(rows, read)
     cells, z, ratio = cells_at(at, np.asarray(beta, dtype=float), as_frame(frame), efron)
     x = at.event_sums(z)[cells.place]
-    times = np.unique(cases.time[cases.event])[cells.place % at.times] if len(cells.place) else np.zeros(0)
+    times = cases.own_times[0][cells.place % at.times] if len(cells.place) else np.zeros(0)
     found: dict[str, np.ndarray] = {}
     for k, (a, b, table) in enumerate(transforms):
         g = times

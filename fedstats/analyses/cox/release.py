@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -14,12 +15,12 @@ from ...statistic import Sums
 from ...variable import value_text
 from ...weights import InverseProbability, weight_notes
 from .._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
-from .._common import groups, p_chi2
+from .._common import at_most, groups, p_chi2
 from .._model_rules import SCALARS_PER_PATIENT
 from .._newton import penalised
-from ..survival import beyond_note, times_of
+from ..survival import SAME_TIME, beyond_note, times_of
 from .calibration import calibration, group_ends
-from .concordance import Concordance, concordance_of
+from .concordance import Concordance, alike_in_bins, concordance_of
 from .fit import Fit
 from .hazards import HazardTest, hazard_tests, slopes
 from .horizons import Horizon, horizon
@@ -66,7 +67,8 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], reduced: dict[str, Fi
         bic=-2 * fit.point.loglik + p * math.log(count),
         means=tuple(float(c + h * s) for c, h, s in zip(design.center, design.half, study.shift)),
         concordance=concordance, proportional_hazards=tuple(_hazard_tests(study, fit, last)), baseline=baselines, horizons=horizons,
-        notes=_notes(study, several, held_back, whole, use_robust, concordance), methods=_methods(study, use_robust, several))
+        notes=_notes(study, several, held_back, whole, use_robust, concordance) + _of_bins(horizons) + _of_steps(study, baselines),
+        methods=_methods(study, use_robust, several))
 
 
 def _concordance(study: Study, last: dict[str, Sums]) -> Concordance | None:
@@ -74,7 +76,8 @@ def _concordance(study: Study, last: dict[str, Sums]) -> Concordance | None:
         return None
     if not study.grid:
         return registry_concordance(last["pairs"])
-    found = concordance_of(last["pairs"], study.joined, float(last["influence"]["squares"]) if "influence" in last else None)
+    squares = float(last["influence"]["squares"]) if "influence" in last else None
+    found = concordance_of(last["pairs"], study.joined, squares, alike_in_bins(last["pairs"], last["places"]))
     return None if found is None or found.off >= UNKNOWN else found
 
 
@@ -156,7 +159,7 @@ def _horizon(study: Study, fit: Fit, time: float, last: dict[str, Sums]) -> Hori
     """AUC and Brier score by one time of the grid; calibration by the last one."""
     rules = study.setting.rules
     _, run, by_risk = by_risk_at(study, fit, last, time)
-    found = horizon(time, run, by_risk, rules)
+    found = horizon(time, run, by_risk, rules, study.joined, alike_in_bins(last["pairs"], last["places"]))
     if "groups" not in last or time != study.params.horizons[-1]:
         return found
     ends = group_ends(by_risk.counts, run, rules)
@@ -209,8 +212,32 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust
                      "compares the patients of each registry on true times")
     if concordance is not None and concordance.risk_bins:
         notes.append(f"concordance: risks counted in {concordance.risk_bins} intervals at {concordance.times} times; that of the risks "
-                     f"themselves, at all times of the grid, differs by at most {concordance.off:.2g}")
+                     f"themselves, at all times of the grid, differs by at most {concordance.off:g}")
     return tuple(notes)
+
+
+def _of_bins(horizons: Sequence[Horizon]) -> tuple[str, ...]:
+    """How far numbers that rest on risks in intervals may be off."""
+    return tuple(f"risks are counted in intervals, for prediction by {one.time:g}: AUC within {one.auc_off:g}, Brier scores within "
+                 f"{one.brier_off:g} of those of the risks themselves at all times of the grid" for one in horizons if one.auc is not None)
+
+
+def _of_steps(study: Study, baselines: Sequence[Baseline]) -> tuple[str, ...]:
+    """By how much a baseline rises between two shown times, where the events of some times in between are not shown."""
+    if not baselines:
+        return ()
+    assert study.events is not None
+    times, events = times_of(study.setting.dictionary, study.params.time), study.events["with_event"]
+    labels, rises = _stratum_labels(study.model, study.setting.dictionary), list[float]()
+    for one in baselines:
+        at = np.searchsorted(times, np.array(one.times) * (1 - SAME_TIME))
+        own = events[labels.index(one.stratum)]
+        inside = [np.flatnonzero(own[a:b]).size for a, b in zip((0, *(at[:-1] + 1)), at)]
+        rises += [rise for rise, some in zip(np.diff(one.hazard, prepend=0.0).tolist(), inside) if some]
+    if not rises:
+        return ()
+    return (f"not every time with events is shown of the baseline: between two shown times the cumulative hazard is too low by at most "
+            f"{at_most(max(rises)):g} (and survival too high by no more), of a patient at the means",)
 
 
 def _methods(study: Study, use_robust: bool, several: bool) -> str:

@@ -26,7 +26,7 @@ from .._model_rules import (
 from .._newton import penalised
 from ..glm.fit import droppable
 from .calibration import GROUPS, cox_groups, group_ends
-from .concordance import cox_influence, cox_pairs
+from .concordance import cox_influence, cox_pairs, cox_places
 from .fit import Fit, check_columns, collinear, newton, reaches, settled, start_of
 from .hazards import cox_registry_slopes
 from .likelihood import information
@@ -138,9 +138,9 @@ def _usual_rounds(study: Study) -> Generator[list[Ask], list[Sums], None]:
 def small(params: CoxParams, p: int) -> int:
     """How many numbers a result shows in any case, those that follow from others left out: coefficient, two errors, VIF and mean of
     each column; events, two likelihoods, score test, concordance with its bound and error; a test per term; checks. No covariances, no
-    baselines.
+    baselines. Of a horizon: AUC and Brier score with their bounds, and the score without covariates.
     """
-    return (5 * p + 7 + len(params.terms) * (1 + params.lr) + len(params.transforms) * (len(params.terms) + 1) + 3 * len(params.horizons)
+    return (5 * p + 7 + len(params.terms) * (1 + params.lr) + len(params.transforms) * (len(params.terms) + 1) + 5 * len(params.horizons)
             + 5 * GROUPS * params.calibration)
 
 
@@ -162,6 +162,7 @@ def _last_round(study: Study, fit: Fit) -> Generator[list[Ask], list[Sums], dict
         asks["residuals"] = cox_residuals(**asked, baseline=msgspec.to_builtins(baseline_of(fit.cells)), covariance=covariance)
         if params.concordance:
             asks["pairs"] = cox_pairs(**asked, width=width(study, fit.at), ends=study.ends)
+            asks["places"] = cox_places(**asked, width=width(study, fit.at))
         if any(study.runs):
             asks["runs"] = cox_runs(model=study.plain, ends=study.runs)
     else:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from ...rows import Rows
 from .._common import group_of, groups
-from ..survival import bin_of, times_of
+from ..survival import NEAR_ZERO, bin_of, same_times, times_of
 from .model import Model
 
 NEVER = -1                      # the cell where somebody enters who was there from the start
@@ -158,7 +158,8 @@ def sort(x: np.ndarray, weight: np.ndarray, offset: np.ndarray, died: np.ndarray
 
 @dataclass(frozen=True)
 class Cases:
-    """Complete cases as plain columns, in the order of the table; `offset` about the middle of its range."""
+    """Complete cases as plain columns, in the order of the table; `offset` about the middle of its range. high : the largest time that
+    there may be."""
 
     x: np.ndarray
     weight: np.ndarray
@@ -169,29 +170,36 @@ class Cases:
     stratum: np.ndarray
     strata: int
     person: np.ndarray | None
+    high: float
 
     def where(self, keep: np.ndarray) -> Cases:
         """Some of the rows."""
-        return Cases(*(one[keep] if isinstance(one, np.ndarray) else one for one in vars(self).values()))
+        return Cases(*(one[keep] if isinstance(one, np.ndarray) else one for one in (getattr(self, part.name) for part in fields(self))))
 
     def cells(self, times: np.ndarray) -> Sorted:
         """The rows in the cells of a grid: a time falls at the next grid point; beyond the last one nothing happens."""
         leaves = bin_of(self.time, times)
         died = self.event & (leaves < len(times))
         # who enters at time 0 was there from the start: nothing happens before
-        enters = None if self.entry is None else np.where(self.entry <= 0, NEVER, bin_of(self.entry, times))
+        enters = None if self.entry is None else np.where(self.entry <= NEAR_ZERO * self.high, NEVER, bin_of(self.entry, times))
         return sort(self.x, self.weight, self.offset, died, self.stratum, np.minimum(leaves, len(times) - 1), enters, self.person,
                     len(times), self.strata)
 
+    @functools.cached_property
+    def own_times(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The times at which an event happened here, and times and entries of all rows, ties mended (`same_times`)."""
+        time, entry = same_times(self.high, self.time, self.entry)
+        return np.unique(time[self.event]), time, entry
+
     def own_cells(self) -> Sorted:
         """The rows in cells of their own: one per time at which an event happened here."""
-        times = np.unique(self.time[self.event])
+        times, time, entry = self.own_times
 
         def last(values: np.ndarray) -> np.ndarray:
             return np.searchsorted(times, values, side="right") - 1
 
-        return sort(self.x, self.weight, self.offset, self.event, self.stratum, last(self.time),
-                    None if self.entry is None else last(self.entry), self.person, max(len(times), 1), self.strata)
+        return sort(self.x, self.weight, self.offset, self.event, self.stratum, last(time),
+                    None if entry is None else last(entry), self.person, max(len(times), 1), self.strata)
 
 
 def cases_of(rows: Rows, model: Model) -> Cases:
@@ -208,7 +216,8 @@ def cases_of(rows: Rows, model: Model) -> Cases:
     weighting = model.weighting(dictionary)
     weight = weighting.values(cases) if weighting is not None else np.ones(cases.n)
     return Cases(model.design(dictionary).matrix(cases), weight, offset, cases.values(model.time), cases.steps(model.event) == 1,
-                 cases.values(model.entry) if model.entry else None, stratum, model.strata_count(dictionary), cases.person)
+                 cases.values(model.entry) if model.entry else None, stratum, model.strata_count(dictionary), cases.person,
+                 dictionary[model.time].high)
 
 
 MOST_KEPT = 2                   # models whose sorted rows are kept with a registry's rows, from round to round

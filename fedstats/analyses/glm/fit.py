@@ -3,6 +3,7 @@ and the numbers that follow from their last totals."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ...analysis import Setting, abreast
 from ...disclosure import NO_RULES
 from ...errors import NotConverged, QuestionError
 from ...statistic import Ask, Sums
-from ...terms import INTERCEPT, Design, Term, factors_of
+from ...terms import INTERCEPT, Design, Log, Polynomial, Power, Term, Variable, factors_of
 from .._model_cells import Cells, model_cells, selecting
 from .._model_rules import (
     check_columns,
@@ -27,9 +28,10 @@ from .._model_rules import (
     nobody_outlying,
 )
 from .._newton import Fit, Problem, Reading, collinear, penalised, settle, usual_course
+from ..centred import narrower, spread_of
 from ..moments import few_levels
 from .data import Spec
-from .family import Family
+from .family import SCALED, Family
 from .start import glm_start
 from .sums import glm_own, glm_sums
 from .watch import Reach, glm_leverage
@@ -119,9 +121,13 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     first = [model_cells(outcome=outcome, also=also, intercept=spec.design.intercept, absorbed=spec.own, **keys), glm_start(**plan.model)]
     if spec.own:
         first.append(model_informed(outcome=spec.response, **keys))
+    wide = _far_reaching(spec, plan.terms)
+    if wide:
+        first.append(spread_of(wide, spec.columns, dictionary))
     if not setting.size.n:
         yield from usual_course(first, lambda last: [_ask(spec)(beta=[0.0] * len(spec.design), last=last, **plan.model)])
     cell_totals, start, *informed = yield first
+    spreads = informed.pop() if wide else None
     parameters = max(len(spec.design) - int(spec.design.intercept), 1)
     cells = check_model(cell_totals, spec.design, dictionary, plan.terms, setting.rules, released=released, also=also,
                         parameters=parameters, what="events" if outcome else "patients", weights=plan.model["weights"],
@@ -131,6 +137,11 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     dropped = check_columns(cells, spec.design)
     if binary and not plan.ridge:
         _check_separation(cells, plan)
+    ranges = (yield from narrower(spreads, wide, spec.columns, setting)) if spreads is not None else {}
+    if ranges:      # what was scaled by the ranges of the dictionary has lost digits
+        plan = dataclasses.replace(plan, model=plan.model | {"ranges": ranges})
+        spec = plan.spec()
+        (start,) = yield [glm_start(**plan.model)]
     wanted = {"": dropped}
     if null and spec.family.kind != "negativebinomial":
         wanted[NULL] = tuple(name for name in spec.design.names if name != INTERCEPT)
@@ -150,6 +161,20 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     return Fitted(full, fits.pop(NULL, None), fits, cells, dropped)
 
 
+def _far_reaching(spec: Spec, terms: Sequence[Term]) -> list[str]:
+    """Numbers that the model scales by their range, without a step or with many, whose range means nothing beside that. Several rows
+    per patient are left as they are: their number is not known yet."""
+    entries = spec.dictionary
+    if entries.most_rows > 1:
+        return []
+    factors = [factor for term in terms for factor in factors_of(term)]
+    fixed = {one.name for one in factors if not isinstance(one, (Variable, Power, Polynomial, Log))}
+    names = dict.fromkeys([*([spec.response] if spec.family.name in SCALED else []), *(one.name for one in factors)])
+    return [name for name in names if name not in fixed and entries[name].is_numeric and not entries[name].levels
+            and (entries[name].steps or MANY_STEPS) >= MANY_STEPS]
+
+
+MANY_STEPS = 1000           # fewer would lose digits only where nearly everybody has the same value
 NULL = "(null)"
 NEEDED, NEEDED_ROBUST = 1e-9, 1e-7      # relative precision of the information, and of the sandwich
 

@@ -20,7 +20,7 @@ MOST_STEPS, SETTLED, WORST_CONDITION = 25, 1e-9, 1e8
 
 def _start_layout(dictionary: Dictionary, **model: Any) -> dict[str, Block]:
     spec = Spec.of(dictionary, **model)
-    p, entry = len(spec.design), dictionary[spec.response]
+    p, entry = len(spec.design), spec.dictionary[spec.response]
     y = max(abs(entry.low), abs(entry.high), 1.0)
     weight = 1.0 if spec.weights is None else spec.weights.high
     A = steady.power_of_two((y + 1 if spec.family.kind in ("poisson", "negativebinomial") else 1.0) * weight)

@@ -215,7 +215,7 @@ def _result(params: PiecewiseParams, setting: Setting, design: Design, totals: S
     assert cov is not None and robust is not None
     several = setting.dictionary.most_rows > 1
     use_robust = params.robust if params.robust is not None else bool(params.weights) or several
-    used, framed = (robust, sandwich(inverse, last)) if use_robust else (cov, inverse)
+    used = robust if use_robust else cov
     chi2, df = wald(beta, used, range(p))
     # what hazards add to the likelihood of beta: sum of W log W - W - W log(unit) over intervals
     weight = totals["weight"]
@@ -227,7 +227,7 @@ def _result(params: PiecewiseParams, setting: Setting, design: Design, totals: S
     dropped = tuple(name for name in params.cox.model.design(setting.dictionary).names if name not in design.names)
     column = params.cox.model.offset_column(setting.dictionary)
     middle = (column.low[0] + column.high[0]) / 2 if column else 0.0
-    intervals = _intervals(params, setting, totals, fit, unit * math.exp(middle), framed)
+    intervals = _intervals(params, setting, totals, fit, unit * math.exp(middle), _log_variance(fit, inverse, last if use_robust else None))
     notes = ["weights by inverse probability of treatment: robust standard errors take them as known"
              ] if isinstance(params.weights, InverseProbability) else []
     notes += weight_notes(params.weights)
@@ -243,22 +243,36 @@ def _result(params: PiecewiseParams, setting: Setting, design: Design, totals: S
         means=tuple(float(c + h * s) for c, h, s in zip(design.center, design.half, shift)), notes=tuple(notes),
         methods="Piecewise exponential regression (Poisson model of the events with person-time as offset), hazards constant within "
                 f"{len(weight)} intervals; {'robust' if use_robust else 'model-based'} standard errors"
-                f"{', clustered by patient' if several and use_robust else ''}.")
+                f"{', clustered by patient' if several and use_robust else ''}, limits of hazards from the same.")
 
 
 def sandwich(inverse: np.ndarray, last: Sums) -> np.ndarray:
     return np.asarray(inverse @ steady.unpack(last["squares"], len(inverse)) @ inverse)
 
 
-def _intervals(params: PiecewiseParams, setting: Setting, totals: Sums, fit: Fit, unit: float, covariance: np.ndarray
+def _log_variance(fit: Fit, inverse: np.ndarray, last: Sums | None) -> np.ndarray:
+    """The variance of the log hazard of each interval at the means. inverse : of the information in the frame.
+
+    Model-based: it varies by 1 / events, and as beta does. Robust (last : totals of `piecewise_residuals`): a patient with u more events
+    than expected in the interval and the score U moves it by u / W - mean' inverse U, whose squares are summed over patients.
+    """
+    assert fit.cells is not None
+    cells = fit.cells
+    weight = cells.m * cells.d
+    lean = cells.mean / weight[:, None] @ inverse
+    if last is None:
+        return np.asarray(cells.hazard_variance / cells.hazard**2 + (lean * (cells.mean / weight[:, None])).sum(axis=1))
+    middle = steady.unpack(last["squares"], len(inverse))
+    together = (lean * last["cross"]).sum(axis=1) / weight
+    return np.asarray(last["own"] / weight**2 - 2 * together + ((lean @ middle) * lean).sum(axis=1))
+
+
+def _intervals(params: PiecewiseParams, setting: Setting, totals: Sums, fit: Fit, unit: float, variance: np.ndarray
                ) -> tuple[Interval, ...]:
-    """Hazards at the means. unit : of time, over the hazard at the middle of the offset. covariance : of the coefficients in the frame.
-    The log of a hazard varies by 1 / events, and as beta does."""
+    """Hazards at the means. unit : of time, over the hazard at the middle of the offset. variance : of their logarithms."""
     assert fit.cells is not None
     ends, cells, z = params.ends(setting.dictionary), fit.cells, z_of(params.confidence)
-    mean = cells.mean / (cells.m * cells.d)[:, None]
-    own = cells.hazard_variance / cells.hazard**2
-    error = z * np.sqrt(own + np.einsum("ij,jk,ik->i", mean, covariance, mean))
+    error = z * np.sqrt(variance)
     hazard, time = cells.hazard / unit, totals["time"] * unit_of(setting.dictionary, params.time)
     return tuple(Interval(0.0 if k == 0 else ends[k - 1], ends[k], int(totals["by_interval"][k]), float(time[k]), float(hazard[k]),
                           float(hazard[k] * math.exp(-error[k])), float(hazard[k] * math.exp(error[k]))) for k in range(len(ends)))

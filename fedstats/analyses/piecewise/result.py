@@ -14,7 +14,7 @@ from .._coefficients import ModelResult
 
 class Interval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One interval (start, stop]. events, person_time : in it, weights aside. hazard : events per unit of time of a patient at the means
-    of the columns, with its interval on the log scale."""
+    of the columns, with its interval on the log scale: robust where the standard errors used are (`se_used`), else model-based."""
 
     start: float
     stop: float

@@ -25,6 +25,8 @@ from ..cox.model import Model, as_frame, model_of
 from ..cox.residuals import Baseline, squares, squares_blocks
 from ..cox.risk import USED_PARTS, used_parts
 from ..cox.rows import Cases, cases_of
+from ..glm.data import by_person
+from ..survival import bin_of, same_times
 
 
 def unit_of(dictionary: Dictionary, time: str) -> float:
@@ -65,13 +67,14 @@ def spent(rows: Rows, model: Model, ends: Sequence[float]) -> Spent:
         held.clear()
         cases = cases_of(rows, model)
         entry = np.zeros(len(cases.time)) if cases.entry is None else cases.entry
-        keep = (cases.time > entry) & (cases.weight > 0)
+        until, start = same_times(cases.high, cases.time, entry)
+        keep = (until > start) & (cases.weight > 0)
         lost = int((cases.event & ~keep & (cases.weight > 0)).sum())
         cases, entry = cases.where(keep), entry[keep]
         high = np.array(ends, dtype=float)
         low = np.concatenate([[0.0], high[:-1]])
         share = np.clip(np.minimum(cases.time[:, None], high) - np.maximum(entry[:, None], low), 0.0, None)
-        place = np.minimum(np.searchsorted(high, cases.time, side="left"), len(high) - 1)
+        place = np.clip(bin_of(cases.time, np.concatenate([[0.0], high])) - 1, 0, len(high) - 1)
         held[key] = Spent(cases, share / unit_of(rows.dictionary, model.time), place, lost)
     return held[key]
 
@@ -124,13 +127,17 @@ def piecewise_risk(rows: Rows, model: Any, ends: Sequence[float], beta: Sequence
 def _residuals_layout(dictionary: Dictionary, *, model: Any, ends: Sequence[float], beta: Sequence[float],
                       frame: Sequence[Sequence[float]], baseline: Any, covariance: Sequence[float]) -> dict[str, Block]:
     weight, _, ratio = model_of(model).bounds(dictionary, beta, frame)
-    return squares_blocks(weight, ratio, math.fsum(baseline["hazard"]), dictionary.most_rows, len(beta))
+    blocks = squares_blocks(weight, ratio, math.fsum(baseline["hazard"]), dictionary.most_rows, len(beta))
+    bound = blocks["squares"].bound
+    return blocks | {"own": Block((len(ends),), bound), "cross": Block((len(ends), len(beta)), bound)}
 
 
-@statistic("piecewise_residuals/1", layout=_residuals_layout)
+@statistic("piecewise_residuals/2", layout=_residuals_layout)
 def piecewise_residuals(rows: Rows, model: Any, ends: Sequence[float], beta: Sequence[float], frame: Sequence[Sequence[float]],
                         baseline: Any, covariance: Sequence[float]) -> dict:
-    """As `cox.residuals`: a row's score is the sum over intervals of its events less those expected, times x less the mean there."""
+    """As `cox.residuals`: a row's score is the sum over intervals of its events less those expected, times x less the mean there. own,
+    cross : sums over patients of their events less those expected in an interval, squared and times the score: what the robust variance
+    of the hazards needs."""
     here = spent(rows, model_of(model), ends)
     z, of = here.z(as_frame(frame)), msgspec.convert(baseline, Baseline)
     hazard, mean = np.zeros(len(ends)), np.zeros((len(ends), len(beta)))
@@ -139,4 +146,8 @@ def piecewise_residuals(rows: Rows, model: Any, ends: Sequence[float], beta: Seq
     died = here.cases.event
     residual = expected @ mean - z[:, 1:] * expected.sum(axis=1)[:, None]
     residual[died] += here.cases.weight[died, None] * (z[died, 1:] - mean[here.place[died]])
-    return squares(here.cases.person, residual, expected.sum(axis=1), covariance)
+    excess = -expected
+    excess[died, here.place[died]] += here.cases.weight[died]
+    excess, score = (by_person(one, here.cases.person) for one in (excess, residual))
+    return squares(here.cases.person, residual, expected.sum(axis=1), covariance) | {"own": (excess**2).sum(axis=0),
+                                                                                     "cross": excess.T @ score}

@@ -29,7 +29,7 @@ from ..boosting.objectives import HAZARD
 from ..folds import fold_sizes, outside
 from ..scores import sums as ask
 from ..scores.classes import cut_classes, groups_shown, keep_classes
-from ..survival import life_table
+from ..survival import life_table, on_grid
 from .params import ValidationParams, call
 from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, size_bands, spread_of
 from .result import Validation
@@ -45,6 +45,8 @@ def validation(params: ValidationParams, setting: Setting) -> Joint:
     """
     if params.boost.objective == HAZARD and not params.horizons:
         raise QuestionError("a hazard is validated at horizons", hint="add horizons=(...), ends of its intervals")
+    if params.horizons:
+        params = msgspec.structs.replace(params, horizons=_on_grid(setting.dictionary, str(params.time), params.horizons))
     first = [fold_sizes(columns=list(params.boost.columns()), seed=params.boost.seed, folds=params.folds),
              ask.registry_sizes(columns=list(params.columns()))]
     if params.horizons:
@@ -78,6 +80,12 @@ def _check_folds(totals: Sums, params: ValidationParams, setting: Setting) -> No
     if int(people.min()) < (least if rules.min_cell > 1 else 1) or int(there.min()) < rules.min_registries:
         raise Refused(f"a fold would hold fewer than {least} patients, or patients of fewer than {rules.min_registries} registries "
                       "(rules min_cohort, min_registries)", hint="use fewer folds, or widen the cohort")
+
+
+def _on_grid(dictionary: Dictionary, time: str, horizons: Sequence[float]) -> tuple[float, ...]:
+    """The times of the grid that horizons stand for."""
+    found = [on_grid(dictionary.grid(time), one) for one in horizons]
+    return tuple(one if one is not None else horizon for one, horizon in zip(found, horizons))
 
 
 def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums]) -> Generator[list[Ask], list[Sums], list[dict[str, Any]]]:
@@ -201,6 +209,7 @@ def performance_here(model: RiskModel, rows: Rows, *, time: str | None = None, e
     if not horizons:
         return (_here(one, rows, by, confidence),)
     table, grid = answer(life_table(time=time, event=event), rows), rows.dictionary.grid(str(time))
+    horizons = _on_grid(rows.dictionary, str(time), horizons)
     timed = msgspec.structs.replace(one, outcome=str(event), needs=(str(time), str(event)))
     return tuple(_here(msgspec.structs.replace(timed, censoring=censoring(str(time), grid, table, horizon)), rows, by, confidence)
                  for horizon in horizons)

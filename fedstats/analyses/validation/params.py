@@ -14,7 +14,7 @@ from ..boosting import _call as boost_params
 from ..boosting.objectives import HAZARD, LOGISTIC
 from ..boosting.params import BoostParams
 from ..folds import MOST_FOLDS
-from ..survival import check_survival
+from ..survival import check_survival, on_grid
 
 FOLDS = 5
 MOST_HORIZONS, MOST_VARIABLES, MOST_LEVELS = 5, 8, 16
@@ -67,7 +67,7 @@ class ValidationParams(Params, frozen=True):
         if not 1 <= len(self.horizons) <= MOST_HORIZONS or list(self.horizons) != sorted(set(self.horizons)):
             raise QuestionError(f"horizons are 1 to {MOST_HORIZONS} increasing times")
         for one in self.horizons:
-            if one not in grid:
+            if on_grid(grid, one) is None:
                 raise QuestionError(f'{one:g} is not a time at which "{self.time}" is cut here',
                                     hint="times are: " + ", ".join(f"{end:g}" for end in grid[:24]))
         if self.boost.objective == LOGISTIC and len(self.horizons) > 1:
