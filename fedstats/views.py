@@ -44,9 +44,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: `steps` (curves), `bars` (x labels, one series per group), `points` (estimate with interval), `heat` (matrix).
+    """A figure: `steps` and `bounds` (curves), `bars` (x labels, one series per group), `points` (estimate with interval), `heat` (matrix).
 
     steps : `curves`; y runs from 0 to 1 where it can, unless it is called "density".
+    bounds : curves known at their places only, with intervals; between two places they lie between their values.
     bars : `labels` along x, one series per group. x says what the labels are, y what the values are.
     points : `labels`, and series in threes (estimate, low, high); x and y as for bars. A "ratio" gets a logarithmic axis.
     heat : one series per row, named, and `columns`.
@@ -54,7 +55,7 @@ class Picture:
     below : a table drawn under the picture, such as numbers at risk, as (label, values at `below_at`).
     """
 
-    kind: Literal["steps", "bars", "points", "heat"]
+    kind: Literal["steps", "bounds", "bars", "points", "heat"]
     title: str
     x: str = ""
     y: str = ""

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 
 import lifelines
 import numpy as np
@@ -243,57 +242,88 @@ def test_the_tail_is_cut():
             assert any("ends at" in note for note in result.notes)
 
 
-def shown_and_whole(n, rules, by, tau):
-    """(excess said in the notes or None, released curve, curve on the registered grid) of each group that has a released curve."""
-    result, whole = (asked(patients(n=n, seed=n), one, by, tau=tau) for one in (rules, None))
-    for curve in result.groups:
-        if curve.times and (curve.times[-1] >= tau or not curve.remaining):
-            said = [re.search(r"too large.* by up to ([\d.]+)", note) for note in result.notes if f'"{curve.group}"' in note]
-            yield next((float(one[1]) for one in said if one), 0.0), curve, whole[curve.group]
+def exact_at(whole, time):
+    """The curve on the whole grid at a time of it."""
+    return whole.at(time)
 
 
 @pytest.mark.parametrize("n", [60, 400, 4000])
 @pytest.mark.parametrize("by", [None, "sex", "ph.ecog"])
-def test_what_merging_does_to_a_restricted_mean_is_said_or_it_is_withheld(n, by, rules):
-    """Merged intervals make the area too large, by no more than the note says; where that is more than its standard error, nothing is
-    released. (A note has two digits, hence 6 % of leeway.)"""
-    for more, curve, whole in shown_and_whole(n, rules, by, 360.0):
-        if curve.rmst is not None:
-            assert more <= 1.06 * curve.rmst_se
-            assert -1e-9 <= curve.rmst - whole.rmst <= 1.06 * more + 1e-9
-        else:
-            assert more > 0
+def test_every_number_is_that_of_the_pooled_table(n, by, rules):
+    """At reporting times survival, errors, limits, people at risk and events are those without rules, to the last digit; between
+    them the curve without rules lies within the bounds."""
+    tables, seen = patients(n=n, seed=n), 0
+    found, exact = asked(tables, rules, by), asked(tables, None, by)
+    for curve in found.groups:
+        whole = exact[curve.group]
+        for k, time in enumerate(curve.times[1:], start=1):
+            there = exact_at(whole, time)
+            seen += 1
+            assert (curve.survival[k], curve.se[k], curve.low[k], curve.high[k], curve.cumulative_hazard[k]) == pytest.approx(
+                (there.survival, there.se, there.low, there.high, there.cumulative_hazard), rel=1e-12)
+            assert sum(curve.events[:k + 1]) == sum(d for t, d in zip(whole.times, whole.events) if t <= time)
+        for time in np.arange(0.0, curve.times[-1] if curve.times else 0.0, 30.0).tolist():
+            between, there = curve.at(time), exact_at(whole, time)
+            assert between.lowest - 1e-12 <= there.survival <= between.highest + 1e-12
+            assert between.survival is None or between.survival == pytest.approx(there.survival, rel=1e-12)
+    assert seen > 3 or n == 60
 
 
-def test_a_curve_of_one_long_interval_has_no_restricted_mean():
-    """It would be tau, with a standard error of 0; with many patients no interval is merged, and the mean is exact."""
-    few = list(shown_and_whole(60, RULES[3], "sex", 90.0))
-    many = list(shown_and_whole(40_000, RULES[1], "sex", 360.0))
-
-    assert few and all(curve.rmst is None for _, curve, _ in few)
-    assert many and all(more == 0 and curve.rmst == whole.rmst for more, curve, whole in many)
-
-
-def moved(tables, result, by):
-    """The same patients, each leaving at the end of the finest shown interval that holds the time."""
-    ends = np.array(sorted({time for curve in result.groups for time in curve.times[1:]}))
-    found = {}
-    for name, table in tables.items():
-        place = np.searchsorted(ends, table["time"])
-        last = place == len(ends)
-        found[name] = table.assign(time=np.where(last, table["time"], ends[np.minimum(place, len(ends) - 1)]))
-    return found
-
-
+@pytest.mark.parametrize("n", [400, 4000, 40_000])
 @pytest.mark.parametrize("by", [None, "sex", "ph.ecog"])
-def test_closure_nothing_within_a_shown_interval_matters(by, rules):
-    """Moving every patient to the end of the shown interval leaves the released result the same to the last digit."""
-    tables = patients()
-    before = asked(tables, rules, by)
-    changed = moved(tables, before, by)
+def test_restricted_means_and_quartiles_are_those_of_the_pooled_table_or_hidden(n, by, rules):
+    """A restricted mean is exact or it is not told; a quartile lies in the interval that is told, and its limits contain the exact ones."""
+    tables = patients(n=n, seed=n)
+    found = asked(tables, rules, by)
+    exact = asked(tables, None, by, tau=found.tau)
+    assert n < 4000 or any(curve.rmst is not None for curve in found.groups)
+    for curve in found.groups:
+        whole = exact[curve.group]
+        if curve.rmst is not None:
+            assert (curve.rmst, curve.rmst_se, curve.rmst_low, curve.rmst_high) == pytest.approx(
+                (whole.rmst, whole.rmst_se, whole.rmst_low, whole.rmst_high), rel=1e-12)
+        elif curve.times:
+            assert any("restricted mean" in note and f'"{curve.group}"' in note for note in found.notes)
+        for mine, theirs in zip((*curve.quantiles, curve.follow_up) if curve.times else (), (*whole.quantiles, whole.follow_up)):
+            if mine.time is not None:
+                assert (mine.time if mine.after is None else mine.after) <= theirs.time <= mine.time
+            for inner, outer, sign in ((theirs.time_low, mine.time_low, 1), (theirs.time_high, mine.time_high, -1)):
+                assert outer is None or sign * (inner - outer) >= 0
 
-    assert any((changed[name]["time"] != tables[name]["time"]).any() for name in tables)
-    assert asked(changed, rules, by).to_dict() == before.to_dict()
+
+@pytest.mark.parametrize("by", [None, "sex"])
+def test_digits_follow_what_one_person_moves(by):
+    """With rounding, survival is told to one person at risk, a restricted mean to tau over the patients, and intervals hold the exact ones'
+    middle; small groups have intervals and no standard error."""
+    for n in (200, 2000):
+        tables = patients(n=n, seed=n)
+        found = asked(tables, fedstats.Rules(), by)
+        exact = asked(tables, None, by, tau=found.tau)
+        for curve in found.groups:
+            whole = exact[curve.group]
+            for k, time in enumerate(curve.times[1:], start=1):
+                there, one = exact_at(whole, time), 1 / curve.at_risk[k]
+                assert abs(curve.survival[k] - there.survival) <= one / 2 + 5.1e-5        # and four decimals
+                assert curve.low[k] <= there.survival <= curve.high[k]
+                assert (curve.se[k] is None) == (curve.at_risk[k] < 100)
+                assert curve.se[k] is None or curve.se[k] == pytest.approx(there.se, rel=0.051)       # two digits
+            if curve.rmst is not None:
+                assert abs(curve.rmst - whole.rmst) <= 0.51 * found.tau / curve.n + 5.1e-4 * whole.rmst
+                assert curve.rmst_low <= whole.rmst <= curve.rmst_high
+
+
+def test_at_one_cohort_every_analysis_counts_the_same_events():
+    """Curve, log-rank and table: with nothing left over after the last reporting time the numbers of events agree."""
+    tables = patients(n=4000)
+    federation = fedstats.pooled(tables, dictionary=helpers.lung_dictionary(**MONTHS), rules=fedstats.Rules())
+    cohort = federation.cohort()
+    curves = cohort.kaplan_meier(time="time", event="event", by="sex")
+    test = cohort.logrank(time="time", event="event", by="sex")
+    table = cohort.crosstab("event", "sex").array()
+
+    for k, curve in enumerate(curves.groups):
+        assert test[curve.group].observed == table[1, k]
+        assert curve.total_events == table[1, k] or curve.remaining
 
 
 def cumulated(curve, field):
@@ -320,18 +350,17 @@ def test_attack_subtracting_groups_from_everybody_gives_no_small_number(seed, by
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_attack_curves_and_logrank_together(seed, rules):
-    """The log-rank test stops at a step of every group's curve: its observed deaths are then those of the curves already."""
+    """The log-rank test counts all events: those after the end of a group's curve are nobody's or enough people's."""
     tables = patients(seed)
     for by in ("sex", "ph.ecog"):
         curves = asked(tables, rules, by)
         test = fedstats.pooled(tables, dictionary=helpers.lung_dictionary(**MONTHS), rules=rules).cohort().logrank(
             time="time", event="event", by=by)
         for group in test.groups:
-            if group.observed is not None:
-                curve = curves[group.group]
-                steps = sum(d for t, d in zip(curve.times, curve.events) if t <= test.until)
+            if group.observed is not None and curves[group.group].times:
+                rest = group.observed - sum(curves[group.group].events)
 
-                assert group.observed == steps
+                assert rest == 0 or rest >= rules.min_cell
 
 
 @pytest.mark.parametrize("grid", [60, 90, 180])

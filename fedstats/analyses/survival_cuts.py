@@ -239,14 +239,6 @@ def _cut_cells(lines: Sequence[Line], totals: Sums, shape: tuple[int, ...], abov
         strata[min(np.flatnonzero(strata), key=lambda s: (sizes[s], s))] = False
 
 
-def coarser(ends: Ends, times: np.ndarray, step: float | None) -> Ends:
-    """Only the last end within each interval of a coarser grid, and the very last: places that are shown anyway."""
-    if step is None or not ends:
-        return ends
-    cell = np.ceil(times[np.array(ends) - 1] / step - ON_STEP)
-    return tuple(end for k, end in enumerate(ends) if k == len(ends) - 1 or cell[k + 1] > cell[k])
-
-
 def check_step(dictionary: Dictionary, time: str, step: float) -> None:
     """Whether a coarser grid lies on the registered one. Raises QuestionError."""
     grid = np.array(dictionary.grid(time))

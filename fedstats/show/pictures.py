@@ -8,6 +8,7 @@ its ink follows the colour of the text around it.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import textwrap
@@ -17,7 +18,7 @@ from typing import Any
 
 from ..analysis import Failed, Result
 from ..errors import InputError
-from ..views import Picture, count_text
+from ..views import Curve, Picture, count_text
 from .words import ABSENT, RESEARCH, interval_text, number_text, picture_of, plain, values_text
 
 # Colours that are told apart with any colour vision. Okabe & Ito (2008), Color Universal Design; black is left to the axes.
@@ -57,7 +58,7 @@ def draw(picture: Picture, *, under: str = "", title: str | None = None, size: t
          band: bool = True, log: bool | None = None) -> Any:
     """A picture as a Figure; `under` is printed below it, before "research use only"."""
     matplotlib = _matplotlib()
-    painters: dict[str, Callable[..., None]] = {"steps": _steps, "bars": _bars, "points": _points, "heat": _heat}
+    painters: dict[str, Callable[..., None]] = {"steps": _steps, "bounds": _steps, "bars": _bars, "points": _points, "heat": _heat}
     with matplotlib.rc_context(FIGURE):
         figure = matplotlib.figure.Figure(figsize=size or _size(picture), dpi=120, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)
@@ -91,7 +92,8 @@ def svg(figure: Any, *, alt: str, name: str) -> str:
 
 def alt(picture: Picture) -> str:
     """What a picture shows, for those who do not see it."""
-    kind = {"steps": "Step curves", "bars": "Bars", "points": "Estimates with intervals", "heat": "Matrix of numbers"}[picture.kind]
+    kind = {"steps": "Step curves", "bounds": "Curves known at some times", "bars": "Bars", "points": "Estimates with intervals",
+            "heat": "Matrix of numbers"}[picture.kind]
     shown = [curve.label for curve in picture.curves] or list(picture.labels if picture.kind == "points" else
                                                               [name for name, _ in picture.series])
     axes = ", ".join(part for part in (f"{picture.y} (vertical)" if picture.y else "", f"{picture.x} (horizontal)" if picture.x else "")
@@ -112,6 +114,9 @@ def _steps(figure: Any, picture: Picture, *, band: bool, **_: Any) -> None:
         colour, values = _colour(k), _gaps(curve.y)
         # a step at the last place has no width: a dot shows where the curve ends
         ends = [] if density else [j for j, value in enumerate(values) if not math.isnan(value)][-1:]
+        if picture.kind == "bounds":
+            _bounds(axes, curve, colour, DASHES[k % len(DASHES)], band)
+            continue
         axes.step(curve.x, values, where="post", color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.7, marker="o",
                   markersize=3.5, markevery=ends, label=_text(curve.label))
         if density:
@@ -131,6 +136,18 @@ def _steps(figure: Any, picture: Picture, *, band: bool, **_: Any) -> None:
         _legend(axes, None)
     if rows:
         _below(rest[0], axes, picture)
+
+
+def _bounds(axes: Any, curve: Curve, colour: Any, dashes: Any, band: bool) -> None:
+    """A curve that is known at its places only: points with intervals, and between two of them the rectangle in which it lies."""
+    values = _gaps(curve.y)
+    axes.plot(curve.x, values, color=colour, linestyle="none", marker="o", markersize=4.5, label=_text(curve.label))
+    for (a, b), (high, low) in zip(itertools.pairwise(curve.x), itertools.pairwise(values)):
+        axes.fill_between([a, b], [low, low], [high, high], color=colour, alpha=0.14, linewidth=0)
+        axes.plot([a, b], [high, high], color=colour, linestyle=dashes, linewidth=0.7, alpha=0.7)
+        axes.plot([a, b], [low, low], color=colour, linestyle=dashes, linewidth=0.7, alpha=0.7)
+    if band and curve.low and curve.high:
+        axes.vlines(curve.x, _gaps(curve.low), _gaps(curve.high), color=colour, linewidth=1.6)
 
 
 def _below(strip: Any, axes: Any, picture: Picture) -> None:
