@@ -11,6 +11,8 @@ How this works:
 from __future__ import annotations
 
 import inspect
+import logging
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -20,8 +22,11 @@ import msgspec
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
+from .nonfinite import numbered, worded
 from .statistic import Ask, Sums, plain
 from .views import Table
+
+log = logging.getLogger("fedstats")
 
 T = TypeVar("T")
 Joint = Generator[list[Ask], list[Sums], "Result"]
@@ -128,8 +133,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.size.n_missing
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready content; `Result.from_dict` reads it back."""
-        return {"kind": kind_of(self)} | msgspec.to_builtins(self)
+        """JSON-ready content; `Result.from_dict` reads it back. Numbers that are not finite stand as texts, see `nonfinite`."""
+        return {"kind": kind_of(self)} | worded(msgspec.to_builtins(self))
 
     @staticmethod
     def from_dict(source: dict[str, Any]) -> Result:
@@ -252,21 +257,35 @@ def read_result(source: dict[str, Any]) -> Result:
     if not isinstance(kind, str) or kind not in kinds:
         raise QuestionError(f'there is no result of kind "{kind}" in this version')
     try:
-        return msgspec.convert(content, kinds[kind], strict=True)
+        return msgspec.convert(numbered(content, kinds[kind]), kinds[kind], strict=True)
     except msgspec.ValidationError as error:
         raise QuestionError(f"a result of kind {kind} cannot be read: {error}") from None
 
 
 def together(halves: Sequence[tuple[Question, Joint]]) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
-    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed` value and the others go on."""
+    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed` value and the others go on.
+
+    So does one with a fault of the software: every registry runs the same half on the same totals and comes to the same fault, so all leave
+    it out of the rounds that follow. A registry that runs out of memory is on its own: its query ends.
+    """
 
     def caught(question: Question, joint: Joint) -> Generator[list[Ask], list[Sums], Result | Failed]:
         try:
             return (yield from joint)
-        except FedstatsError as error:
-            return Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
+        except MemoryError:
+            raise
+        except Exception as error:
+            if not isinstance(error, FedstatsError):
+                _note(question, error)
+            return Failed(size=Size(0), question=str(question), problem=as_problem(error, getattr(error, "who", "")))
 
     return (yield from abreast([caught(question, joint) for question, joint in halves]))
+
+
+def _note(question: Question, error: Exception) -> None:
+    """What the log says of a fault: its kind and where it arose. Not its text, which may quote data."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("%s: internal fault, %s in %s line %s", question.analysis, type(error).__name__, place.name, place.lineno)
 
 
 def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:

@@ -29,6 +29,7 @@ from ..crypto.identity import Identity, OneTime
 from ..disclosure import Rules, strictest
 from ..errors import (
     FedstatsError,
+    Internal,
     MessageError,
     NotConverged,
     OutOfOrder,
@@ -117,6 +118,7 @@ class Registry:
         self.state = QUERY
         self.problem: FedstatsError | None = None
         self.round = 0
+        self.driving = False        # whether the joint halves are at work, which are the same everywhere
         self.T = b""
         self.claimed = False        # whether the journal's line of this query is ours: a replay must not touch it
         self.admissions: dict[str, tuple[Admission, bytes]] = {}
@@ -175,7 +177,8 @@ class Registry:
         if self.state in (RELEASED, ENDED):
             return []
         # what all registries conclude alike from totals is nobody's own fault: whoever is told puts the name of all before it
-        problem = as_problem(error, "" if isinstance(error, (Refused, NotConverged, QuestionError)) else self.me.name)
+        alike = isinstance(error, (Refused, NotConverged, QuestionError)) or (self.driving and isinstance(error, Internal))
+        problem = as_problem(error, "" if alike else self.me.name)
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
         # one line only: what was waiting to be posted belongs to a query that is over
@@ -326,12 +329,15 @@ class Registry:
             if self.rows.people() > self.patients:
                 raise Tampered(NOT_VERIFIED)
         self.round += 1
+        self.driving = True
         try:
             self.asks = self.steps.send(found)
         except StopIteration as done:
+            self.driving = False
             self.state = advance(self.state, "last total")
             self._judge(done.value)
             return
+        self.driving = False
         self.state = advance(self.state, "total")
         self._contribute()
 
