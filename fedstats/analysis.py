@@ -11,7 +11,6 @@ How this works:
 from __future__ import annotations
 
 import inspect
-import logging
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
 from .nonfinite import numbered, worded
 from .statistic import Ask, Sums, plain
 from .views import Table
-
-log = logging.getLogger("fedstats")
 
 T = TypeVar("T")
 Joint = Generator[list[Ask], list[Sums], "Result"]
@@ -262,11 +259,12 @@ def read_result(source: dict[str, Any]) -> Result:
         raise QuestionError(f"a result of kind {kind} cannot be read: {error}") from None
 
 
-def together(halves: Sequence[tuple[Question, Joint]]) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
+def together(halves: Sequence[tuple[Question, Joint]], faults: list[str] | None = None
+             ) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
     """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed` value and the others go on.
 
     So does one with a fault of the software: every registry runs the same half on the same totals and comes to the same fault, so all leave
-    it out of the rounds that follow. A registry that runs out of memory is on its own: its query ends.
+    it out of the rounds that follow. A registry that runs out of memory is on its own: its query ends. faults : takes a line for each.
     """
 
     def caught(question: Question, joint: Joint) -> Generator[list[Ask], list[Sums], Result | Failed]:
@@ -275,17 +273,17 @@ def together(halves: Sequence[tuple[Question, Joint]]) -> Generator[list[Ask], l
         except MemoryError:
             raise
         except Exception as error:
-            if not isinstance(error, FedstatsError):
-                _note(question, error)
+            if faults is not None and not isinstance(error, FedstatsError):
+                faults.append(_fault(question, error))
             return Failed(size=Size(0), question=str(question), problem=as_problem(error, getattr(error, "who", "")))
 
     return (yield from abreast([caught(question, joint) for question, joint in halves]))
 
 
-def _note(question: Question, error: Exception) -> None:
-    """What the log says of a fault: its kind and where it arose. Not its text, which may quote data."""
+def _fault(question: Question, error: Exception) -> str:
+    """A fault in a line for the log: its kind and where it arose. Not its text, which may quote data."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("%s: internal fault, %s in %s line %s", question.analysis, type(error).__name__, place.name, place.lineno)
+    return f"{question.analysis}: {type(error).__name__} in {place.name}, line {place.lineno}"
 
 
 def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:

@@ -86,10 +86,11 @@ def _sets(params: Sequence[Params], recipe: Recipe) -> tuple[list[list[str]], di
     return sets, plain
 
 
-def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int) -> Generator[list[Ask], Totals, list[Result]]:
+def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int, faults: list[str] | None = None
+          ) -> Generator[list[Ask], Totals, list[Result]]:
     """Drive all questions of one query; returns one result per question, a `Failed` where one could not be answered.
 
-    recipe : see `population`. Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
+    recipe : see `population`. faults : takes a line for the log per fault of the software. Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
     """
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
@@ -117,7 +118,7 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
         result = yield from _laid_out(ANALYSES[questions[k].analysis].joint(params[k], setting), dictionary)
         return finish(result, rules, registries, recipe.sentence())
 
-    results = yield from together([(question, joint(k)) for k, question in enumerate(questions)])
+    results = yield from together([(question, joint(k)) for k, question in enumerate(questions)], faults)
     if all(isinstance(result, Failed) for result in results) and len(results) == 1:
         raise as_error(results[0].problem)      # type: ignore[union-attr]
     return [finish(result, rules, registries) if isinstance(result, Failed) else result for result in results]

@@ -119,6 +119,7 @@ class Registry:
         self.problem: FedstatsError | None = None
         self.round = 0
         self.driving = False        # whether the joint halves are at work, which are the same everywhere
+        self.faults: list[str] = []     # of joint halves, a line each, without data: for the log of this registry
         self.T = b""
         self.claimed = False        # whether the journal's line of this query is ours: a replay must not touch it
         self.admissions: dict[str, tuple[Admission, bytes]] = {}
@@ -282,7 +283,8 @@ class Registry:
         if max(self.rows.people(), *table.flow, 0) > self.roster.max_patients_per_registry:
             raise RangeError("this registry has more patients than the consortium's max_patients_per_registry",
                              hint="raise it in the consortium file, under a new epoch")
-        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.recipe, self.rules, len(order))
+        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.recipe, self.rules, len(order),
+                                                            self.faults)
         self.asks = next(self.steps)
         self._contribute()
 
