@@ -165,6 +165,17 @@ def penalised(matrix: np.ndarray, penalty: Sequence[float]) -> np.ndarray:
     return found
 
 
+def inverse_of(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The inverse of an information matrix, after the last round. Raises QuestionError naming the column that follows from others."""
+    try:
+        return np.asarray(np.linalg.inv(matrix))
+    except np.linalg.LinAlgError:
+        try:
+            return steady.inverse(matrix)
+        except steady.Singular as error:
+            raise collinear(names[error.column]) from None
+
+
 def collinear(name: str) -> FedstatsError:
     return QuestionError(f'"{name}" carries no information beside the terms before it: it is the same for everybody, or a combination '
                          "of them", hint=f'leave out "{name}", or widen the cohort; ridge=1 would share the effect out')

@@ -58,11 +58,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ended:
-    """A fitted model. spec : without the columns that are left out. theta : of the negative binomial."""
+    """A fitted model. spec : without the columns that are left out. theta : of the negative binomial. registries : whose sums it is from."""
 
     fit: Fit
     spec: Spec
     theta: float | None
+    registries: int
 
     @property
     def beta(self) -> tuple[float, ...]:
@@ -71,6 +72,33 @@ class Ended:
     def total(self, name: str) -> float:
         return float(self.fit.totals[name])
 
+    def rounding(self, name: str) -> float:
+        """The rounding error of a sum: every registry rounds to the unit that 53 bits below the bound leave."""
+        return self.fit.layout[name].bound * 2.0**-53 * self.registries
+
+    @property
+    def perfect(self) -> bool:
+        """Whether nothing is left over, as far as the sums tell: an exact line, or an outcome that is the same for all who are alike."""
+        if not self.spec.family.dispersed:
+            return False
+        # a deviance that is not a sum of squares is left over from larger terms, which rounding at each row leaves
+        rows = 0.0 if self.spec.family.kind == "gaussian" else ROW_ROUNDING * self.total("weight")
+        return self.total("deviance") <= UNITS * self.rounding("deviance") + rows
+
+    @property
+    def deviance(self) -> float:
+        """On the scale of the outcome."""
+        half = self.spec.y_scale[1]
+        return 0.0 if self.perfect else max(self.total("deviance"), 0.0) * half * half
+
+    @property
+    def dispersion(self) -> float:
+        """Pearson's chi-squared over the residual degrees of freedom, on the scale of the fit; not a number where there are none, as R says."""
+        if not self.spec.family.dispersed:
+            return 1.0
+        left = self.total("rows") - self.parameters
+        return math.nan if left <= 0 else 0.0 if self.perfect else self.total("pearson") / left
+
     @property
     def log_likelihood(self) -> float | None:
         """With its constants, as R's glm and MASS::glm.nb; None for quasi-likelihoods, and for weighted gaussian models (theirs needs the
@@ -78,6 +106,8 @@ class Ended:
         t, n, kind = self.total, self.total("rows"), self.spec.family.kind
         if self.spec.family.name.startswith("quasi") or (kind == "gaussian" and self.spec.weights is not None):
             return None
+        if self.perfect:        # a density without limit
+            return math.inf
         if kind == "gaussian":
             half = self.spec.y_scale[1]
             return -n / 2 * (math.log(2 * math.pi * t("deviance") * half * half / n) + 1)
@@ -141,7 +171,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     ends = yield from abreast([outlying, *(_one(plan, drop, start, spec.design) for drop in wanted.values())])
     fits = dict(zip(wanted, ends[1:]))
     full = fits.pop("")
-    check_precision(full, setting)
+    check_precision(full)
     check_effective(full.total("working"), full.total("working_squares"), parameters, setting.rules)
     for found in full.fit.beside:
         check_leverage(int(found["objections"]), setting.rules)
@@ -152,21 +182,25 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
 
 NULL = "(null)"
 NEEDED, NEEDED_ROBUST = 1e-9, 1e-7      # relative precision of the information, and of the sandwich
+NEEDED_DISPERSION = 1e-5                # of the dispersion: four digits are released
+UNITS, ROW_ROUNDING = 8.0, 1e-14        # below so many units of rounding, or so much per row, a deviance is 0
 
 
-def precision(ended: Ended, name: str, registries: int) -> float:
-    """The rounding error of a packed matrix of sums, as a share of its smallest diagonal entry: every registry rounds to the unit that
-    53 bits below the bound leave."""
+def precision(ended: Ended, name: str) -> float:
+    """The rounding error of a packed matrix of sums, as a share of its smallest diagonal entry."""
     p = len(ended.spec.design)
     diagonal = [float(steady.unpack(ended.fit.totals[name], p)[k, k]) for k in range(p)]
-    return ended.fit.layout[name].bound * 2.0**-53 * registries / max(min(diagonal, default=1.0), 1e-300)
+    return ended.rounding(name) / max(min(diagonal, default=1.0), 1e-300)
 
 
-def check_precision(ended: Ended, setting: Setting) -> None:
+def check_precision(ended: Ended) -> None:
     """Whether the sums were carried to enough digits. Raises QuestionError."""
-    if len(ended.spec.design) and precision(ended, "information", setting.registries) > NEEDED:
+    if len(ended.spec.design) and precision(ended, "information") > NEEDED:
         raise QuestionError("the sums of this model cannot be carried to enough digits: what one patient may add is far more than what the "
                             "patients do", hint="give narrower ranges in the dictionary, or transform a column that reaches far")
+    if ended.spec.family.dispersed and not ended.perfect and ended.rounding("pearson") > NEEDED_DISPERSION * abs(ended.total("pearson")):
+        raise QuestionError(f'what the model leaves over of "{ended.spec.response}" is so small beside its range in the dictionary that it '
+                            "cannot be carried to enough digits", hint=f'give "{ended.spec.response}" a narrower range in the dictionary')
 
 
 def penalties(design: Design, ridge: float) -> list[float]:
@@ -208,7 +242,7 @@ def _one(plan: Plan, drop: Sequence[str], start: Sums, whole: Design) -> Steps:
                       plan.setting.dictionary, penalties(design, plan.ridge), linear=spec.family.kind == "gaussian",
                       beside=_leverage(plan, spec, model), watch=reach)
     fit = yield from settle(problem, beta, matrix=_submatrix(start, whole, design))
-    return Ended(fit, spec, None)
+    return Ended(fit, spec, None, plan.setting.registries)
 
 
 def _leverage(plan: Plan, spec: Spec, model: dict[str, Any]) -> Any:
@@ -238,7 +272,7 @@ def _null_at(plan: Plan, theta: float, start: Sums, whole: Design) -> Steps:
     problem = Problem(spec.design.names, lambda point, last: _ask(spec)(beta=list(point), theta=theta, last=last, reach=reach.at(point),
                                                                         **model), _read, plan.setting.dictionary, watch=reach)
     fit = yield from settle(problem, beta)
-    return Ended(fit, spec, theta)
+    return Ended(fit, spec, theta, plan.setting.registries)
 
 
 def _ask(spec: Spec) -> Any:
@@ -316,7 +350,7 @@ def _negative_binomial(plan: Plan, spec: Spec, model: dict[str, Any], beta: list
     problem = Problem((*design.names, "log(theta)"), ask, read, plan.setting.dictionary, [*penalties(design, plan.ridge), 0.0],
                       beside=_leverage(plan, spec, model), watch=reach)
     fit = yield from settle(problem, [*beta, steady.log(theta)])
-    return Ended(fit, spec, math.exp(fit.point[-1]))
+    return Ended(fit, spec, math.exp(fit.point[-1]), plan.setting.registries)
 
 
 def _bordered(matrix: np.ndarray, line: Sequence[float], corner: float) -> np.ndarray:
