@@ -27,7 +27,7 @@ from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of,
 from ._common import CONFIDENCE, check_confidence
 from ._model_cells import model_cells
 from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, nobody_outlying
-from ._newton import Fit, Problem, Reading, settle, usual_course
+from ._newton import Fit, Problem, Reading, inverse_of, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
 
@@ -208,7 +208,7 @@ def content(params: LevelledParams, setting: Setting, found: Found, T: np.ndarra
     information, meat = np.zeros((p, p)), np.zeros((p, p))
     information[upper], meat[upper] = found.fit.totals["information"], found.fit.totals["meat"]
     information, meat = information + np.triu(information, 1).T, meat + np.triu(meat, 1).T
-    bread = np.linalg.inv(information)
+    bread = inverse_of(information, found.names)
     coef, cov, robust = T @ np.array(found.fit.point), T @ bread @ T.T, T @ bread @ meat @ bread @ T.T
     n, likelihood = int(found.fit.totals["rows"]), float(found.fit.totals["likelihood"])
     null = float(sum(count * math.log(count / found.counts.sum()) for count in found.counts.tolist()))
@@ -217,7 +217,8 @@ def content(params: LevelledParams, setting: Setting, found: Found, T: np.ndarra
         tests = (*tests, lr_test("(model)", likelihood, null, sum(len(one) for one in groups.values())))
     whole = 4 * p + 12 + p * (p + 1) <= SCALARS_PER_PATIENT * setting.size.n or setting.rules.min_cell <= 1
     dictionary = setting.dictionary
-    return {"size": setting.size, "coefficients": coefficients_of(found.names, coef, cov, robust=robust, confidence=params.confidence),
+    return {"size": setting.size, "coefficients": coefficients_of(found.names, coef, cov, robust=robust, confidence=params.confidence,
+                                                                   ratios=params.link == "logit"),
             "covariance": rows_of(cov) if whole else None, "covariance_robust": rows_of(robust) if whole else None,
             "confidence": params.confidence, "tests": tests, "outcome": params.outcome, "link": params.link, "levels": found.levels,
             "terms": params.terms, "dropped": found.dropped, "rows": n, "parameters": p, "log_likelihood": likelihood,

@@ -30,6 +30,7 @@ from .rank_tables import FEWEST_CLASSES, Cuts, cuts_for, merged_table, rank_corr
 
 MOST_COLUMNS = 12
 MOST_TABLE = 20_000         # cells of the table of two columns, before merging
+LEAST_VARIANCE = 1e-14      # of a share of the range: a spread of less than a ten-millionth of it is that of rounding
 METHODS = ("both", "pearson", "spearman")
 
 
@@ -303,7 +304,8 @@ def _pearson(sums: Sums, names: Sequence[str], j: int, k: int, setting: Setting,
     xy = sums[f"xy{j},{k}"].item()
     # whole numbers: exact however far the means lie from the lower ends
     left, right, both = n * xx - x * x, n * yy - y * y, n * xy - x * y
-    if n < 3 or not left > 0 or not right > 0:
+    least, rest = (0.0 if one.steps is not None else LEAST_VARIANCE * n * n for one in (a, b))
+    if n < 3 or not left > least or not right > rest:
         notes.append(f"{label} is not defined: it needs three patients and values that vary")
         return None
     r = min(1.0, max(-1.0, both / math.sqrt(left) / math.sqrt(right)))
