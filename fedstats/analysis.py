@@ -21,6 +21,7 @@ import msgspec
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
+from .native import native
 from .nonfinite import numbered, worded
 from .statistic import Ask, Sums, plain
 from .views import Table
@@ -224,7 +225,7 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     """The question that `cohort.<short name>(*args, **kwargs)` asks. Raises QuestionError for wrong arguments."""
     member = _by_short_name(name)
     try:
-        made = member.call(*args, **kwargs)
+        made = member.call(*native(args), **native(kwargs))
     except TypeError as error:
         text = str(error).rpartition("() ")[2]
         raise QuestionError(f"{name}: {text}", hint=member.usage) from None

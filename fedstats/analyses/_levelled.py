@@ -18,7 +18,7 @@ from ..analysis import Params, Setting, abreast
 from ..dictionary import Dictionary
 from ..errors import QuestionError
 from ..formula import parse, parse_terms
-from ..rows import Rows, load
+from ..rows import Rows
 from ..statistic import Ask, Sums
 from ..terms import Design, Term, levels_of, variables_of
 from ..variable import Variable
@@ -27,6 +27,7 @@ from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of,
 from ._common import CONFIDENCE, check_confidence
 from ._model_cells import model_cells
 from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, nobody_outlying
+from ._new_patients import new_patients
 from ._newton import Fit, Problem, Reading, inverse_of, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
@@ -114,7 +115,7 @@ class Levelled(ModelResult, frozen=True, kw_only=True):
         """The plain columns of new patients, shape (n, p), and which rows are complete."""
         dictionary = Dictionary(name="model", variables=self.codebook)
         design = Design.of(self.terms, dictionary, intercept=intercept, drop=self.dropped)
-        rows, _ = load(new, dictionary)
+        rows, _ = new_patients(new, self.codebook, self.terms)
         known = np.logical_and.reduce([rows.present(name) for name in design.variables], axis=0)
         return design.plain(rows.where(known)), known
 

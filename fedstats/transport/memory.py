@@ -69,6 +69,12 @@ class RelaxedConsortium(Consortium, frozen=True, dict=True):
     def effective_rules(self) -> Rules:
         return self.rules
 
+    @property
+    def fewest_registries(self) -> int:
+        """With two either would learn the other's numbers from the total; here all parties are one process, which has them anyway. One
+        alone has nobody to converse with."""
+        return max(2, self.rules.min_registries)
+
 class MemoryNetwork:
     """A whole consortium in memory; `ask` runs one query through it."""
 

@@ -274,7 +274,8 @@ class Registry:
         pairs = {k: identity.pair_key(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime, self.S, me, name)
                  for k, name in enumerate(order) if name != me}
         K, he_keys = secret[:SECRET_BYTES], secret[SECRET_BYTES:]
-        self.keys = seal.SealKeys(he=he.load(he_keys), K=K, pair_keys=pairs, index=order.index(me), registries=len(order))
+        self.keys = seal.SealKeys(he=he.load(he_keys), K=K, pair_keys=pairs, index=order.index(me), registries=len(order),
+                                  fewest=self.roster.fewest_registries)
         self.onetime_public = self.onetime.public
         self.H = hashed(b"fedstats H0/1", self.S, digest_of(secret))
         self.patients = self.roster.max_patients_per_registry * len(order)

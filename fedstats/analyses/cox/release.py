@@ -193,6 +193,8 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust
                          f"(rules min_cell {rules.min_cell}, models)")
     elif params.baseline:
         notes.append("registries are strata: their baseline hazards are not released, so there are no survival curves")
+    if not study.grid:
+        notes.append("variance inflation factors are within registries, which are no term of them")
     if not whole:
         notes.append("the covariance of the coefficients, and with it intervals of curves, is not released: more than one number per 10 "
                      "patients (rule models)")

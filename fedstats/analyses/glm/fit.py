@@ -16,7 +16,7 @@ from ...disclosure import NO_RULES
 from ...errors import NotConverged, QuestionError
 from ...statistic import Ask, Sums
 from ...terms import INTERCEPT, Design, Term, factors_of
-from .._model_cells import Cells, model_cells, selecting
+from .._model_cells import Cells, crossed, model_cells, selecting
 from .._model_rules import (
     check_columns,
     check_effective,
@@ -160,7 +160,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
         check_informed(found["informed"], spec.design.names, cells, setting.rules)
     dropped = check_columns(cells, spec.design)
     if binary and not plan.ridge:
-        _check_separation(cells, plan)
+        _check_separation(cell_totals, cells, plan)
     wanted = {"": dropped}
     if null and spec.family.kind != "negativebinomial":
         wanted[NULL] = tuple(name for name in spec.design.names if name != INTERCEPT)
@@ -214,19 +214,30 @@ def droppable(terms: Sequence[Term]) -> list[str]:
     return [term.label for term, mine in zip(terms, inside) if not any(mine < other for other in inside)]
 
 
-def _check_separation(cells: Cells, plan: Plan) -> None:
-    """A level in which the outcome is always the same has no finite coefficient."""
-    single = {factors_of(term)[0].name for term in plan.terms if len(factors_of(term)) == 1}
+def _check_separation(totals: Sums, cells: Cells, plan: Plan) -> None:
+    """A level, or a combination of levels that an interaction has a coefficient for, in which the outcome is always the same has no finite
+    coefficient. Raises QuestionError naming it. totals : of `model_cells`."""
     dictionary = plan.setting.dictionary
-    for name, table in zip(cells.factors, cells.levels):
-        if name not in single or dictionary[name].is_numeric:
+    single = {factors_of(term)[0].name for term in plan.terms if len(factors_of(term)) == 1}
+    tables = [((name,), table) for name, table in zip(cells.factors, cells.levels) if name in single]
+    tables += [(names, totals[f"cross{j}"]) for j, names in enumerate(crossed(plan.terms, cells.factors))]
+    for names, table in tables:
+        # numbers make a straight line through their levels, not a coefficient for each
+        if any(dictionary[name].is_numeric for name in names):
             continue
-        for label, row in zip(dictionary.bins(name).labels, table):
-            if row.sum() and not row.all():
-                who = "nobody has" if row[-1] == 0 else "everybody has"
-                raise QuestionError(f'in the level "{label}" of "{name}" {who} the event: its coefficient has no finite estimate '
-                                    "(separation)", hint=f'leave that level out with a filter, join levels of "{name}", or hold '
-                                    "coefficients back with ridge=1")
+        labels = [dictionary.bins(name).labels for name in names]
+        for place in np.ndindex(table.shape[:-1]):
+            if table[place].sum() and not table[place].all():
+                raise _separated(list(zip(names, (one[k] for one, k in zip(labels, place)))), bool(table[place][-1]))
+
+
+def _separated(levels: Sequence[tuple[str, str]], everybody: bool) -> QuestionError:
+    """levels : (variable, level) of those who all have the event, or of whom nobody has."""
+    where = " and ".join(f'the level "{label}" of "{name}"' for name, label in levels)
+    names = " or ".join(f'"{name}"' for name, _ in levels)
+    what = "that level out with a filter" if len(levels) == 1 else "the interaction out"
+    return QuestionError(f"in {where} {'everybody' if everybody else 'nobody'} has the event: its coefficient has no finite estimate "
+                         "(separation)", hint=f"leave {what}, join levels of {names}, or hold coefficients back with ridge=1")
 
 
 def _one(plan: Plan, drop: Sequence[str], start: Sums, whole: Design) -> Steps:
