@@ -72,13 +72,19 @@ def _reader(info: Any) -> Read | None:
 
 
 def _union(kinds: list[Any]) -> Read | None:
-    """Of several types: numbers where no text is meant, or the one type that stands beside nothing. Terms, whose types are many, are public
-    and finite."""
-    if any(isinstance(one, inspect.StrType) for one in kinds):
-        return None
-    if any(isinstance(one, inspect.FloatType) for one in kinds):
-        return _number
-    return _reader(kinds[0]) if len(kinds) == 1 else None
+    """Of several types, told apart by what the content is. A text is a word only where numbers are meant and no texts; of several structs
+    (terms, which are public and finite) none is read."""
+    texts = any(isinstance(one, inspect.StrType) for one in kinds)
+    number = _number if any(isinstance(one, inspect.FloatType) for one in kinds) and not texts else None
+    objects = [_reader(one) for one in kinds if isinstance(one, (inspect.StructType, inspect.DictType))]
+    arrays = [_reader(one) for one in kinds if isinstance(one, (inspect.VarTupleType, inspect.ListType, inspect.TupleType))]
+    which = {str: number, dict: objects[0] if len(objects) == 1 else None, list: arrays[0] if len(arrays) == 1 else None}
+    return functools.partial(_by_kind, which) if any(which.values()) else None
+
+
+def _by_kind(which: dict[type, Read | None], content: Any) -> Any:
+    read = which.get(list if isinstance(content, tuple) else type(content))
+    return content if read is None else read(content)
 
 
 def _fields(fields: dict[str, Read], content: Any) -> Any:
