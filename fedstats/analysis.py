@@ -21,7 +21,7 @@ import msgspec
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
-from .native import native
+from .native import listed, native
 from .nonfinite import numbered, worded
 from .statistic import Ask, Sums, plain
 from .views import Table
@@ -225,13 +225,18 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     """The question that `cohort.<short name>(*args, **kwargs)` asks. Raises QuestionError for wrong arguments."""
     member = _by_short_name(name)
     try:
-        made = member.call(*native(args), **native(kwargs))
+        made = member.call(*map(_taken, args), **{name: _taken(one) for name, one in kwargs.items()})
     except TypeError as error:
         text = str(error).rpartition("() ")[2]
         raise QuestionError(f"{name}: {text}", hint=member.usage) from None
     question = Question(member.name, plain(msgspec.to_builtins(made)))
     question.read()
     return question
+
+
+def _taken(value: Any) -> Any:
+    """An argument as a call takes it: a column of a frame as a list, numpy's values as Python's."""
+    return listed(value) if hasattr(value, "tolist") else native(value)
 
 
 def read_params(question: Question) -> Params:

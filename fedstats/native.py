@@ -29,4 +29,4 @@ def listed(value: Any) -> Any:
     """What holds several values, a column of a frame say, as a list; anything else as it is."""
     if isinstance(value, (list, tuple, set, frozenset, range)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1):
         return [native(one) for one in (value.tolist() if hasattr(value, "tolist") else value)]
-    return value
+    return native(value)

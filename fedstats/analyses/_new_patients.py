@@ -14,7 +14,7 @@ import numpy as np
 
 from ..dictionary import Dictionary
 from ..errors import QuestionError
-from ..native import listed, native
+from ..native import listed
 from ..rows import LoadReport, Rows, load
 from ..terms import Term, factors_of, is_categorical
 from ..variable import Variable
@@ -44,4 +44,4 @@ def _columns(new: Mapping[str, Any]) -> dict[str, np.ndarray]:
     if len(lengths) > 1:
         raise QuestionError("new patients have columns of different lengths", hint="give one value, or a list as long as the others")
     n = lengths.pop() if lengths else 1
-    return {name: np.asarray(one if isinstance(one, list) else [native(one)] * n, dtype=None if n else object) for name, one in found.items()}
+    return {name: np.asarray(one if isinstance(one, list) else [one] * n, dtype=None if n else object) for name, one in found.items()}
