@@ -147,7 +147,7 @@ def _notes(params: GlmParams, found: Fitted, setting: Setting, whole: bool) -> l
     notes += weight_notes(params.weights)
     if found.full.perfect:
         notes.append(f'the terms leave nothing over of "{params.outcome}" (a perfect fit): dispersion and standard errors are 0, and the '
-                     "likelihood has no limit, as far as sums over its range in the dictionary tell")
+                     "likelihood has no limit")
     if found.full.spec.family.dispersed and found.full.total("rows") <= found.full.parameters:
         notes.append("as many coefficients as rows: nothing is left to estimate the dispersion from, so that there are no standard errors, "
                      "intervals and tests")

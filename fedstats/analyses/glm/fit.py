@@ -78,12 +78,8 @@ class Ended:
 
     @property
     def perfect(self) -> bool:
-        """Whether nothing is left over, as far as the sums tell: an exact line, or an outcome that is the same for all who are alike."""
-        if not self.spec.family.dispersed:
-            return False
-        # a deviance that is not a sum of squares is left over from larger terms, which rounding at each row leaves
-        rows = 0.0 if self.spec.family.kind == "gaussian" else ROW_ROUNDING * self.total("weight")
-        return self.total("deviance") <= UNITS * self.rounding("deviance") + rows
+        """Whether nothing is left over: an exact line, or an outcome that is the same for all who are alike."""
+        return self.spec.family.dispersed and not int(self.total("off"))
 
     @property
     def deviance(self) -> float:
@@ -183,7 +179,6 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
 NULL = "(null)"
 NEEDED, NEEDED_ROBUST = 1e-9, 1e-7      # relative precision of the information, and of the sandwich
 NEEDED_DISPERSION = 1e-5                # of the dispersion: four digits are released
-UNITS, ROW_ROUNDING = 8.0, 1e-14        # below so many units of rounding, or so much per row, a deviance is 0
 
 
 def precision(ended: Ended, name: str) -> float:
