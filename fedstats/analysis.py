@@ -131,7 +131,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.size.n_missing
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready content; `Result.from_dict` reads it back. Numbers that are not finite stand as texts, see `nonfinite`."""
+        """JSON-ready content; `Result.from_dict` reads it back. Numbers that are not finite stand
+        as texts, see `nonfinite`."""
         return {"kind": kind_of(self)} | worded(msgspec.to_builtins(self))
 
     @staticmethod
@@ -225,7 +226,9 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     """The question that `cohort.<short name>(*args, **kwargs)` asks. Raises QuestionError for wrong arguments."""
     member = _by_short_name(name)
     try:
-        made = member.call(*map(_taken, args), **{name: _taken(one) for name, one in kwargs.items()})
+        made = member.call(
+            *map(_taken, args), **{name: _taken(one) for name, one in kwargs.items()}
+        )
     except TypeError as error:
         text = str(error).rpartition("() ")[2]
         raise QuestionError(f"{name}: {text}", hint=member.usage) from None
@@ -267,10 +270,12 @@ def read_result(source: dict[str, Any]) -> Result:
 
 def together(halves: Sequence[tuple[Question, Joint]], faults: list[str] | None = None
              ) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
-    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed` value and the others go on.
+    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed`
+    value and the others go on.
 
-    So does one with a fault of the software: every registry runs the same half on the same totals and comes to the same fault, so all leave
-    it out of the rounds that follow. A registry that runs out of memory is on its own: its query ends. faults : takes a line for each.
+    So does one with a fault of the software: every registry runs the same half on the same totals
+    and comes to the same fault, so all leave it out of the rounds that follow. A registry that runs
+    out of memory is on its own: its query ends. faults : takes a line for each.
     """
 
     def caught(question: Question, joint: Joint) -> Generator[list[Ask], list[Sums], Result | Failed]:
@@ -281,13 +286,18 @@ def together(halves: Sequence[tuple[Question, Joint]], faults: list[str] | None 
         except Exception as error:
             if faults is not None and not isinstance(error, FedstatsError):
                 faults.append(_fault(question, error))
-            return Failed(size=Size(0), question=str(question), problem=as_problem(error, getattr(error, "who", "")))
+            return Failed(
+                size=Size(0),
+                question=str(question),
+                problem=as_problem(error, getattr(error, "who", "")),
+            )
 
     return (yield from abreast([caught(question, joint) for question, joint in halves]))
 
 
 def _fault(question: Question, error: Exception) -> str:
-    """A fault in a line for the log: its kind and where it arose. Not its text, which may quote data."""
+    """A fault in a line for the log: its kind and where it arose. Not its text, which may quote
+    data."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{question.analysis}: {type(error).__name__} in {place.name}, line {place.lineno}"
 

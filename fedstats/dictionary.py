@@ -71,10 +71,12 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def from_dict(cls, source: Mapping[str, Any]) -> Dictionary:
         """A dictionary from plain data.
 
-        source : {"name", "variables": [{"name", "type", "range", "levels", "unit", "step", "cut_points", "description",
-            "missing"}]}; numbers may be numpy's. `type` is number, integer, boolean, category or date. `range` is [lowest, highest] and is needed by
-            numbers, integers and dates; `levels` by categories. `step` is the smallest unit of a number (EDSS 0.5).
-            `cut_points` is a list or {"from", "to", "step"}. `missing` lists codes that stand for "not known".
+        source : {"name", "variables": [{"name", "type", "range", "levels", "unit", "step",
+            "cut_points", "description", "missing"}]}; numbers may be numpy's. `type` is number,
+            integer, boolean, category or date. `range` is [lowest, highest] and is needed by
+            numbers, integers and dates; `levels` by categories. `step` is the smallest unit of a
+            number (EDSS 0.5). `cut_points` is a list or {"from", "to", "step"}. `missing` lists
+            codes that stand for "not known".
 
         Raises InputError naming the variable and the field.
         """

@@ -13,7 +13,20 @@ import msgspec
 import numpy as np
 
 from . import __version__
-from .analysis import ANALYSES, Failed, Joint, Params, Question, Result, Setting, Size, Step, kind_of, read_result, together
+from .analysis import (
+    ANALYSES,
+    Failed,
+    Joint,
+    Params,
+    Question,
+    Result,
+    Setting,
+    Size,
+    Step,
+    kind_of,
+    read_result,
+    together,
+)
 from .dictionary import Dictionary
 from .differences import trouble
 from .disclosure import NO_RULES, Rules, gate, may_count, rounded, safe
@@ -86,11 +99,18 @@ def _sets(params: Sequence[Params], recipe: Recipe) -> tuple[list[list[str]], di
     return sets, plain
 
 
-def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int, faults: list[str] | None = None
-          ) -> Generator[list[Ask], Totals, list[Result]]:
+def query(
+    questions: Sequence[Question],
+    recipe: Recipe,
+    rules: Rules,
+    registries: int,
+    faults: list[str] | None = None,
+) -> Generator[list[Ask], Totals, list[Result]]:
     """Drive all questions of one query; returns one result per question, a `Failed` where one could not be answered.
 
-    recipe : see `population`. faults : takes a line for the log per fault of the software. Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
+    recipe : see `population`. faults : takes a line for the log per fault of the software. Raises
+    Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been
+    opened.
     """
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
@@ -115,17 +135,25 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
         gate(sizes[k].n, int(first["complete" + INDICATORS][k]), rules, what=_called(k, questions))
         _check_together(k, params, overlapping, dictionary, rules, questions)
         setting = Setting(dictionary, rules, registries, sizes[k])
-        result = yield from _laid_out(ANALYSES[questions[k].analysis].joint(params[k], setting), dictionary)
+        result = yield from _laid_out(
+            ANALYSES[questions[k].analysis].joint(params[k], setting), dictionary
+        )
         return finish(result, rules, registries, recipe.sentence())
 
-    results = yield from together([(question, joint(k)) for k, question in enumerate(questions)], faults)
+    results = yield from together(
+        [(question, joint(k)) for k, question in enumerate(questions)], faults
+    )
     if all(isinstance(result, Failed) for result in results) and len(results) == 1:
-        raise as_error(results[0].problem)      # type: ignore[union-attr]
-    return [finish(result, rules, registries) if isinstance(result, Failed) else result for result in results]
+        raise as_error(results[0].problem)  # type: ignore[union-attr]
+    return [
+        finish(result, rules, registries) if isinstance(result, Failed) else result
+        for result in results
+    ]
 
 
 def _laid_out(joint: Joint, dictionary: Dictionary) -> Joint:
-    """The same joint half; an ask that cannot be carried, such as one with too many numbers, is its fault alone."""
+    """The same joint half; an ask that cannot be carried, such as one with too many numbers, is its
+    fault alone."""
     try:
         asks = next(joint)
         while True:
@@ -133,7 +161,7 @@ def _laid_out(joint: Joint, dictionary: Dictionary) -> Joint:
                 ask.layout(dictionary)
             asks = joint.send((yield asks))
     except StopIteration as done:
-        return done.value       # type: ignore[no-any-return]
+        return done.value
 
 
 def _sizes(first: Sums, sets: Sequence[Sequence[str]], rules: Rules) -> list[Size]:

@@ -1,5 +1,5 @@
-"""Values as other libraries hold them, turned into Python's own: whoever writes a dictionary, a filter or a question takes numbers from
-numpy and pandas as they come."""
+"""Values as other libraries hold them, turned into Python's own: whoever writes a dictionary, a
+filter or a question takes numbers from numpy and pandas as they come."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 
 def native(value: Any) -> Any:
-    """The same value without numpy: its numbers, texts and truth values as Python's, arrays as lists; inside dicts, lists and tuples too.
+    """The same value without numpy: its numbers, texts and truth values as Python's, arrays as
+    lists; inside dicts, lists and tuples too.
 
     Anything else stays as it is, to be judged by whoever takes it.
     """
@@ -27,6 +28,8 @@ def native(value: Any) -> Any:
 
 def listed(value: Any) -> Any:
     """What holds several values, a column of a frame say, as a list; anything else as it is."""
-    if isinstance(value, (list, tuple, set, frozenset, range)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1):
+    if isinstance(value, (list, tuple, set, frozenset, range)) or (
+        hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1
+    ):
         return [native(one) for one in (value.tolist() if hasattr(value, "tolist") else value)]
     return native(value)

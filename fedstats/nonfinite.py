@@ -1,9 +1,11 @@
-"""Numbers that JSON has no sign for: how infinity and "not a number" are written in results, and read back.
+"""Numbers that JSON has no sign for: how infinity and "not a number" are written in results, and
+read back.
 
-How this works. A result may hold a number without an end: exp of a coefficient above 709, the log likelihood of a fit that leaves nothing
-over. JSON knows no such numbers (encoders write null, or something that others cannot read), so `worded` writes them as the texts
-"Infinity", "-Infinity" and "NaN", as the JSON form of Protocol Buffers and ECMAScript do. `numbered` turns these texts back where the type
-wants a number and no text; a level of that name stays a text.
+How this works. A result may hold a number without an end: exp of a coefficient above 709, the log
+likelihood of a fit that leaves nothing over. JSON knows no such numbers (encoders write null, or
+something that others cannot read), so `worded` writes them as the texts "Infinity", "-Infinity" and
+"NaN", as the JSON form of Protocol Buffers and ECMAScript do. `numbered` turns these texts back
+where the type wants a number and no text; a level of that name stays a text.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ Read = Callable[[Any], Any]
 
 
 def worded(content: Any) -> Any:
-    """Plain data (dicts, lists, texts, numbers) in which each number that is not finite stands as its word."""
+    """Plain data (dicts, lists, texts, numbers) in which each number that is not finite stands as
+    its word."""
     if type(content) is float:
         return content if math.isfinite(content) else _word(content)
     if isinstance(content, dict):
@@ -32,7 +35,8 @@ def worded(content: Any) -> Any:
 
 
 def numbered(content: Any, kind: type) -> Any:
-    """The same with numbers in place of the words, wherever `kind`, a msgspec struct, has numbers."""
+    """The same with numbers in place of the words, wherever `kind`, a msgspec struct, has
+    numbers."""
     read = _struct(kind)
     return content if read is None else read(content)
 
@@ -57,7 +61,11 @@ def _reader(info: Any) -> Read | None:
     if isinstance(info, inspect.FloatType):
         return _number
     if isinstance(info, inspect.StructType):
-        fields = {field.encode_name: read for field in info.fields if (read := _reader(field.type)) is not None}
+        fields = {
+            field.encode_name: read
+            for field in info.fields
+            if (read := _reader(field.type)) is not None
+        }
         return functools.partial(_fields, fields) if fields else None
     if isinstance(info, inspect.DictType):
         one = _reader(info.value_type)
@@ -72,13 +80,25 @@ def _reader(info: Any) -> Read | None:
 
 
 def _union(kinds: list[Any]) -> Read | None:
-    """Of several types, told apart by what the content is. A text is a word only where numbers are meant and no texts; of several structs
-    (terms, which are public and finite) none is read."""
+    """Of several types, told apart by what the content is. A text is a word only where numbers are
+    meant and no texts; of several structs (terms, which are public and finite) none is read."""
     texts = any(isinstance(one, inspect.StrType) for one in kinds)
-    number = _number if any(isinstance(one, inspect.FloatType) for one in kinds) and not texts else None
-    objects = [_reader(one) for one in kinds if isinstance(one, (inspect.StructType, inspect.DictType))]
-    arrays = [_reader(one) for one in kinds if isinstance(one, (inspect.VarTupleType, inspect.ListType, inspect.TupleType))]
-    which = {str: number, dict: objects[0] if len(objects) == 1 else None, list: arrays[0] if len(arrays) == 1 else None}
+    number = (
+        _number if any(isinstance(one, inspect.FloatType) for one in kinds) and not texts else None
+    )
+    objects = [
+        _reader(one) for one in kinds if isinstance(one, (inspect.StructType, inspect.DictType))
+    ]
+    arrays = [
+        _reader(one)
+        for one in kinds
+        if isinstance(one, (inspect.VarTupleType, inspect.ListType, inspect.TupleType))
+    ]
+    which: dict[type, Read | None] = {
+        str: number,
+        dict: objects[0] if len(objects) == 1 else None,
+        list: arrays[0] if len(arrays) == 1 else None,
+    }
     return functools.partial(_by_kind, which) if any(which.values()) else None
 
 
@@ -94,7 +114,9 @@ def _fields(fields: dict[str, Read], content: Any) -> Any:
 
 
 def _values(read: Read, content: Any) -> Any:
-    return {name: read(one) for name, one in content.items()} if isinstance(content, dict) else content
+    return (
+        {name: read(one) for name, one in content.items()} if isinstance(content, dict) else content
+    )
 
 
 def _items(read: Read, content: Any) -> Any:

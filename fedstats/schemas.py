@@ -102,7 +102,8 @@ def write(folder: str | Path) -> list[Path]:
 
 
 def _worded(schema: Any) -> Any:
-    """The schema with a word allowed in place of each number that stands where no text may: see `nonfinite`."""
+    """The schema with a word allowed in place of each number that stands where no text may: see
+    `nonfinite`."""
     if isinstance(schema, list):
         return [_worded(one) for one in schema]
     if not isinstance(schema, dict) or {"type": "string"} in schema.get("anyOf", []):

@@ -30,8 +30,10 @@ LEAST_BOUND = 2.0**-30
 MOST_WEIGHT = 1000.0
 STEEPEST = 100.0            # log odds of treatment over the whole range of a column
 MOST_STEPS, SETTLED = 200, 1e-15
-OWN_INTERCEPTS = ("weights: each registry has an intercept of its own in the propensity model, worked out there from the slopes and its "
-                  "patients of this question, and never released; where everybody or nobody is treated, nobody weighs anything")
+OWN_INTERCEPTS = (
+    "weights: each registry has an intercept of its own in the propensity model, worked out there from the slopes and its "
+    "patients of this question, and never released; where everybody or nobody is treated, nobody weighs anything"
+)
 TO_THE_TREATED = "weights to the treated (att): 1 for the treated, the odds of treatment for the untreated, not stabilised"
 STABILISED_ATT = "weights to the treated (att) are not stabilised: the treated weigh 1 as they are, the untreated their odds of treatment"
 

@@ -1,4 +1,5 @@
-"""Numbers that are not finite, in every result of every analysis: carried as words through JSON, and read back as numbers."""
+"""Numbers that are not finite, in every result of every analysis: carried as words through JSON,
+and read back as numbers."""
 
 import json
 import math
@@ -43,7 +44,14 @@ def example(info, number):
             if len(structs) > 1:        # terms
                 return TERM
             texts = [one for one in kinds if isinstance(one, inspect.StrType)]
-            return example((texts or structs or sorted(kinds, key=lambda one: not isinstance(one, inspect.FloatType)))[0], number)
+            return example(
+                (
+                    texts
+                    or structs
+                    or sorted(kinds, key=lambda one: not isinstance(one, inspect.FloatType))
+                )[0],
+                number,
+            )
     raise AssertionError(f"what is an example of {info}?")
 
 
@@ -51,21 +59,34 @@ def numbers(content):
     """How many numbers with a fraction stand in plain content."""
     if isinstance(content, dict):
         content = list(content.values())
-    return sum(map(numbers, content)) if isinstance(content, (list, tuple)) else int(isinstance(content, float))
+    return (
+        sum(map(numbers, content))
+        if isinstance(content, (list, tuple))
+        else int(isinstance(content, float))
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan], ids=str)
 def test_a_number_without_end_survives_json_in_every_field_of_every_result(kind, number):
-    """Written as JSON that other programs read, read back as the same number; texts that look like one stay texts."""
+    """Written as JSON that other programs read, read back as the same number; texts that look like
+    one stay texts."""
     content = example(inspect.type_info(kind), number)
     result = msgspec.convert(content, kind, strict=True)
     text = json.dumps(result.to_dict(), allow_nan=False)
-    over = msgspec.json.decode(msgspec.json.encode(result.to_dict()))       # as between registries and analyst
+    over = msgspec.json.decode(
+        msgspec.json.encode(result.to_dict())
+    )  # as between registries and analyst
     back = Result.from_dict(json.loads(text))
 
-    assert type(back) is kind and json.dumps(back.to_dict()) == text and alike(over, json.loads(text))
-    assert numbers(msgspec.to_builtins(back)) == numbers(msgspec.to_builtins(result)) == numbers(content)
+    assert (
+        type(back) is kind and json.dumps(back.to_dict()) == text and alike(over, json.loads(text))
+    )
+    assert (
+        numbers(msgspec.to_builtins(back))
+        == numbers(msgspec.to_builtins(result))
+        == numbers(content)
+    )
     assert kind is Failed or numbers(content)
 
 
@@ -76,11 +97,23 @@ def test_words_are_read_where_numbers_stand_and_nowhere_else():
         c: tuple[float | None, ...]
         d: dict[str, float] = {}
 
-    written = worded({"a": -math.inf, "b": "Infinity", "c": [None, math.nan, 1.5], "d": {"NaN": math.inf}})
+    written = worded(
+        {"a": -math.inf, "b": "Infinity", "c": [None, math.nan, 1.5], "d": {"NaN": math.inf}}
+    )
 
-    assert written == {"a": "-Infinity", "b": "Infinity", "c": [None, "NaN", 1.5], "d": {"NaN": "Infinity"}}
+    assert written == {
+        "a": "-Infinity",
+        "b": "Infinity",
+        "c": [None, "NaN", 1.5],
+        "d": {"NaN": "Infinity"},
+    }
     read = numbered(written, Some)
-    assert read["a"] == -math.inf and read["b"] == "Infinity" and read["d"] == {"NaN": math.inf} and math.isnan(read["c"][1])
+    assert (
+        read["a"] == -math.inf
+        and read["b"] == "Infinity"
+        and read["d"] == {"NaN": math.inf}
+        and math.isnan(read["c"][1])
+    )
     assert set(WORDS) == {"Infinity", "-Infinity", "NaN"}
 
 

@@ -24,11 +24,12 @@ NOT_RATIOS = "the coefficients of this model are no logarithms of ratios: exp(co
 
 
 class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One coefficient. exp_coef : the odds, rate or hazard ratio; None where the model has no ratios (identity and probit links), infinite
-    above exp(709). se : model-based. se_robust : sandwich, None where not asked for. lower, upper, z, p : from `se_used` of the
-    result. z is Student's t where the dispersion is estimated. With a standard error of 0 (a perfect fit) z is infinite, or not a number for
-    a coefficient of 0; without residual degrees of freedom none of them is a number. vif : variance inflation factor, None for an
-    intercept."""
+    """One coefficient. exp_coef : the odds, rate or hazard ratio; None where the model has no
+    ratios (identity and probit links), infinite above exp(709). se : model-based. se_robust :
+    sandwich, None where not asked for. lower, upper, z, p : from `se_used` of the result. z is
+    Student's t where the dispersion is estimated. With a standard error of 0 (a perfect fit) z is
+    infinite, or not a number for a coefficient of 0; without residual degrees of freedom none of
+    them is a number. vif : variance inflation factor, None for an intercept."""
 
     term: str
     coef: float
@@ -176,16 +177,29 @@ class ModelResult(Result, frozen=True, kw_only=True):
         return self._repr_html_()
 
     def summary_table(self) -> Table:
-        """One row per coefficient under lifelines' column names; those of exp(coef) only where it means something."""
+        """One row per coefficient under lifelines' column names; those of exp(coef) only where it
+        means something."""
         level = f"{100 * self.confidence:g}%"
         ratios = self.has_ratios
-        columns = ("covariate", "coef", *(("exp(coef)",) if ratios else ()), "se(coef)", f"coef lower {level}", f"coef upper {level}",
-                   *((f"exp(coef) lower {level}", f"exp(coef) upper {level}") if ratios else ()), "cmp to", "z", "p", "-log2(p)")
+        columns = (
+            "covariate",
+            "coef",
+            *(("exp(coef)",) if ratios else ()),
+            "se(coef)",
+            f"coef lower {level}",
+            f"coef upper {level}",
+            *((f"exp(coef) lower {level}", f"exp(coef) upper {level}") if ratios else ()),
+            "cmp to",
+            "z",
+            "p",
+            "-log2(p)",
+        )
         rows = []
         for one in self.coefficients:
             ratio = (one.exp_coef,) if ratios else ()
             ends = (exp_or_inf(one.lower), exp_or_inf(one.upper)) if ratios else ()
-            rows.append((one.term, one.coef, *ratio, self._se(one), one.lower, one.upper, *ends, 0.0, one.z, one.p, _bits(one.p)))
+            found = (one.coef, *ratio, self._se(one), one.lower, one.upper, *ends)
+            rows.append((one.term, *found, 0.0, one.z, one.p, _bits(one.p)))
         return Table(columns, tuple(rows), title="Coefficients")
 
     def coefficients_table(self, ratio: str = "") -> Table:
@@ -240,9 +254,18 @@ def _bits(p: float) -> float:
     return math.inf if p == 0 else -math.log2(p)
 
 
-def coefficients_of(names: Sequence[str], coef: Sequence[float] | np.ndarray, cov: np.ndarray, *, robust: np.ndarray | None = None,
-                    use_robust: bool = False, confidence: float = CONFIDENCE, t_df: int | None = None,
-                    vif: Sequence[float | None] | None = None, ratios: bool = True) -> tuple[Coefficient, ...]:
+def coefficients_of(
+    names: Sequence[str],
+    coef: Sequence[float] | np.ndarray,
+    cov: np.ndarray,
+    *,
+    robust: np.ndarray | None = None,
+    use_robust: bool = False,
+    confidence: float = CONFIDENCE,
+    t_df: int | None = None,
+    vif: Sequence[float | None] | None = None,
+    ratios: bool = True,
+) -> tuple[Coefficient, ...]:
     """Coefficients with standard errors, intervals and Wald tests.
 
     cov, robust : covariance matrices, shape (p, p). use_robust : behind z, p and intervals. t_df : Student's t instead of the normal.
@@ -256,18 +279,32 @@ def coefficients_of(names: Sequence[str], coef: Sequence[float] | np.ndarray, co
         used = other if use_robust and other is not None else se
         z = over(b, used)
         p = p_normal(z) if t_df is None else p_student(z, t_df)
-        found.append(Coefficient(name, b, exp_or_inf(b) if ratios else None, se, other, b - quantile * used, b + quantile * used, z, p,
-                                 vif[k] if vif is not None else None))
+        found.append(
+            Coefficient(
+                name,
+                b,
+                exp_or_inf(b) if ratios else None,
+                se,
+                other,
+                b - quantile * used,
+                b + quantile * used,
+                z,
+                p,
+                vif[k] if vif is not None else None,
+            )
+        )
     return tuple(found)
 
 
 def _root(variance: float) -> float:
-    """A standard error; a variance that rounding has made negative is 0, one that is not a number stays so."""
+    """A standard error; a variance that rounding has made negative is 0, one that is not a number
+    stays so."""
     return math.sqrt(variance) if not variance < 0 else 0.0
 
 
 def over(value: float, error: float) -> float:
-    """A statistic value / error: infinite for an error of 0, and not a number where nothing stands over nothing."""
+    """A statistic value / error: infinite for an error of 0, and not a number where nothing stands
+    over nothing."""
     if error == 0:
         return math.copysign(math.inf, value) if value else math.nan
     return value / error
@@ -276,14 +313,19 @@ def over(value: float, error: float) -> float:
 def wald(coef: Sequence[float] | np.ndarray, cov: np.ndarray, places: Sequence[int]) -> tuple[float, int]:
     """The joint Wald statistic b' V^-1 b of some coefficients and its degrees of freedom.
 
-    Infinite where a coefficient is known without error and is not 0. Not a number where V has no inverse otherwise: a sandwich of fewer
-    patients than coefficients, or a fit without residual degrees of freedom.
+    Infinite where a coefficient is known without error and is not 0. Not a number where V has no
+    inverse otherwise: a sandwich of fewer patients than coefficients, or a fit without residual
+    degrees of freedom.
     """
     b, V = np.asarray(coef, dtype=float)[list(places)], np.asarray(cov)[np.ix_(list(places), list(places))]
     errors = np.sqrt(np.maximum(np.diag(V), 0.0))
     if (b[errors == 0] != 0).any():
         return math.inf, len(places)
-    if not np.isfinite(V).all() or (errors == 0).any() or np.linalg.cond(V / np.outer(errors, errors)) > COLLINEAR:
+    if (
+        not np.isfinite(V).all()
+        or (errors == 0).any()
+        or np.linalg.cond(V / np.outer(errors, errors)) > COLLINEAR
+    ):
         return math.nan, len(places)
     return float(b @ np.linalg.solve(V, b)), len(places)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import special
@@ -46,11 +46,18 @@ def p_student(t: float, df: float) -> float:
 
 
 def p_chi2(x: float, df: float) -> float:
-    return 1.0 if x <= 0 else float(special.chdtrc(df, x)) if math.isfinite(x) else 0.0 if x > 0 else math.nan
+    return _upper(x, lambda: special.chdtrc(df, x))
 
 
 def p_f(f: float, df1: float, df2: float) -> float:
-    return 1.0 if f <= 0 else float(special.fdtrc(df1, df2, f)) if math.isfinite(f) else 0.0 if f > 0 else math.nan
+    return _upper(f, lambda: special.fdtrc(df1, df2, f))
+
+
+def _upper(x: float, tail: Callable[[], float]) -> float:
+    """The upper tail of a statistic that is not negative; not a number where the statistic is not."""
+    if math.isnan(x):
+        return math.nan
+    return 1.0 if x <= 0 else 0.0 if math.isinf(x) else float(tail())
 
 
 def groups(dictionary: Dictionary, name: str, missing: bool = False) -> tuple[str, ...]:

@@ -218,11 +218,31 @@ def content(params: LevelledParams, setting: Setting, found: Found, T: np.ndarra
         tests = (*tests, lr_test("(model)", likelihood, null, sum(len(one) for one in groups.values())))
     whole = 4 * p + 12 + p * (p + 1) <= SCALARS_PER_PATIENT * setting.size.n or setting.rules.min_cell <= 1
     dictionary = setting.dictionary
-    return {"size": setting.size, "coefficients": coefficients_of(found.names, coef, cov, robust=robust, confidence=params.confidence,
-                                                                   ratios=params.link == "logit"),
-            "covariance": rows_of(cov) if whole else None, "covariance_robust": rows_of(robust) if whole else None,
-            "confidence": params.confidence, "tests": tests, "outcome": params.outcome, "link": params.link, "levels": found.levels,
-            "terms": params.terms, "dropped": found.dropped, "rows": n, "parameters": p, "log_likelihood": likelihood,
-            "null_log_likelihood": null, "aic": -2 * likelihood + 2 * p, "bic": -2 * likelihood + math.log(n) * p,
-            "codebook": tuple(dictionary[name] for name in found.design.variables),
-            "notes": tuple(f'"{name}" is left out: nobody has this level' for name in found.dropped)}
+    return {
+        "size": setting.size,
+        "coefficients": coefficients_of(
+            found.names,
+            coef,
+            cov,
+            robust=robust,
+            confidence=params.confidence,
+            ratios=params.link == "logit",
+        ),
+        "covariance": rows_of(cov) if whole else None,
+        "covariance_robust": rows_of(robust) if whole else None,
+        "confidence": params.confidence,
+        "tests": tests,
+        "outcome": params.outcome,
+        "link": params.link,
+        "levels": found.levels,
+        "terms": params.terms,
+        "dropped": found.dropped,
+        "rows": n,
+        "parameters": p,
+        "log_likelihood": likelihood,
+        "null_log_likelihood": null,
+        "aic": -2 * likelihood + 2 * p,
+        "bic": -2 * likelihood + math.log(n) * p,
+        "codebook": tuple(dictionary[name] for name in found.design.variables),
+        "notes": tuple(f'"{name}" is left out: nobody has this level' for name in found.dropped),
+    }

@@ -1,7 +1,9 @@
-"""New patients, to whom a fitted model is applied: a table, or a dict of one value or a list of values per column.
+"""New patients, to whom a fitted model is applied: a table, or a dict of one value or a list of
+values per column.
 
-How this works. A prediction may be asked for what no patient has, such as the mean age: a variable that the model takes as a number is read
-without its step, within its range. Levels and dates are read as they are.
+How this works. A prediction may be asked for what no patient has, such as the mean age: a variable
+that the model takes as a number is read without its step, within its range. Levels and dates are
+read as they are.
 """
 
 from __future__ import annotations
@@ -20,21 +22,28 @@ from ..terms import Term, factors_of, is_categorical
 from ..variable import Variable
 
 
-def new_patients(new: Any, codebook: Sequence[Variable], terms: Sequence[Term]) -> tuple[Rows, LoadReport]:
-    """New patients as rows. new : a table as `tables.columns_of` reads it, or a dict of values. terms : of the model, offset included.
+def new_patients(
+    new: Any, codebook: Sequence[Variable], terms: Sequence[Term]
+) -> tuple[Rows, LoadReport]:
+    """New patients as rows. new : a table as `tables.columns_of` reads it, or a dict of values.
+    terms : of the model, offset included.
 
     Raises QuestionError for values that do not make a table.
     """
     known = Dictionary("new patients", tuple(codebook))
     levels = {one.name for term in terms for one in factors_of(term) if is_categorical(one, known)}
-    loose = Dictionary("new patients", tuple(one if one.name in levels else _without_step(one) for one in codebook))
+    loose = Dictionary(
+        "new patients", tuple(one if one.name in levels else _without_step(one) for one in codebook)
+    )
     return load(_columns(new) if isinstance(new, Mapping) else new, loose, who="new patients")
 
 
 def _without_step(variable: Variable) -> Variable:
     if not variable.is_numeric or variable.unit_step is None:
         return variable
-    return msgspec.structs.replace(variable, type="number", range=variable.ends, levels=None, step=None)
+    return msgspec.structs.replace(
+        variable, type="number", range=variable.ends, levels=None, step=None
+    )
 
 
 def _columns(new: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -42,6 +51,12 @@ def _columns(new: Mapping[str, Any]) -> dict[str, np.ndarray]:
     found = {str(name): listed(value) for name, value in new.items()}
     lengths = {len(one) for one in found.values() if isinstance(one, list)}
     if len(lengths) > 1:
-        raise QuestionError("new patients have columns of different lengths", hint="give one value, or a list as long as the others")
+        raise QuestionError(
+            "new patients have columns of different lengths",
+            hint="give one value, or a list as long as the others",
+        )
     n = lengths.pop() if lengths else 1
-    return {name: np.asarray(one if isinstance(one, list) else [one] * n, dtype=None if n else object) for name, one in found.items()}
+    return {
+        name: np.asarray(one if isinstance(one, list) else [one] * n, dtype=None if n else object)
+        for name, one in found.items()
+    }

@@ -167,7 +167,8 @@ def penalised(matrix: np.ndarray, penalty: Sequence[float]) -> np.ndarray:
 
 
 def inverse_of(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The inverse of an information matrix, after the last round. Raises QuestionError naming the column that follows from others."""
+    """The inverse of an information matrix, after the last round. Raises QuestionError naming the
+    column that follows from others."""
     try:
         return np.asarray(np.linalg.inv(matrix))
     except np.linalg.LinAlgError:
@@ -184,14 +185,21 @@ def collinear(name: str) -> FedstatsError:
 
 def _ran_away(problem: Problem, point: Sequence[float], step: Sequence[float], done: int) -> FedstatsError:
     """Which parameter did not settle: the one that went furthest if it went far, else the one that still moves most."""
-    # an intercept runs away when the reference levels of the others have no events: then it is one of these that is to be looked at
-    others = [k for k, name in enumerate(problem.names) if name != INTERCEPT and 2 * abs(point[k]) > RUNS_AWAY]
+    # an intercept runs away when the reference levels of the others have no events: then it is one
+    # of these that is to be looked at
+    others = [
+        k
+        for k, name in enumerate(problem.names)
+        if name != INTERCEPT and 2 * abs(point[k]) > RUNS_AWAY
+    ]
     far = max(others or range(len(point)), key=lambda k: abs(point[k]))
     name = problem.names[far]
     if abs(point[far]) > (RUNS_AWAY / 2 if others else RUNS_AWAY):
-        return NotConverged(f'the coefficient of "{name}" grows without limit: this term separates those with and without the event, or '
-                            "has a level (its reference may be one) in which the outcome is always the same",
-                            hint=f'leave out "{name}", join its levels, or hold coefficients back with ridge=1')
+        return NotConverged(
+            f'the coefficient of "{name}" grows without limit: this term separates those with and without the event, or '
+            "has a level (its reference may be one) in which the outcome is always the same",
+            hint=f'leave out "{name}", join its levels, or hold coefficients back with ridge=1',
+        )
     name = problem.names[max(range(len(step)), key=lambda k: abs(step[k]))] if len(step) else name
     return NotConverged(f'the model did not settle in {done} rounds; "{name}" still moves',
                         hint="often two terms carry the same information: leave one out, or use ridge=1")

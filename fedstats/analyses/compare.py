@@ -257,18 +257,21 @@ def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str]) -
 
 
 def _varies(known: Sequence[Moments]) -> bool:
-    """Whether Welch's t-test can be made: each group has a variance, and one of them is not 0, as R's t.test wants it."""
+    """Whether Welch's t-test can be made: each group has a variance, and one of them is not 0, as
+    R's t.test wants it."""
     return all(m.variance is not None for m in known) and any(m.variance for m in known)
 
 
 def _welch(a: Moments, b: Moments) -> tuple[float, float]:
-    """The variance of the difference of two means, and its degrees of freedom. Welch (1947), Biometrika 34:28-35."""
+    """The variance of the difference of two means, and its degrees of freedom. Welch (1947),
+    Biometrika 34:28-35."""
     u, v = (m.squares / (m.n - 1) / m.n for m in (a, b))
     return u + v, (u + v) ** 2 / (u * u / (a.n - 1) + v * v / (b.n - 1))
 
 
 def welch_p(known: Sequence[Moments]) -> float | None:
-    """The p value of Welch's test between groups of people; for two groups also where one of them does not vary. None where there is none."""
+    """The p value of Welch's test between groups of people; for two groups also where one of them
+    does not vary. None where there is none."""
     if all(m.variance for m in known):
         return welch_one_way(known).p
     if len(known) != 2 or not _varies(known):

@@ -30,7 +30,8 @@ from .rank_tables import FEWEST_CLASSES, Cuts, cuts_for, merged_table, rank_corr
 
 MOST_COLUMNS = 12
 MOST_TABLE = 20_000         # cells of the table of two columns, before merging
-LEAST_VARIANCE = 1e-14      # of a share of the range: a spread of less than a ten-millionth of it is that of rounding
+# of a share of the range: a spread of less than a ten-millionth of it is that of rounding
+LEAST_VARIANCE = 1e-14
 METHODS = ("both", "pearson", "spearman")
 
 

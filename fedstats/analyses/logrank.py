@@ -226,13 +226,16 @@ def _notes(params: LogrankParams, setting: Setting, tables: Any, m: int) -> list
 def quadratic(excess: np.ndarray, variance: np.ndarray, expected: np.ndarray) -> tuple[float, int]:
     """(O - E)' V^- (O - E) and its degrees of freedom; 0 if there is no test.
 
-    V is singular, as the differences sum to 0: its pseudo-inverse gives the same as leaving out any one group. The degrees of freedom are
-    its rank: groups that are ever at risk, less one, and less one more for each set of groups that is never at risk beside the others.
-    Klein & Moeschberger (2003), section 7.3.
+    V is singular, as the differences sum to 0: its pseudo-inverse gives the same as leaving out any
+    one group. The degrees of freedom are its rank: groups that are ever at risk, less one, and less
+    one more for each set of groups that is never at risk beside the others. Klein & Moeschberger
+    (2003), section 7.3.
     """
     keep = expected > 0
     some = variance[np.ix_(keep, keep)]
     if keep.sum() < 2 or not some.any():
         return 0.0, 0
     sizes = np.linalg.eigvalsh(some)
-    return float(excess[keep] @ np.linalg.pinv(some, rcond=FLAT, hermitian=True) @ excess[keep]), int((sizes > FLAT * sizes.max()).sum())
+    return float(
+        excess[keep] @ np.linalg.pinv(some, rcond=FLAT, hermitian=True) @ excess[keep]
+    ), int((sizes > FLAT * sizes.max()).sum())

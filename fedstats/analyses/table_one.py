@@ -174,7 +174,10 @@ class TableOne(Result, frozen=True, kw_only=True):
                 if any(m.median is not None for m in one.means):
                     rows.append((f"{one.column}{unit}: median [Q1, Q3]", *(_median_text(m) for m in one.means)))
             else:
-                rows += [(f"{one.column} = {level.level}", *map(_share_text, level.cells, self.sizes)) for level in one.levels]
+                rows += [
+                    (f"{one.column} = {level.level}", *map(_share_text, level.cells, self.sizes))
+                    for level in one.levels
+                ]
         names = tuple(name if name != ALL or not self.by else "overall" for name in self.columns)
         if not self.by:
             return Table(("characteristic", *names), tuple(rows), title="Table 1")
@@ -226,7 +229,8 @@ def _median_text(found: Mean) -> str | None:
 
 
 def _share_text(found: Share, size: int | None) -> str | None:
-    """Count and percentage, from the counts: a share that has been rounded would be rounded twice. size : of the column."""
+    """Count and percentage, from the counts: a share that has been rounded would be rounded twice.
+    size : of the column."""
     if found.count is None:
         return None
     share = found.count / size if size else found.share
@@ -313,8 +317,12 @@ def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
     if not by or silent.any() or len(occupied) < 2:
         return Characteristic(name, variable.unit, means)
     if apart(occupied):
-        notes.append(f'the standardised difference of "{name}" is infinite: two groups have one value each, and not the same')
-    return Characteristic(name, variable.unit, means, (), smd_of_means(occupied), "Welch", welch_p(occupied))
+        notes.append(
+            f'the standardised difference of "{name}" is infinite: two groups have one value each, and not the same'
+        )
+    return Characteristic(
+        name, variable.unit, means, (), smd_of_means(occupied), "Welch", welch_p(occupied)
+    )
 
 
 def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Sequence[Moments | None]
@@ -368,7 +376,9 @@ def _levels(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
     if not by or (cells == Shown.HIDDEN).any():
         return Characteristic(name, setting.dictionary[name].unit, (), levels)
     if share_no_level(cells):
-        notes.append(f'the standardised difference of "{name}" is infinite: two groups have no level in common')
+        notes.append(
+            f'the standardised difference of "{name}" is infinite: two groups have no level in common'
+        )
     return Characteristic(name, setting.dictionary[name].unit, (), levels, smd_of_shares(cells), "chi-squared", independence(cells))
 
 
@@ -419,8 +429,9 @@ def smd_of_shares(table: np.ndarray) -> float | None:
     """The largest sqrt((p1 - p2)' S^-1 (p1 - p2)) over pairs of groups, all levels but the first, S the mean of their multinomial
     covariances. Two levels: |p1 - p2| / sqrt((p1 (1 - p1) + p2 (1 - p2)) / 2).
 
-    None where it is infinite: two groups that share no level are told apart for certain. S is singular then, and a generalised inverse would
-    see only what lies across from the difference. Yang & Dalton (2012), SAS Global Forum 335-2012.
+    None where it is infinite: two groups that share no level are told apart for certain. S is
+    singular then, and a generalised inverse would see only what lies across from the difference.
+    Yang & Dalton (2012), SAS Global Forum 335-2012.
     """
     table = table[table.sum(axis=1) > 0]
     if len(table) < 2 or share_no_level(table):
@@ -438,7 +449,8 @@ def smd_of_shares(table: np.ndarray) -> float | None:
 
 
 def share_no_level(table: np.ndarray) -> bool:
-    """Whether two groups of people have no level in common. table : people, shape (groups, levels)."""
+    """Whether two groups of people have no level in common. table : people, shape (groups,
+    levels)."""
     there = (table[table.sum(axis=1) > 0] > 0).astype(int)
     return bool((there @ there.T == 0).any())
 

@@ -43,8 +43,11 @@ class Pooled:
             return [msgspec.structs.replace(result, released="pooled") for result in done.value]
 
 
-def _totals(asks: Sequence[Ask], cohort: Sequence[Rows], dictionary: Dictionary, patients: int) -> list[Sums]:
-    """`rounds.pooled`; a fault of the software ends the query, as in the other worlds, where a registry says no more than that."""
+def _totals(
+    asks: Sequence[Ask], cohort: Sequence[Rows], dictionary: Dictionary, patients: int
+) -> list[Sums]:
+    """`rounds.pooled`; a fault of the software ends the query, as in the other worlds, where a
+    registry says no more than that."""
     try:
         return rounds.pooled(asks, cohort, dictionary, patients)
     except FedstatsError:
@@ -76,8 +79,10 @@ class Simulated:
             results = self.network.ask(questions, where, purpose=purpose, recipe=recipe)
         except FedstatsError:
             raise
-        except Exception as error:      # a fault at one registry, which ends the query and tells the others no more than that
-            said = [one.problem for one in self.network.registries.values() if one.problem is not None]
+        except Exception as error:  # a fault at one registry, which ends the query and tells the others no more than that
+            said = [
+                one.problem for one in self.network.registries.values() if one.problem is not None
+            ]
             raise (said[0] if said else Internal("internal fault")) from error
         return [msgspec.structs.replace(result, released="simulated") for result in results]
 

@@ -71,8 +71,8 @@ class RelaxedConsortium(Consortium, frozen=True, dict=True):
 
     @property
     def fewest_registries(self) -> int:
-        """With two either would learn the other's numbers from the total; here all parties are one process, which has them anyway. One
-        alone has nobody to converse with."""
+        """With two either would learn the other's numbers from the total; here all parties are one
+        process, which has them anyway. One alone has nobody to converse with."""
         return max(2, self.rules.min_registries)
 
 class MemoryNetwork:

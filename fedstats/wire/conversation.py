@@ -118,8 +118,10 @@ class Registry:
         self.state = QUERY
         self.problem: FedstatsError | None = None
         self.round = 0
-        self.driving = False        # whether the joint halves are at work, which are the same everywhere
-        self.faults: list[str] = []     # of joint halves, a line each, without data: for the log of this registry
+        self.driving = False  # whether the joint halves are at work, which are the same everywhere
+        self.faults: list[
+            str
+        ] = []  # of joint halves, a line each, without data: for the log of this registry
         self.T = b""
         self.claimed = False        # whether the journal's line of this query is ours: a replay must not touch it
         self.admissions: dict[str, tuple[Admission, bytes]] = {}
@@ -178,7 +180,9 @@ class Registry:
         if self.state in (RELEASED, ENDED):
             return []
         # what all registries conclude alike from totals is nobody's own fault: whoever is told puts the name of all before it
-        alike = isinstance(error, (Refused, NotConverged, QuestionError)) or (self.driving and isinstance(error, Internal))
+        alike = isinstance(error, (Refused, NotConverged, QuestionError)) or (
+            self.driving and isinstance(error, Internal)
+        )
         problem = as_problem(error, "" if alike else self.me.name)
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
@@ -274,8 +278,14 @@ class Registry:
         pairs = {k: identity.pair_key(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime, self.S, me, name)
                  for k, name in enumerate(order) if name != me}
         K, he_keys = secret[:SECRET_BYTES], secret[SECRET_BYTES:]
-        self.keys = seal.SealKeys(he=he.load(he_keys), K=K, pair_keys=pairs, index=order.index(me), registries=len(order),
-                                  fewest=self.roster.fewest_registries)
+        self.keys = seal.SealKeys(
+            he=he.load(he_keys),
+            K=K,
+            pair_keys=pairs,
+            index=order.index(me),
+            registries=len(order),
+            fewest=self.roster.fewest_registries,
+        )
         self.onetime_public = self.onetime.public
         self.H = hashed(b"fedstats H0/1", self.S, digest_of(secret))
         self.patients = self.roster.max_patients_per_registry * len(order)
@@ -284,8 +294,9 @@ class Registry:
         if max(self.rows.people(), *table.flow, 0) > self.roster.max_patients_per_registry:
             raise RangeError("this registry has more patients than the consortium's max_patients_per_registry",
                              hint="raise it in the consortium file, under a new epoch")
-        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.recipe, self.rules, len(order),
-                                                            self.faults)
+        self.steps: Generator[Any, Any, Any] = driver.query(
+            self.query.questions, self.recipe, self.rules, len(order), self.faults
+        )
         self.asks = next(self.steps)
         self._contribute()
 

@@ -59,8 +59,10 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     lifelines. Further tables: tests, proportional
     hazards, fit.
 
-    rows : that were used, those of weight 0 aside, as R counts the observations of its glm (its coxph counts them). loglik, loglik_null : at the fit and at no effect. aic : -2 loglik + 2k; bic : with log(events), as R. events : rows with an event
-    that count. means : of the columns, weighted. baseline : one per stratum, empty where registries are strata or the rules hold it
+    rows : that were used, those of weight 0 aside, as R counts the observations of its glm (its
+    coxph counts them). loglik, loglik_null : at the fit and at no effect. aic : -2 loglik + 2k; bic
+    : with log(events), as R. events : rows with an event that count. means : of the columns,
+    weighted. baseline : one per stratum, empty where registries are strata or the rules hold it
     back. terms, codebook : of the covariates, so that new patients can be read.
     """
 
@@ -138,8 +140,8 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     def survival_curves(self, newdata: Any, stratum: str | None = None, confidence: float | None = None) -> tuple[Survival, ...]:
         """Adjusted survival curves of new patients, with intervals.
 
-        newdata : a table with the model's covariates, a dict of one value (or a list of values) per covariate; numbers need not
-            lie on their step, so that the mean age will do.
+        newdata : a table with the model's covariates, a dict of one value (or a list of values) per
+            covariate; numbers need not lie on their step, so that the mean age will do.
         stratum : whose baseline, where there are several. The variance of the cumulative hazard is that of the baseline and of the
         coefficients together, the interval is taken on the log scale of survival, as in R. Tsiatis (1981); Link (1984).
         """
@@ -220,7 +222,9 @@ class Cox(ModelResult, frozen=True, kw_only=True):
         """The columns of new patients as they are, shape (n, p), and their offsets. Raises QuestionError for what cannot be read."""
         dictionary = Dictionary("new patients", self.codebook)
         needed = variables_of((*self.terms, *((self.offset,) if self.offset else ())))
-        rows, report = new_patients(newdata, self.codebook, (*self.terms, *((self.offset,) if self.offset else ())))
+        rows, report = new_patients(
+            newdata, self.codebook, (*self.terms, *((self.offset,) if self.offset else ()))
+        )
         if rows.complete(needed).n < rows.n or not rows.n:
             raise QuestionError("new patients lack a value, or have one that the dictionary does not allow",
                                 hint="; ".join(report.lines()[1:]) or "covariates are: " + ", ".join(needed))

@@ -138,19 +138,25 @@ def _notes(params: GlmParams, found: Fitted, setting: Setting, whole: bool) -> l
     notes = [f'"{name}" is left out: nobody has this level' for name in found.dropped]
     if params.own:
         notes.append("each registry has an intercept of its own; it stays there, and only the common coefficients are released")
-        notes.append("the null deviance, and the test of the whole model, are against the registries' intercepts alone, not one intercept as "
-                     "in R's glm with factor(registry); variance inflation factors are within registries, which are no term of them")
+        notes.append(
+            "the null deviance, and the test of the whole model, are against the registries' intercepts alone, not one intercept as "
+            "in R's glm with factor(registry); variance inflation factors are within registries, which are no term of them"
+        )
     if params.family == "negativebinomial":
         notes.append("standard errors of the coefficients hold theta fixed (expected information), as MASS::glm.nb")
     if isinstance(params.weights, InverseProbability) and params.se == "model":
         notes.append("weights by inverse probability of treatment: model-based standard errors do not hold, use se=\"HC0\"")
     notes += weight_notes(params.weights)
     if found.full.perfect:
-        notes.append(f'the terms leave nothing over of "{params.outcome}" (a perfect fit): dispersion and standard errors are 0, and the '
-                     "likelihood has no limit")
+        notes.append(
+            f'the terms leave nothing over of "{params.outcome}" (a perfect fit): dispersion and standard errors are 0, and the '
+            "likelihood has no limit"
+        )
     if found.full.spec.family.dispersed and found.full.total("rows") <= found.full.parameters:
-        notes.append("as many coefficients as rows: nothing is left to estimate the dispersion from, so that there are no standard errors, "
-                     "intervals and tests")
+        notes.append(
+            "as many coefficients as rows: nothing is left to estimate the dispersion from, so that there are no standard errors, "
+            "intervals and tests"
+        )
     if params.ridge:
         notes.append(f"coefficients are shrunk by a ridge penalty of {params.ridge:g}: standard errors and tests are those of the "
                      "penalised fit")

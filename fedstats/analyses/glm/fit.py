@@ -58,7 +58,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ended:
-    """A fitted model. spec : without the columns that are left out. theta : of the negative binomial. registries : whose sums it is from."""
+    """A fitted model. spec : without the columns that are left out. theta : of the negative
+    binomial. registries : whose sums it is from."""
 
     fit: Fit
     spec: Spec
@@ -73,12 +74,14 @@ class Ended:
         return float(self.fit.totals[name])
 
     def rounding(self, name: str) -> float:
-        """The rounding error of a sum: every registry rounds to the unit that 53 bits below the bound leave."""
+        """The rounding error of a sum: every registry rounds to the unit that 53 bits below the
+        bound leave."""
         return self.fit.layout[name].bound * 2.0**-53 * self.registries
 
     @property
     def perfect(self) -> bool:
-        """Whether nothing is left over: an exact line, or an outcome that is the same for all who are alike."""
+        """Whether nothing is left over: an exact line, or an outcome that is the same for all who
+        are alike."""
         return self.spec.family.dispersed and not int(self.total("off"))
 
     @property
@@ -89,7 +92,8 @@ class Ended:
 
     @property
     def dispersion(self) -> float:
-        """Pearson's chi-squared over the residual degrees of freedom, on the scale of the fit; not a number where there are none, as R says."""
+        """Pearson's chi-squared over the residual degrees of freedom, on the scale of the fit; not
+        a number where there are none, as R says."""
         if not self.spec.family.dispersed:
             return 1.0
         left = self.total("rows") - self.parameters
@@ -193,9 +197,16 @@ def check_precision(ended: Ended) -> None:
     if len(ended.spec.design) and precision(ended, "information") > NEEDED:
         raise QuestionError("the sums of this model cannot be carried to enough digits: what one patient may add is far more than what the "
                             "patients do", hint="give narrower ranges in the dictionary, or transform a column that reaches far")
-    if ended.spec.family.dispersed and not ended.perfect and ended.rounding("pearson") > NEEDED_DISPERSION * abs(ended.total("pearson")):
-        raise QuestionError(f'what the model leaves over of "{ended.spec.response}" is so small beside its range in the dictionary that it '
-                            "cannot be carried to enough digits", hint=f'give "{ended.spec.response}" a narrower range in the dictionary')
+    if (
+        ended.spec.family.dispersed
+        and not ended.perfect
+        and ended.rounding("pearson") > NEEDED_DISPERSION * abs(ended.total("pearson"))
+    ):
+        raise QuestionError(
+            f'what the model leaves over of "{ended.spec.response}" is so small beside its range in the dictionary that it '
+            "cannot be carried to enough digits",
+            hint=f'give "{ended.spec.response}" a narrower range in the dictionary',
+        )
 
 
 def penalties(design: Design, ridge: float) -> list[float]:
@@ -210,12 +221,16 @@ def droppable(terms: Sequence[Term]) -> list[str]:
 
 
 def _check_separation(totals: Sums, cells: Cells, plan: Plan) -> None:
-    """A level, or a combination of levels that an interaction has a coefficient for, in which the outcome is always the same has no finite
-    coefficient. Raises QuestionError naming it. totals : of `model_cells`."""
+    """A level, or a combination of levels that an interaction has a coefficient for, in which the
+    outcome is always the same has no finite coefficient. Raises QuestionError naming it. totals :
+    of `model_cells`."""
     dictionary = plan.setting.dictionary
     single = {factors_of(term)[0].name for term in plan.terms if len(factors_of(term)) == 1}
-    tables = [((name,), table) for name, table in zip(cells.factors, cells.levels) if name in single]
-    tables += [(names, totals[f"cross{j}"]) for j, names in enumerate(crossed(plan.terms, cells.factors))]
+    tables: list[tuple[tuple[str, ...], np.ndarray]] = [
+        ((name,), table) for name, table in zip(cells.factors, cells.levels) if name in single]
+    tables += [
+        (names, totals[f"cross{j}"]) for j, names in enumerate(crossed(plan.terms, cells.factors))
+    ]
     for names, table in tables:
         # numbers make a straight line through their levels, not a coefficient for each
         if any(dictionary[name].is_numeric for name in names):
@@ -223,7 +238,10 @@ def _check_separation(totals: Sums, cells: Cells, plan: Plan) -> None:
         labels = [dictionary.bins(name).labels for name in names]
         for place in np.ndindex(table.shape[:-1]):
             if table[place].sum() and not table[place].all():
-                raise _separated(list(zip(names, (one[k] for one, k in zip(labels, place)))), bool(table[place][-1]))
+                raise _separated(
+                    list(zip(names, (one[k] for one, k in zip(labels, place)))),
+                    bool(table[place][-1]),
+                )
 
 
 def _separated(levels: Sequence[tuple[str, str]], everybody: bool) -> QuestionError:
@@ -231,8 +249,11 @@ def _separated(levels: Sequence[tuple[str, str]], everybody: bool) -> QuestionEr
     where = " and ".join(f'the level "{label}" of "{name}"' for name, label in levels)
     names = " or ".join(f'"{name}"' for name, _ in levels)
     what = "that level out with a filter" if len(levels) == 1 else "the interaction out"
-    return QuestionError(f"in {where} {'everybody' if everybody else 'nobody'} has the event: its coefficient has no finite estimate "
-                         "(separation)", hint=f"leave {what}, join levels of {names}, or hold coefficients back with ridge=1")
+    return QuestionError(
+        f"in {where} {'everybody' if everybody else 'nobody'} has the event: its coefficient has no finite estimate "
+        "(separation)",
+        hint=f"leave {what}, join levels of {names}, or hold coefficients back with ridge=1",
+    )
 
 
 def _one(plan: Plan, drop: Sequence[str], start: Sums, whole: Design) -> Steps:

@@ -28,12 +28,16 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     """Frame: one row per coefficient (index: covariate), columns coef, se, coef_low, coef_high, z (or t), p, before them odds ratio, rate
     ratio or hazard ratio with its interval where the link has one. Further tables: tests, fit.
 
-    dispersion : Pearson chi-squared / (n - k), 1 where it is known. theta : of the negative binomial, var = mu + mu^2 / theta; its
-    coefficients' standard errors hold theta fixed, as MASS::glm.nb. rows : that were used, those of weight 0 aside, as R's nobs; Cox models count alike. parameters :
-    coefficients, registry intercepts included. aic : -2 log_likelihood + 2 (parameters + sigma, shape or theta, if there is one), R's
-    convention; bic : log(rows) instead of 2. null_deviance : of an intercept alone, with registries as strata of the registries' intercepts
-    alone; variance inflation factors are then within registries. Nothing left over (a perfect fit): dispersion 0, log likelihood infinite. mean : share with the event in an unweighted binomial model. `predict(new)` gives means with
-    intervals for new patients, `inverse_probability()` weights for another model.
+    dispersion : Pearson chi-squared / (n - k), 1 where it is known. theta : of the negative
+    binomial, var = mu + mu^2 / theta; its coefficients' standard errors hold theta fixed, as
+    MASS::glm.nb. rows : that were used, those of weight 0 aside, as R's nobs; Cox models count
+    alike. parameters : coefficients, registry intercepts included. aic : -2 log_likelihood + 2
+    (parameters + sigma, shape or theta, if there is one), R's convention; bic : log(rows) instead
+    of 2. null_deviance : of an intercept alone, with registries as strata of the registries'
+    intercepts alone; variance inflation factors are then within registries. Nothing left over (a
+    perfect fit): dispersion 0, log likelihood infinite. mean : share with the event in an
+    unweighted binomial model. `predict(new)` gives means with intervals for new patients,
+    `inverse_probability()` weights for another model.
     """
 
     kind: ClassVar[str] = "glm"
@@ -92,14 +96,18 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     def picture(self) -> Picture:
         return self.forest(RATIOS.get(self.link, ""), f"{NAMES[self.family]}: {self.outcome}")
 
-    def inverse_probability(self, *, stabilised: bool | None = None, estimand: str = "ate", most: float = 20.0) -> InverseProbability:
+    def inverse_probability(
+        self, *, stabilised: bool | None = None, estimand: str = "ate", most: float = 20.0
+    ) -> InverseProbability:
         """Weights for another model, from this propensity model of a treatment: `c.glm(..., weights=propensity.inverse_probability(),
         se="HC0")`.
 
-        estimand : "ate" weighs everybody to the whole cohort, "att" the untreated to the treated. stabilised : multiplied by the share of
-        treated or untreated patients, here the mean of the outcome of this model; the default for "ate". Weights of "att" are 1 for the
-        treated and are not stabilised. most : weights are truncated there. With strata(registry) each registry works out its own intercept where it weighs
-        its patients. Raises QuestionError unless this is a logistic model with an intercept, or an intercept per registry.
+        estimand : "ate" weighs everybody to the whole cohort, "att" the untreated to the treated.
+        stabilised : multiplied by the share of treated or untreated patients, here the mean of the
+        outcome of this model; the default for "ate". Weights of "att" are 1 for the treated and are
+        not stabilised. most : weights are truncated there. With strata(registry) each registry
+        works out its own intercept where it weighs its patients. Raises QuestionError unless this
+        is a logistic model with an intercept, or an intercept per registry.
         """
         if self.link != "logit" or not (self.intercept or self.own) or self.offset is not None:
             raise QuestionError("inverse probabilities come from a logistic model with an intercept (or one per registry), without offset")
@@ -116,8 +124,9 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     def predict(self, new: Any, *, kind: str = "response", interval: bool = False) -> Any:
         """Predictions for new patients.
 
-        new : a table as `tables.columns_of` reads it (a DataFrame), or a dict of a value or a list of values per column. A variable that
-        the model takes as a number need not lie on its step: the mean age will do. kind : "response" (the mean) or "link".
+        new : a table as `tables.columns_of` reads it (a DataFrame), or a dict of a value or a list
+        of values per column. A variable that the model takes as a number need not lie on its step:
+        the mean age will do. kind : "response" (the mean) or "link".
         interval : a DataFrame with columns predicted, lower, upper instead of an array. Rows with a gap, or a value outside the
         dictionary, are NaN. Raises QuestionError for a model with registry intercepts and kind "response": they are not released.
         """
@@ -126,7 +135,9 @@ class Glm(ModelResult, frozen=True, kw_only=True):
             raise QuestionError("a model with registry intercepts predicts differences only", hint='use kind="link"')
         dictionary = Dictionary(name="model", variables=self.codebook)
         design = Design.of(self.terms, dictionary, intercept=self.intercept and not self.own, absorbed=self.own, drop=self.dropped)
-        rows, _ = new_patients(new, self.codebook, (*self.terms, *([self.offset] if self.offset is not None else ())))
+        rows, _ = new_patients(
+            new, self.codebook, (*self.terms, *([self.offset] if self.offset is not None else ()))
+        )
         needed = [*design.variables, *(variables_of([self.offset]) if self.offset is not None else ())]
         known = np.logical_and.reduce([rows.present(name) for name in needed], axis=0) & np.ones(rows.n, dtype=bool)
         cases = rows.where(known)
