@@ -68,11 +68,11 @@ class Simulated:
 
     def __init__(self, codebook: Codebook, data: Mapping[str, Household], reports: Mapping[str, Findings], rules: Rules, *,
                  seed: int) -> None:
-        from ..transport.memory import MemoryNetwork
+        from ..transport.memory import MemoryNetwork, SmallConsortium
 
         self.codebook, self.data, self.reports, self.rules = codebook, data, reports, rules
         self.registries = tuple(data)
-        self.network = MemoryNetwork(codebook, data, rules, seed=seed)
+        self.network = MemoryNetwork(codebook, data, rules, seed=seed, kind=SmallConsortium)
 
     def run(self, questions: Sequence[Question], recipe: Any, where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
         try:
