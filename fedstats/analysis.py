@@ -11,6 +11,7 @@ How this works:
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -20,6 +21,8 @@ import msgspec
 from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
+from .native import listed, native
+from .nonfinite import numbered, worded
 from .release import Declared, Population
 from .statistic import Ask, Sums, plain
 from .views import Table
@@ -138,8 +141,9 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.size.n_missing
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready content; `Result.from_dict` reads it back."""
-        return {"kind": kind_of(self)} | msgspec.to_builtins(self)
+        """JSON-ready content; `Result.from_dict` reads it back. Numbers that are not finite stand
+        as texts, see `nonfinite`."""
+        return {"kind": kind_of(self)} | worded(msgspec.to_builtins(self))
 
     @staticmethod
     def from_dict(source: dict[str, Any]) -> Result:
@@ -233,13 +237,20 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     """The question that `cohort.<short name>(*args, **kwargs)` asks. Raises QuestionError for wrong arguments."""
     member = _by_short_name(name)
     try:
-        made = member.call(*args, **kwargs)
+        made = member.call(
+            *map(_taken, args), **{name: _taken(one) for name, one in kwargs.items()}
+        )
     except TypeError as error:
         text = str(error).rpartition("() ")[2]
         raise QuestionError(f"{name}: {text}", hint=member.usage) from None
     question = Question(member.name, plain(msgspec.to_builtins(made)))
     question.read()
     return question
+
+
+def _taken(value: Any) -> Any:
+    """An argument as a call takes it: a column of a frame as a list, numpy's values as Python's."""
+    return listed(value) if hasattr(value, "tolist") else native(value)
 
 
 def read_params(question: Question) -> Params:
@@ -263,21 +274,43 @@ def read_result(source: dict[str, Any]) -> Result:
     if not isinstance(kind, str) or kind not in kinds:
         raise QuestionError(f'there is no result of kind "{kind}" in this version')
     try:
-        return msgspec.convert(content, kinds[kind], strict=True)
+        return msgspec.convert(numbered(content, kinds[kind]), kinds[kind], strict=True)
     except msgspec.ValidationError as error:
         raise QuestionError(f"a result of kind {kind} cannot be read: {error}") from None
 
 
-def together(halves: Sequence[tuple[Question, Joint]]) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
-    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed` value and the others go on."""
+def together(halves: Sequence[tuple[Question, Joint]], faults: list[str] | None = None
+             ) -> Generator[list[Ask], list[Sums], list[Result | Failed]]:
+    """Drive several joint halves side by side, see `abreast`; one that raises becomes a `Failed`
+    value and the others go on.
+
+    So does one with a fault of the software: every registry runs the same half on the same totals
+    and comes to the same fault, so all leave it out of the rounds that follow. A registry that runs
+    out of memory is on its own: its query ends. faults : takes a line for each.
+    """
 
     def caught(question: Question, joint: Joint) -> Generator[list[Ask], list[Sums], Result | Failed]:
         try:
             return (yield from joint)
-        except FedstatsError as error:
-            return Failed(size=Size(0), question=str(question), problem=as_problem(error, error.who))
+        except MemoryError:
+            raise
+        except Exception as error:
+            if faults is not None and not isinstance(error, FedstatsError):
+                faults.append(_fault(question, error))
+            return Failed(
+                size=Size(0),
+                question=str(question),
+                problem=as_problem(error, getattr(error, "who", "")),
+            )
 
     return (yield from abreast([caught(question, joint) for question, joint in halves]))
+
+
+def _fault(question: Question, error: Exception) -> str:
+    """A fault in a line for the log: its kind and where it arose. Not its text, which may quote
+    data."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{question.analysis}: {type(error).__name__} in {place.name}, line {place.lineno}"
 
 
 def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from .errors import InputError, QuestionError
+from .native import native
 from .variable import LARGEST, ON_STEP, Every, Variable, value_text
 
 RESERVED = "registry"               # may appear as a stratum of a model only, see ARCHITECTURE
@@ -70,15 +71,17 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def from_dict(cls, source: Mapping[str, Any]) -> Dictionary:
         """A dictionary from plain data.
 
-        source : {"name", "variables": [{"name", "type", "range", "levels", "unit", "step", "cut_points", "description",
-            "missing"}]}. `type` is number, integer, boolean, category or date. `range` is [lowest, highest] and is needed by
-            numbers, integers and dates; `levels` by categories. `step` is the smallest unit of a number (EDSS 0.5).
-            `cut_points` is a list or {"from", "to", "step"}. `missing` lists codes that stand for "not known".
+        source : {"name", "variables": [{"name", "type", "range", "levels", "unit", "step",
+            "cut_points", "description", "missing"}]}; numbers may be numpy's. `type` is number,
+            integer, boolean, category or date. `range` is [lowest, highest] and is needed by
+            numbers, integers and dates; `levels` by categories. `step` is the smallest unit of a
+            number (EDSS 0.5). `cut_points` is a list or {"from", "to", "step"}. `missing` lists
+            codes that stand for "not known".
 
         Raises InputError naming the variable and the field.
         """
         try:
-            found = msgspec.convert(dict(source), cls, strict=True)
+            found = msgspec.convert(native(source), cls, strict=True)
         except msgspec.ValidationError as error:
             raise InputError(f"dictionary: {_where(source, str(error))}", hint="see schemas/dictionary.json") from None
         check(found)

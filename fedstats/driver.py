@@ -12,7 +12,20 @@ import msgspec
 import numpy as np
 
 from . import __version__
-from .analysis import ANALYSES, Failed, Params, Question, Result, Setting, Size, Step, kind_of, read_result, together
+from .analysis import (
+    ANALYSES,
+    Failed,
+    Joint,
+    Params,
+    Question,
+    Result,
+    Setting,
+    Size,
+    Step,
+    kind_of,
+    read_result,
+    together,
+)
 from .dictionary import Dictionary
 from .disclosure import NO_RULES, Rules, gate, may_count, rounded, safe
 from .errors import QuestionError, as_error
@@ -74,10 +87,18 @@ def first_asks(decides: Engine, recipe: Recipe) -> list[Ask]:
     return [sizes, *([flow(steps=recipe.steps)] if recipe.steps else []), *overlaps]
 
 
-def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registries: int) -> Generator[list[Ask], Totals, list[Result]]:
+def query(
+    questions: Sequence[Question],
+    recipe: Recipe,
+    rules: Rules,
+    registries: int,
+    faults: list[str] | None = None,
+) -> Generator[list[Ask], Totals, list[Result]]:
     """Drive all questions of one query; returns one result per question, a `Failed` where one could not be answered.
 
-    recipe : see `population`. Raises Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been opened.
+    recipe : see `population`. faults : takes a line for the log per fault of the software. Raises
+    Refused if the cohort as a whole does not pass the gate: then no round but round 0 has been
+    opened.
     """
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
@@ -98,13 +119,33 @@ def query(questions: Sequence[Question], recipe: Recipe, rules: Rules, registrie
         if (refusal := refusals[k]) is not None:
             raise refusal
         setting = Setting(dictionary, rules, registries, sizes[k])
-        result = yield from ANALYSES[questions[k].analysis].joint(params[k], setting)
-        return result
+        result = yield from _laid_out(
+            ANALYSES[questions[k].analysis].joint(params[k], setting), dictionary
+        )
+        return finish(result, rules, registries, recipe.sentence())
 
-    results = yield from together([(question, joint(k)) for k, question in enumerate(questions)])
+    results = yield from together(
+        [(question, joint(k)) for k, question in enumerate(questions)], faults
+    )
     if all(isinstance(result, Failed) for result in results) and len(results) == 1:
-        raise as_error(results[0].problem)      # type: ignore[union-attr]
-    return [finish(result, rules, registries, recipe.sentence()) for result in results]
+        raise as_error(results[0].problem)  # type: ignore[union-attr]
+    return [
+        finish(result, rules, registries) if isinstance(result, Failed) else result
+        for result in results
+    ]
+
+
+def _laid_out(joint: Joint, dictionary: Dictionary) -> Joint:
+    """The same joint half; an ask that cannot be carried, such as one with too many numbers, is its
+    fault alone."""
+    try:
+        asks = next(joint)
+        while True:
+            for ask in asks:
+                ask.layout(dictionary)
+            asks = joint.send((yield asks))
+    except StopIteration as done:
+        return done.value
 
 
 def _in_order(one: Size, columns: Sequence[str]) -> Size:

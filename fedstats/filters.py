@@ -13,6 +13,7 @@ import numpy as np
 
 from .dictionary import RESERVED, Dictionary
 from .errors import QuestionError
+from .native import listed, native
 from .rows import Rows
 from .variable import ON_STEP, Variable
 
@@ -57,11 +58,12 @@ def _condition(node: Sequence[Any]) -> list[Any]:
         node = [*node, True]
     if len(node) != 3 or not isinstance(node[1], str):
         raise QuestionError('a condition is [variable, op, value], such as ["age", ">=", 18]')
-    name, op, value = node
+    name, op, value = str(node[0]) if isinstance(node[0], str) else node[0], str(node[1]), node[2]
     if op not in (*COMPARE, "in", "missing"):
         raise QuestionError(f'"{op}" is not a comparison of filters', hint="one of == != < <= > >= in missing")
     if op == "in":
-        if not isinstance(value, (list, tuple)) or not value:
+        value = listed(value)
+        if not isinstance(value, list) or not value:
             raise QuestionError(f'"{name}" in: a list of values is wanted')
         return [name, op, [_plain(one) for one in value]]
     if op == "missing":
@@ -70,10 +72,9 @@ def _condition(node: Sequence[Any]) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
+    value = native(value)
     if hasattr(value, "isoformat"):
         return value.isoformat()[:10]
-    if isinstance(value, np.generic):
-        value = value.item()
     if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not np.isfinite(value)):
         raise QuestionError("a filter compares with a text, a number or a date")
     return value

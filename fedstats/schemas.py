@@ -21,6 +21,7 @@ from .ms import tables as ms
 from .ms.cohort_tree import Tree
 from .ms.dmt import Treatments
 from .ms.history_truth import TruthFile
+from .nonfinite import WORDS
 from .receipt import Receipt
 from .report import ResultsFile
 from .risk.card_form import Card
@@ -29,6 +30,8 @@ from .wire.roster import Consortium
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/$defs/{name}"
+NUMBER = "Number"
+FINITE = {"ResultsFile", "NamedResult", "Step", "Words"}        # of the file around the results
 
 Schema = dict[str, Any]
 
@@ -55,6 +58,11 @@ def results() -> Schema:
         part["properties"] = {"kind": {"const": kind.kind}, **part["properties"]}
         part["required"] = ["kind", *part["required"]]
     parts["NamedResult"]["properties"]["result"] = {"anyOf": found}
+    for name, part in parts.items():
+        if name not in FINITE and "term" not in part.get("properties", {}):
+            parts[name] = _worded(part)
+    parts[NUMBER] = {"title": NUMBER, "description": "A number; one that is not finite as a text.",
+                     "anyOf": [{"type": "number"}, {"enum": list(WORDS)}]}
     return _document("Released results", (top,), parts)
 
 
@@ -91,6 +99,18 @@ def write(folder: str | Path) -> list[Path]:
     for name in SCHEMAS:
         (folder / name).write_text(text(name), encoding="utf-8")
     return [folder / name for name in SCHEMAS]
+
+
+def _worded(schema: Any) -> Any:
+    """The schema with a word allowed in place of each number that stands where no text may: see
+    `nonfinite`."""
+    if isinstance(schema, list):
+        return [_worded(one) for one in schema]
+    if not isinstance(schema, dict) or {"type": "string"} in schema.get("anyOf", []):
+        return schema
+    if schema.get("type") == "number":
+        return {"$ref": REFERENCE.format(name=NUMBER)}
+    return {name: _worded(one) for name, one in schema.items()}
 
 
 def _asks(name: str, params: Schema, parts: dict[str, Schema]) -> Schema:

@@ -106,8 +106,10 @@ class Plan:
 class SealKeys:
     """What one registry needs to close and open one query's rounds; in memory only.
 
-    he : the BFV key; K : the 32-byte secret of the tags; pair_keys : place in the roster -> 32-byte key shared with that
-    registry; index : my place in the roster; registries : how many take part, this one included.
+    he : the BFV key; K : the 32-byte secret of the tags; pair_keys : place in the roster -> 32-byte
+    key shared with that registry; index : my place in the roster; registries : how many take part,
+    this one included, and at least `fewest` (a simulation in one process may have less than the
+    network).
     """
 
     he: he.Keys
@@ -116,10 +118,13 @@ class SealKeys:
     index: int
     registries: int
     closed: set[bytes] = field(default_factory=set)  # rounds whose masks were used
+    fewest: int = FEWEST_REGISTRIES
 
     def __post_init__(self) -> None:
-        if self.registries < FEWEST_REGISTRIES:
-            raise InputError(f"a seal needs at least {FEWEST_REGISTRIES} registries, not {self.registries}")
+        if self.registries < self.fewest:
+            raise InputError(
+                f"a seal needs at least {self.fewest} registries, not {self.registries}"
+            )
         if self.index in self.pair_keys or len(self.pair_keys) != self.registries - 1:
             raise InputError("a registry needs one pair key with each of the others")
 

@@ -30,6 +30,12 @@ LEAST_BOUND = 2.0**-30
 MOST_WEIGHT = 1000.0
 STEEPEST = 100.0            # log odds of treatment over the whole range of a column
 MOST_STEPS, SETTLED = 200, 1e-15
+OWN_INTERCEPTS = (
+    "weights: each registry has an intercept of its own in the propensity model, worked out there from the slopes and its "
+    "patients of this question, and never released; where everybody or nobody is treated, nobody weighs anything"
+)
+TO_THE_TREATED = "weights to the treated (att): 1 for the treated, the odds of treatment for the untreated, not stabilised"
+STABILISED_ATT = "weights to the treated (att) are not stabilised: the treated weigh 1 as they are, the untreated their odds of treatment"
 
 
 class InverseProbability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,6 +153,8 @@ class Weighting:
         if len(made.design(dictionary)) * max(len(made.levels) - 1, 1) != len(made.coefficients):
             raise QuestionError("the coefficients of the propensity model do not fit its terms")
         _check_slopes(made, dictionary)
+        if made.estimand == "att" and made.share is not None:
+            raise QuestionError(STABILISED_ATT, hint="leave the share out")
         if not 1 <= made.most <= MOST_WEIGHT or not (made.share is None or 0 < made.share < 1):
             raise QuestionError(f"weights are truncated between 1 and {MOST_WEIGHT:g}, and the share of treated lies between 0 and 1")
         return Weighting(made.variables, made.most, made.values, dictionary, made)
@@ -179,10 +187,11 @@ def weight_variables(source: str | InverseProbability | None) -> tuple[str, ...]
 
 def weight_notes(source: Any) -> tuple[str, ...]:
     """What a result says of its weights. source : as in `Weighting.of`."""
-    if source is None or isinstance(source, str) or not read_inverse(source).by_registry:
+    if source is None or isinstance(source, str):
         return ()
-    return ("weights: each registry has an intercept of its own in the propensity model, worked out there from the slopes and its patients "
-            "of this question, and never released; where everybody or nobody is treated, nobody weighs anything",)
+    made = read_inverse(source)
+    return (TO_THE_TREATED,) * (made.estimand == "att") + (OWN_INTERCEPTS,) * made.by_registry
+
 
 
 def read_inverse(source: Any) -> InverseProbability:

@@ -164,6 +164,12 @@ class Node:
             log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(logging.DEBUG) else log.error(
                 "query %s: internal fault (run with --debug to see it)", T.hex()[:12])
             outgoing = one.registry.outgoing
+        while one.registry.faults:
+            log.error(
+                "query %s: internal fault of one question, %s",
+                T.hex()[:12],
+                one.registry.faults.pop(0),
+            )
         one.moved = time.monotonic()
         self._post_all(outgoing)
 

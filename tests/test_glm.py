@@ -366,7 +366,8 @@ def test_inverse_probability_weights_equal_statsmodels():
                "plain": np.where(treated, 1 / p, 1 / (1 - p))}
     D = sm.add_constant(frame[["female"]].astype(float))
     for name, w in weights.items():
-        made = propensity.inverse_probability(stabilised=name != "plain", estimand="att" if name == "att" else "ate", most=3)
+        options = {"ate": {}, "att": {"estimand": "att"}, "plain": {"stabilised": False}}[name]
+        made = propensity.inverse_probability(**options, most=3)
         w = np.minimum(w, 3)
         expected = sm.GLM(frame["score"], D, var_weights=w).fit(tol=1e-14)
         found = cohort.glm("score ~ female", weights=made, se="HC0")

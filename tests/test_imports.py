@@ -13,7 +13,7 @@ FILES = sorted(path for package in ("fedstats", "nodes") for path in (ROOT / pac
 
 # From the ground up. A file may import its own layer and those below it.
 LAYERS = [
-    {"errors", "views"},
+    {"errors", "views", "nonfinite", "native"},
     {"tables", "variable"},
     {"dictionary"},
     {"rows"},

@@ -225,7 +225,8 @@ def test_weights_with_an_intercept_per_registry_are_those_of_indicators_of_regis
     cox = data.cox(TREATED, weights=weights, ties="breslow")
     beta, error = breslow(np.ceil(frame["days"] / 30).to_numpy(), frame["event"].to_numpy(), frame["treated"].to_numpy(float), w)
 
-    assert weights.by_registry and len(weights.coefficients) == 2 and weights.share == pytest.approx(frame["treated"].mean())
+    assert weights.by_registry and len(weights.coefficients) == 2
+    assert weights.share == (pytest.approx(frame["treated"].mean()) if estimand == "ate" else None)
     assert cox["treated"].coef == pytest.approx(beta, rel=1e-7) and cox["treated"].se_robust == pytest.approx(error, rel=1e-7)
     ours = data.glm("edss ~ treated", weights=weights, se="HC0")
     theirs = sm.WLS(frame["edss"], sm.add_constant(frame[["treated"]].astype(float)), weights=w).fit(cov_type="HC0")

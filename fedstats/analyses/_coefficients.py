@@ -19,17 +19,21 @@ from ..terms import INTERCEPT
 from ..views import Picture, Table
 from ._common import CONFIDENCE, p_chi2, p_normal, p_student, t_of, z_of
 
-LARGEST_SHOWN = 700.0       # exp of it is still a number
 COLLINEAR = 1e14            # condition of an information matrix without a useful inverse
+NOT_RATIOS = "the coefficients of this model are no logarithms of ratios: exp(coef) means nothing"
 
 
 class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One coefficient. se : model-based. se_robust : sandwich, None where not asked for. lower, upper, z, p : from `se_used` of the
-    result. z is Student's t where the dispersion is estimated. vif : variance inflation factor, None for an intercept."""
+    """One coefficient. exp_coef : the odds, rate or hazard ratio; None where the model has no
+    ratios (identity and probit links), infinite above exp(709). se : model-based. se_robust :
+    sandwich, None where not asked for. lower, upper, z, p : from `se_used` of the result. z is
+    Student's t where the dispersion is estimated. With a standard error of 0 (a perfect fit) z is
+    infinite, or not a number for a coefficient of 0; without residual degrees of freedom none of
+    them is a number. vif : variance inflation factor, None for an intercept."""
 
     term: str
     coef: float
-    exp_coef: float
+    exp_coef: float | None
     se: float
     se_robust: float | None
     lower: float
@@ -83,6 +87,11 @@ class ModelResult(Result, frozen=True, kw_only=True):
         return {one.term: one for one in self.coefficients}[term]
 
     @property
+    def has_ratios(self) -> bool:
+        """Whether exp(coef) means something: an odds, rate or hazard ratio."""
+        return all(one.exp_coef is not None for one in self.coefficients)
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(one.term for one in self.coefficients)
 
@@ -100,7 +109,9 @@ class ModelResult(Result, frozen=True, kw_only=True):
 
     @property
     def hazard_ratios_(self) -> Any:
-        """exp(coef) as a Series."""
+        """exp(coef) as a Series. Raises QuestionError for a model that has no ratios."""
+        if not self.has_ratios:
+            raise QuestionError(NOT_RATIOS, hint="read .params_: they are differences")
         return self.summary["exp(coef)"].rename("exp(coef)")
 
     @property
@@ -166,13 +177,30 @@ class ModelResult(Result, frozen=True, kw_only=True):
         return self._repr_html_()
 
     def summary_table(self) -> Table:
-        """One row per coefficient under lifelines' column names."""
+        """One row per coefficient under lifelines' column names; those of exp(coef) only where it
+        means something."""
         level = f"{100 * self.confidence:g}%"
-        columns = ("covariate", "coef", "exp(coef)", "se(coef)", f"coef lower {level}", f"coef upper {level}", f"exp(coef) lower {level}",
-                   f"exp(coef) upper {level}", "cmp to", "z", "p", "-log2(p)")
-        rows = tuple((one.term, one.coef, one.exp_coef, self._se(one), one.lower, one.upper, exp_or_inf(one.lower),
-                      exp_or_inf(one.upper), 0.0, one.z, one.p, -math.log2(one.p) if one.p > 0 else math.inf) for one in self.coefficients)
-        return Table(columns, rows, title="Coefficients")
+        ratios = self.has_ratios
+        columns = (
+            "covariate",
+            "coef",
+            *(("exp(coef)",) if ratios else ()),
+            "se(coef)",
+            f"coef lower {level}",
+            f"coef upper {level}",
+            *((f"exp(coef) lower {level}", f"exp(coef) upper {level}") if ratios else ()),
+            "cmp to",
+            "z",
+            "p",
+            "-log2(p)",
+        )
+        rows = []
+        for one in self.coefficients:
+            ratio = (one.exp_coef,) if ratios else ()
+            ends = (exp_or_inf(one.lower), exp_or_inf(one.upper)) if ratios else ()
+            found = (one.coef, *ratio, self._se(one), one.lower, one.upper, *ends)
+            rows.append((one.term, *found, 0.0, one.z, one.p, _bits(one.p)))
+        return Table(columns, tuple(rows), title="Coefficients")
 
     def coefficients_table(self, ratio: str = "") -> Table:
         """One row per coefficient, for reading: coef, se, coef_low, coef_high, z, p; with `ratio`, exp(coef) under that name and its
@@ -196,7 +224,7 @@ class ModelResult(Result, frozen=True, kw_only=True):
 
         def change(value: float) -> float | None:
             found = exp_or_inf(value) if ratio else value
-            return found if 0 < abs(found) < math.inf or not ratio else None
+            return found if math.isfinite(found) and (found or not ratio) else None
 
         series = tuple((name, tuple(change(getattr(one, key)) for one in shown))
                        for name, key in (("estimate", "coef"), ("low", "lower"), ("high", "upper")))
@@ -214,32 +242,91 @@ class ModelResult(Result, frozen=True, kw_only=True):
 
 
 def exp_or_inf(x: float) -> float:
-    return math.exp(x) if x < LARGEST_SHOWN else math.inf
+    """exp(x), infinite where no double holds it."""
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
-def coefficients_of(names: Sequence[str], coef: Sequence[float] | np.ndarray, cov: np.ndarray, *, robust: np.ndarray | None = None,
-                    use_robust: bool = False, confidence: float = CONFIDENCE, t_df: int | None = None,
-                    vif: Sequence[float | None] | None = None) -> tuple[Coefficient, ...]:
+def _bits(p: float) -> float:
+    """-log2 of a p value."""
+    return math.inf if p == 0 else -math.log2(p)
+
+
+def coefficients_of(
+    names: Sequence[str],
+    coef: Sequence[float] | np.ndarray,
+    cov: np.ndarray,
+    *,
+    robust: np.ndarray | None = None,
+    use_robust: bool = False,
+    confidence: float = CONFIDENCE,
+    t_df: int | None = None,
+    vif: Sequence[float | None] | None = None,
+    ratios: bool = True,
+) -> tuple[Coefficient, ...]:
     """Coefficients with standard errors, intervals and Wald tests.
 
     cov, robust : covariance matrices, shape (p, p). use_robust : behind z, p and intervals. t_df : Student's t instead of the normal.
+    ratios : whether coefficients are logarithms of ratios.
     """
     quantile = z_of(confidence) if t_df is None else t_of(confidence, t_df)
     found = []
     for k, name in enumerate(names):
-        b, se = float(coef[k]), math.sqrt(max(float(cov[k, k]), 0.0))
-        other = None if robust is None else math.sqrt(max(float(robust[k, k]), 0.0))
+        b, se = float(coef[k]), _root(cov[k, k])
+        other = None if robust is None else _root(robust[k, k])
         used = other if use_robust and other is not None else se
-        z = b / used if used > 0 else math.copysign(math.inf, b) if b else 0.0
+        z = over(b, used)
         p = p_normal(z) if t_df is None else p_student(z, t_df)
-        found.append(Coefficient(name, b, exp_or_inf(b), se, other, b - quantile * used, b + quantile * used, z, p,
-                                 vif[k] if vif is not None else None))
+        found.append(
+            Coefficient(
+                name,
+                b,
+                exp_or_inf(b) if ratios else None,
+                se,
+                other,
+                b - quantile * used,
+                b + quantile * used,
+                z,
+                p,
+                vif[k] if vif is not None else None,
+            )
+        )
     return tuple(found)
 
 
+def _root(variance: float) -> float:
+    """A standard error; a variance that rounding has made negative is 0, one that is not a number
+    stays so."""
+    return math.sqrt(variance) if not variance < 0 else 0.0
+
+
+def over(value: float, error: float) -> float:
+    """A statistic value / error: infinite for an error of 0, and not a number where nothing stands
+    over nothing."""
+    if error == 0:
+        return math.copysign(math.inf, value) if value else math.nan
+    return value / error
+
+
 def wald(coef: Sequence[float] | np.ndarray, cov: np.ndarray, places: Sequence[int]) -> tuple[float, int]:
-    """The joint Wald statistic b' V^-1 b of some coefficients and its degrees of freedom."""
+    """The joint Wald statistic b' V^-1 b of some coefficients and its degrees of freedom.
+
+    Infinite where a coefficient is known without error and is not 0. Not a number where V has no
+    inverse otherwise: a sandwich of fewer patients than coefficients, or a fit without residual
+    degrees of freedom.
+    """
     b, V = np.asarray(coef, dtype=float)[list(places)], np.asarray(cov)[np.ix_(list(places), list(places))]
+    errors = np.sqrt(np.maximum(np.diag(V), 0.0))
+    if (b[errors == 0] != 0).any():
+        return math.inf, len(places)
+    if (
+        not np.isfinite(V).all()
+        or (errors == 0).any()
+        or np.linalg.cond(V / np.outer(errors, errors)) > COLLINEAR
+    ):
+        return math.nan, len(places)
     return float(b @ np.linalg.solve(V, b)), len(places)
 
 
@@ -254,6 +341,9 @@ def wald_tests(coef: Sequence[float] | np.ndarray, cov: np.ndarray, terms: Mappi
 
 def lr_test(term: str, full: float, reduced: float, df: int) -> Test:
     """The likelihood-ratio test of two nested fits from their log likelihoods."""
+    if math.isinf(full):        # a perfect fit: better than any other that is not one
+        chi2 = math.nan if full == reduced else math.inf
+        return Test("lr", term, chi2, df, p_chi2(chi2, df))
     chi2 = max(2 * (full - reduced), 0.0)
     return Test("lr", term, chi2, df, p_chi2(chi2, df))
 

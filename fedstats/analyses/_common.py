@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import special
@@ -37,8 +37,8 @@ def z_of(confidence: float) -> float:
 
 
 def t_of(confidence: float, df: float) -> float:
-    """The Student quantile of a two-sided interval."""
-    return float(special.stdtrit(df, 0.5 + confidence / 2))
+    """The Student quantile of a two-sided interval; not a number without degrees of freedom."""
+    return math.nan if not df > 0 else float(special.stdtrit(df, 0.5 + confidence / 2))
 
 
 def p_normal(z: float) -> float:
@@ -48,15 +48,24 @@ def p_normal(z: float) -> float:
 
 def p_student(t: float, df: float) -> float:
     """Two-sided p value of a Student statistic."""
+    if math.isnan(t) or not df > 0:
+        return math.nan
     return float(special.betainc(df / 2, 0.5, df / (df + t * t))) if math.isfinite(t) else 0.0
 
 
 def p_chi2(x: float, df: float) -> float:
-    return float(special.chdtrc(df, x)) if x > 0 else 1.0
+    return _upper(x, lambda: special.chdtrc(df, x))
 
 
 def p_f(f: float, df1: float, df2: float) -> float:
-    return float(special.fdtrc(df1, df2, f)) if f > 0 else 1.0
+    return _upper(f, lambda: special.fdtrc(df1, df2, f))
+
+
+def _upper(x: float, tail: Callable[[], float]) -> float:
+    """The upper tail of a statistic that is not negative; not a number where the statistic is not."""
+    if math.isnan(x):
+        return math.nan
+    return 1.0 if x <= 0 else 0.0 if math.isinf(x) else float(tail())
 
 
 def groups(dictionary: Dictionary, name: str, missing: bool = False) -> tuple[str, ...]:

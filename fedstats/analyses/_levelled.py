@@ -19,7 +19,7 @@ from ..dictionary import Dictionary
 from ..errors import QuestionError
 from ..formula import parse, parse_terms
 from ..release import Declared, Regression, axes, classes
-from ..rows import Rows, load
+from ..rows import Rows
 from ..statistic import Ask, Sums
 from ..terms import Design, Term, levels_of, variables_of
 from ..variable import Variable
@@ -28,7 +28,8 @@ from ._coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of,
 from ._common import CONFIDENCE, check_confidence
 from ._model_cells import model_cells
 from ._model_rules import SCALARS_PER_PATIENT, check_columns, check_model, nobody_outlying
-from ._newton import Fit, Problem, Reading, settle, usual_course
+from ._new_patients import new_patients
+from ._newton import Fit, Problem, Reading, inverse_of, settle, usual_course
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
 
@@ -119,7 +120,7 @@ class Levelled(ModelResult, frozen=True, kw_only=True):
         """The plain columns of new patients, shape (n, p), and which rows are complete."""
         dictionary = Dictionary(name="model", variables=self.codebook)
         design = Design.of(self.terms, dictionary, intercept=intercept, drop=self.dropped)
-        rows, _ = load(new, dictionary)
+        rows, _ = new_patients(new, self.codebook, self.terms)
         known = np.logical_and.reduce([rows.present(name) for name in design.variables], axis=0)
         return design.plain(rows.where(known)), known
 
@@ -213,7 +214,7 @@ def content(params: LevelledParams, setting: Setting, found: Found, T: np.ndarra
     information, meat = np.zeros((p, p)), np.zeros((p, p))
     information[upper], meat[upper] = found.fit.totals["information"], found.fit.totals["meat"]
     information, meat = information + np.triu(information, 1).T, meat + np.triu(meat, 1).T
-    bread = np.linalg.inv(information)
+    bread = inverse_of(information, found.names)
     coef, cov, robust = T @ np.array(found.fit.point), T @ bread @ T.T, T @ bread @ meat @ bread @ T.T
     n, likelihood = int(found.fit.totals["rows"]), float(found.fit.totals["likelihood"])
     null = float(sum(count * math.log(count / found.counts.sum()) for count in found.counts.tolist()))
@@ -222,10 +223,31 @@ def content(params: LevelledParams, setting: Setting, found: Found, T: np.ndarra
         tests = (*tests, lr_test("(model)", likelihood, null, sum(len(one) for one in groups.values())))
     whole = 4 * p + 12 + p * (p + 1) <= SCALARS_PER_PATIENT * setting.size.n or setting.rules.min_cell <= 1
     dictionary = setting.dictionary
-    return {"size": setting.size, "coefficients": coefficients_of(found.names, coef, cov, robust=robust, confidence=params.confidence),
-            "covariance": rows_of(cov) if whole else None, "covariance_robust": rows_of(robust) if whole else None,
-            "confidence": params.confidence, "tests": tests, "outcome": params.outcome, "link": params.link, "levels": found.levels,
-            "terms": params.terms, "dropped": found.dropped, "rows": n, "parameters": p, "log_likelihood": likelihood,
-            "null_log_likelihood": null, "aic": -2 * likelihood + 2 * p, "bic": -2 * likelihood + math.log(n) * p,
-            "codebook": tuple(dictionary[name] for name in found.design.variables),
-            "notes": tuple(f'"{name}" is left out: nobody has this level' for name in found.dropped)}
+    return {
+        "size": setting.size,
+        "coefficients": coefficients_of(
+            found.names,
+            coef,
+            cov,
+            robust=robust,
+            confidence=params.confidence,
+            ratios=params.link == "logit",
+        ),
+        "covariance": rows_of(cov) if whole else None,
+        "covariance_robust": rows_of(robust) if whole else None,
+        "confidence": params.confidence,
+        "tests": tests,
+        "outcome": params.outcome,
+        "link": params.link,
+        "levels": found.levels,
+        "terms": params.terms,
+        "dropped": found.dropped,
+        "rows": n,
+        "parameters": p,
+        "log_likelihood": likelihood,
+        "null_log_likelihood": null,
+        "aic": -2 * likelihood + 2 * p,
+        "bic": -2 * likelihood + math.log(n) * p,
+        "codebook": tuple(dictionary[name] for name in found.design.variables),
+        "notes": tuple(f'"{name}" is left out: nobody has this level' for name in found.dropped),
+    }

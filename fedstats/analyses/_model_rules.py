@@ -35,7 +35,7 @@ from ..terms import (
     is_categorical,
     levels_of,
 )
-from ..weights import Weighting, read_inverse, weight_notes
+from ..weights import Weighting, read_inverse
 from ._model_cells import PROPENSITY, Cells, cells_of, crossed, stated, weighed, with_constant
 from ._weight_rules import check_classes
 
@@ -107,7 +107,7 @@ def _check_references(cells: Cells, design: Design, dictionary: Dictionary, term
 
 
 def _weightless_hint(weights: Any) -> str:
-    if weight_notes(weights):
+    if weights is not None and not isinstance(weights, str) and read_inverse(weights).by_registry:
         return ("each registry has an intercept of its own in the propensity model, and where everybody or nobody is treated nobody weighs "
                 "anything: leave strata(registry) out of the propensity model, or choose treatments that all registries give")
     return "leave them out with a filter, or give everybody a weight"

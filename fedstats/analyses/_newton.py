@@ -19,6 +19,7 @@ from ..analysis import Setting
 from ..dictionary import Dictionary
 from ..errors import FedstatsError, NotConverged, QuestionError
 from ..statistic import Ask, Layout, Sums
+from ..terms import INTERCEPT
 from ._coefficients import Cost
 
 NEAR, SETTLED = 1e-4, 2e-8      # largest change of a scaled coefficient: before the last ask, and at it
@@ -165,6 +166,18 @@ def penalised(matrix: np.ndarray, penalty: Sequence[float]) -> np.ndarray:
     return found
 
 
+def inverse_of(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The inverse of an information matrix, after the last round. Raises QuestionError naming the
+    column that follows from others."""
+    try:
+        return np.asarray(np.linalg.inv(matrix))
+    except np.linalg.LinAlgError:
+        try:
+            return steady.inverse(matrix)
+        except steady.Singular as error:
+            raise collinear(names[error.column]) from None
+
+
 def collinear(name: str) -> FedstatsError:
     return QuestionError(f'"{name}" carries no information beside the terms before it: it is the same for everybody, or a combination '
                          "of them", hint=f'leave out "{name}", or widen the cohort; ridge=1 would share the effect out')
@@ -172,12 +185,21 @@ def collinear(name: str) -> FedstatsError:
 
 def _ran_away(problem: Problem, point: Sequence[float], step: Sequence[float], done: int) -> FedstatsError:
     """Which parameter did not settle: the one that went furthest if it went far, else the one that still moves most."""
-    far = max(range(len(point)), key=lambda k: abs(point[k]))
+    # an intercept runs away when the reference levels of the others have no events: then it is one
+    # of these that is to be looked at
+    others = [
+        k
+        for k, name in enumerate(problem.names)
+        if name != INTERCEPT and 2 * abs(point[k]) > RUNS_AWAY
+    ]
+    far = max(others or range(len(point)), key=lambda k: abs(point[k]))
     name = problem.names[far]
-    if abs(point[far]) > RUNS_AWAY:
-        return NotConverged(f'the coefficient of "{name}" grows without limit: this term separates those with and without the event, or '
-                            "has a level in which the outcome is always the same",
-                            hint=f'leave out "{name}", join its levels, or hold coefficients back with ridge=1')
+    if abs(point[far]) > (RUNS_AWAY / 2 if others else RUNS_AWAY):
+        return NotConverged(
+            f'the coefficient of "{name}" grows without limit: this term separates those with and without the event, or '
+            "has a level (its reference may be one) in which the outcome is always the same",
+            hint=f'leave out "{name}", join its levels, or hold coefficients back with ridge=1',
+        )
     name = problem.names[max(range(len(step)), key=lambda k: abs(step[k]))] if len(step) else name
     return NotConverged(f'the model did not settle in {done} rounds; "{name}" still moves',
                         hint="often two terms carry the same information: leave one out, or use ridge=1")

@@ -251,18 +251,40 @@ def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str]) -
     found: dict[str, Any] = {"anova": one_way(known)}
     if all(m.variance for m in known):
         found["welch_anova"] = welch_one_way(known)
-    else:
+    elif len(known) > 2 or not _varies(known):
         notes.append("no Welch tests: a group has one patient, or values that do not vary")
     if len(known) == 2:
         a, b = known
         pooled = squares / (n - 2)
         found["student"] = _t_test(a, b, pooled * (1 / a.n + 1 / b.n), n - 2, confidence)
         found["cohens_d"] = a.above(b) / math.sqrt(pooled)       # Cohen (1988), section 2.2
-        if "welch_anova" in found:
-            u, v = (m.squares / (m.n - 1) / m.n for m in known)
-            df = (u + v) ** 2 / (u * u / (a.n - 1) + v * v / (b.n - 1))         # Welch (1947), Biometrika 34:28-35
-            found["welch"] = _t_test(a, b, u + v, df, confidence)
+        if _varies(known):
+            found["welch"] = _t_test(a, b, *_welch(a, b), confidence)
     return found
+
+
+def _varies(known: Sequence[Moments]) -> bool:
+    """Whether Welch's t-test can be made: each group has a variance, and one of them is not 0, as
+    R's t.test wants it."""
+    return all(m.variance is not None for m in known) and any(m.variance for m in known)
+
+
+def _welch(a: Moments, b: Moments) -> tuple[float, float]:
+    """The variance of the difference of two means, and its degrees of freedom. Welch (1947),
+    Biometrika 34:28-35."""
+    u, v = (m.squares / (m.n - 1) / m.n for m in (a, b))
+    return u + v, (u + v) ** 2 / (u * u / (a.n - 1) + v * v / (b.n - 1))
+
+
+def welch_p(known: Sequence[Moments]) -> float | None:
+    """The p value of Welch's test between groups of people; for two groups also where one of them
+    does not vary. None where there is none."""
+    if all(m.variance for m in known):
+        return welch_one_way(known).p
+    if len(known) != 2 or not _varies(known):
+        return None
+    variance, df = _welch(*known)
+    return p_student(known[0].above(known[1]) / math.sqrt(variance), df)
 
 
 def _t_test(a: Moments, b: Moments, variance: float, df: float, confidence: float) -> TTest:

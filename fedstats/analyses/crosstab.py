@@ -212,11 +212,12 @@ def _tests(table: np.ndarray, confidence: float) -> dict[str, Any]:
 
 
 def wilson(count: int, n: int, confidence: float) -> tuple[float, float, float]:
-    """A share with its score interval. Wilson (1927), JASA 22:209-212."""
+    """A share with its score interval, which ends at 0 where nobody has it, and at 1 where
+    everybody has. Wilson (1927), JASA 22:209-212."""
     z, share = z_of(confidence), count / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return share, max(0.0, centre - half), min(1.0, centre + half)
+    return share, centre - half if count else 0.0, centre + half if count < n else 1.0
 
 
 def fisher(table: np.ndarray, confidence: float) -> Fisher:

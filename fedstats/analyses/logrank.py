@@ -199,13 +199,18 @@ def _may_score(totals: Sums, rules: Rules) -> np.ndarray:
 
 
 def quadratic(excess: np.ndarray, variance: np.ndarray, expected: np.ndarray) -> tuple[float, int]:
-    """(O - E)' V^- (O - E) and its degrees of freedom: groups that are ever at risk, less one; 0 if there is no test.
+    """(O - E)' V^- (O - E) and its degrees of freedom; 0 if there is no test.
 
-    V is singular, as the differences sum to 0: its pseudo-inverse gives the same as leaving out any one group.
-    Klein & Moeschberger (2003), section 7.3.
+    V is singular, as the differences sum to 0: its pseudo-inverse gives the same as leaving out any
+    one group. The degrees of freedom are its rank: groups that are ever at risk, less one, and less
+    one more for each set of groups that is never at risk beside the others. Klein & Moeschberger
+    (2003), section 7.3.
     """
     keep = expected > 0
-    df = max(int(keep.sum()) - 1, 0)
-    if not df or not variance[np.ix_(keep, keep)].any():
+    some = variance[np.ix_(keep, keep)]
+    if keep.sum() < 2 or not some.any():
         return 0.0, 0
-    return float(excess[keep] @ np.linalg.pinv(variance[np.ix_(keep, keep)], rcond=FLAT, hermitian=True) @ excess[keep]), df
+    sizes = np.linalg.eigvalsh(some)
+    return float(
+        excess[keep] @ np.linalg.pinv(some, rcond=FLAT, hermitian=True) @ excess[keep]
+    ), int((sizes > FLAT * sizes.max()).sum())

@@ -22,7 +22,7 @@ from ..suppression import Shown, show_table
 from ..views import Picture, Table, count_text
 from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
 from .centred import settled_moments
-from .compare import welch_one_way
+from .compare import welch_p
 from .moments import Moments, few_levels, moments
 from .quantiles import may_ask, quantile_of
 
@@ -182,7 +182,10 @@ class TableOne(Result, frozen=True, kw_only=True):
                 if any(m.median is not None for m in one.means):
                     rows.append((f"{one.column}{unit}: median [Q1, Q3]", *(_median_text(m) for m in one.means)))
             else:
-                rows += [(f"{one.column} = {level.level}", *(_share_text(cell) for cell in level.cells)) for level in one.levels]
+                rows += [
+                    (f"{one.column} = {level.level}", *map(_share_text, level.cells, self.sizes))
+                    for level in one.levels
+                ]
         names = tuple(name if name != ALL or not self.by else "overall" for name in self.columns)
         if not self.by:
             return Table(("characteristic", *names), tuple(rows), title="Table 1")
@@ -233,10 +236,13 @@ def _median_text(found: Mean) -> str | None:
     return None if found.median is None else f"{found.median:.4g} [{found.q1:.4g}, {found.q3:.4g}]"
 
 
-def _share_text(found: Share) -> str | None:
+def _share_text(found: Share, size: int | None) -> str | None:
+    """Count and percentage, from the counts: a share that has been rounded would be rounded twice.
+    size : of the column."""
     if found.count is None:
         return None
-    return count_text(found.count) + (f" ({100 * found.share:.1f}%)" if found.share is not None else "")
+    share = found.count / size if size else found.share
+    return count_text(found.count) + (f" ({100 * share:.1f}%)" if share is not None else "")
 
 
 def _test_texts(one: Characteristic) -> tuple[str | None, str | None]:
@@ -322,8 +328,13 @@ def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
     occupied = [m for m in known if m.n]
     if not by or silent.any() or len(occupied) < 2:
         return Characteristic(name, variable.unit, means)
-    p = welch_one_way(occupied).p if all(m.variance for m in occupied) else None
-    return Characteristic(name, variable.unit, means, (), smd_of_means(occupied), "Welch", p)
+    if apart(occupied):
+        notes.append(
+            f'the standardised difference of "{name}" is infinite: two groups have one value each, and not the same'
+        )
+    return Characteristic(
+        name, variable.unit, means, (), smd_of_means(occupied), "Welch", welch_p(occupied)
+    )
 
 
 def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Sequence[Moments | None]
@@ -376,6 +387,10 @@ def _levels(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
                    for place, label in enumerate(labels))
     if not by or (cells == Shown.HIDDEN).any():
         return Characteristic(name, setting.dictionary[name].unit, (), levels)
+    if share_no_level(cells):
+        notes.append(
+            f'the standardised difference of "{name}" is infinite: two groups have no level in common'
+        )
     return Characteristic(name, setting.dictionary[name].unit, (), levels, smd_of_shares(cells), "chi-squared", independence(cells))
 
 
@@ -403,15 +418,21 @@ def suppressed(counts: np.ndarray, contributors: np.ndarray, totals: np.ndarray,
 # -- differences and tests -----------------------------------------------------------------------------------------------------
 
 
+def apart(known: Sequence[Moments]) -> bool:
+    """Whether two groups of several people have one value each, and not the same."""
+    one_value = [m for m in known if m.variance == 0]
+    return any(m.above(one_value[0]) for m in one_value[1:])
+
+
 def smd_of_means(known: Sequence[Moments]) -> float | None:
     """The largest |m1 - m2| / sqrt((s1^2 + s2^2) / 2) over pairs of groups. Austin (2009), Stat Med 28:3083-3107."""
     found = []
+    if apart(known):
+        return None         # infinite
     for a, b in itertools.combinations(known, 2):
         if a.variance is None or b.variance is None:
             return None
         spread = math.sqrt((a.variance + b.variance) / 2)
-        if spread == 0 and a.above(b):
-            return None
         found.append(abs(a.above(b)) / spread if spread else 0.0)
     return max(found, default=None)
 
@@ -420,23 +441,30 @@ def smd_of_shares(table: np.ndarray) -> float | None:
     """The largest sqrt((p1 - p2)' S^-1 (p1 - p2)) over pairs of groups, all levels but the first, S the mean of their multinomial
     covariances. Two levels: |p1 - p2| / sqrt((p1 (1 - p1) + p2 (1 - p2)) / 2).
 
-    Yang & Dalton (2012), SAS Global Forum 335-2012; generalised inverse as in R's tableone.
+    None where it is infinite: two groups that share no level are told apart for certain. S is
+    singular then, and a generalised inverse would see only what lies across from the difference.
+    Yang & Dalton (2012), SAS Global Forum 335-2012.
     """
     table = table[table.sum(axis=1) > 0]
-    if len(table) < 2:
+    if len(table) < 2 or share_no_level(table):
         return None
     found = []
     for a, b in itertools.combinations(table / table.sum(axis=1, keepdims=True), 2):
         keep = np.flatnonzero(a + b)[1:]
         a, b = a[keep], b[keep]
         spread = (np.diag(a) - np.outer(a, a) + np.diag(b) - np.outer(b, b)) / 2
-        if not spread.any():
-            if (a != b).any():
-                return None
+        if not spread.any():        # both have one level, and it is the same
             found.append(0.0)
             continue
         found.append(math.sqrt(float((a - b) @ np.linalg.pinv(spread, rcond=FLAT, hermitian=True) @ (a - b))))
     return max(found)
+
+
+def share_no_level(table: np.ndarray) -> bool:
+    """Whether two groups of people have no level in common. table : people, shape (groups,
+    levels)."""
+    there = (table[table.sum(axis=1) > 0] > 0).astype(int)
+    return bool((there @ there.T == 0).any())
 
 
 def independence(table: np.ndarray) -> float | None:

@@ -12,9 +12,11 @@ from .. import driver, rounds
 from ..analysis import Question, Result
 from ..dictionary import Dictionary
 from ..disclosure import Rules
+from ..errors import FedstatsError, Internal
 from ..filters import keep
 from ..population import Codebook, Findings, Household
-from ..statistic import Ask
+from ..rows import Rows
+from ..statistic import Ask, Sums
 
 GRACE_SECONDS = 2.0
 
@@ -35,10 +37,23 @@ class Pooled:
         try:
             asks = next(steps)
             while True:
-                asks = steps.send(rounds.pooled(asks, cohort, recipe.dictionary, patients))
+                asks = steps.send(_totals(asks, cohort, recipe.dictionary, patients))
                 patients = people
         except StopIteration as done:
             return [msgspec.structs.replace(result, released="pooled") for result in done.value]
+
+
+def _totals(
+    asks: Sequence[Ask], cohort: Sequence[Rows], dictionary: Dictionary, patients: int
+) -> list[Sums]:
+    """`rounds.pooled`; a fault of the software ends the query, as in the other worlds, where a
+    registry says no more than that."""
+    try:
+        return rounds.pooled(asks, cohort, dictionary, patients)
+    except FedstatsError:
+        raise
+    except Exception as error:
+        raise Internal("internal fault") from error
 
 
 def frame_bytes(asks: Sequence[Ask], dictionary: Dictionary, registries: int, patients: int = 1_000_000) -> int:
@@ -53,14 +68,22 @@ class Simulated:
 
     def __init__(self, codebook: Codebook, data: Mapping[str, Household], reports: Mapping[str, Findings], rules: Rules, *,
                  seed: int) -> None:
-        from ..transport.memory import MemoryNetwork
+        from ..transport.memory import MemoryNetwork, SmallConsortium
 
         self.codebook, self.data, self.reports, self.rules = codebook, data, reports, rules
         self.registries = tuple(data)
-        self.network = MemoryNetwork(codebook, data, rules, seed=seed)
+        self.network = MemoryNetwork(codebook, data, rules, seed=seed, kind=SmallConsortium)
 
     def run(self, questions: Sequence[Question], recipe: Any, where: Any, *, purpose: str = "", **_: Any) -> list[Result]:
-        results = self.network.ask(questions, where, purpose=purpose, recipe=recipe)
+        try:
+            results = self.network.ask(questions, where, purpose=purpose, recipe=recipe)
+        except FedstatsError:
+            raise
+        except Exception as error:  # a fault at one registry, which ends the query and tells the others no more than that
+            said = [
+                one.problem for one in self.network.registries.values() if one.problem is not None
+            ]
+            raise (said[0] if said else Internal("internal fault")) from error
         return [msgspec.structs.replace(result, released="simulated") for result in results]
 
 
@@ -103,7 +126,7 @@ class Connected:
         import os
         import time
 
-        from ..errors import FedstatsError, Unreachable
+        from ..errors import Unreachable
         from ..receipt import receipt_of
         from ..wire import messages
         from ..wire.analyst import ASKED, Analyst

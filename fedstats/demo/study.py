@@ -126,8 +126,13 @@ def hazard_ratios(results: Results) -> list[Ratio]:
     from ..analyses.cox import Cox
     from ..ms.history_truth import truth
 
-    found = [Ratio(name, one.exp_coef, math.exp(one.lower), math.exp(one.upper)) for name in (CRUDE, ADJUSTED)
-             for result in [results[name]] if isinstance(result, Cox)
-             for one in result.coefficients if one.term == f"dmt_class[{STRONG}]"]
+    found = [
+        Ratio(name, math.exp(one.coef), math.exp(one.lower), math.exp(one.upper))
+        for name in (CRUDE, ADJUSTED)
+        for result in [results[name]]
+        if isinstance(result, Cox)
+        for one in result.coefficients
+        if one.term == f"dmt_class[{STRONG}]"
+    ]
     real = truth(SEED, a=WEAK, b=STRONG, sizes=SIZES, stays=False, horizons=(YEARS_FOLLOWED,))["horizons"][f"{YEARS_FOLLOWED:g}"]
     return [*found, Ratio("true: the same people on both, in two runs of one world", float(real["hazard_ratio"]))]

@@ -69,11 +69,21 @@ class RelaxedConsortium(Consortium, frozen=True, dict=True):
     def effective_rules(self) -> Rules:
         return self.rules
 
+
+class SmallConsortium(RelaxedConsortium, frozen=True, dict=True):
+    """A roster for `simulate`, where two registries will do if the rules say so: one process has
+    the numbers of both anyway, which over a network either would learn from the total."""
+
+    @property
+    def fewest_registries(self) -> int:
+        return max(2, self.rules.min_registries)
+
+
 class MemoryNetwork:
     """A whole consortium in memory; `ask` runs one query through it."""
 
     def __init__(self, codebook: Codebook, data: Mapping[str, Household], rules: Rules, *, seed: int = 0,
-                 wire: Wire | None = None) -> None:
+                 wire: Wire | None = None, kind: type[RelaxedConsortium] = RelaxedConsortium) -> None:
         self.random = seeded(seed)
         self.codebook, self.rules, self.now = codebook, rules, START
         self.wire: Wire = wire or (lambda sender, receiver, raw: (raw,))
@@ -81,7 +91,7 @@ class MemoryNetwork:
         self.people = {name: Identity.generate(name, self.random) for name in (*names, ANALYST, COORDINATOR)}
         roles = dict.fromkeys(names, "registry") | {ANALYST: "analyst", COORDINATOR: "coordinator"}
         patients = max(1, *(household.n for household in data.values()))
-        self.roster = RelaxedConsortium(
+        self.roster = kind(
             name="simulation", epoch=1, dictionary="", dictionary_sha256=codebook.dictionary.digest, rules=rules,
             max_patients_per_registry=patients, members=tuple(member_of(self.people[name], role) for name, role in roles.items()))  # type: ignore[arg-type]
         self.houses = {name: SimulatedHouse(codebook, household, rules) for name, household in data.items()}

@@ -14,7 +14,18 @@ import msgspec
 from ..analysis import Question, Result, read_result
 from ..crypto import identity
 from ..crypto.identity import Identity, OneTime
-from ..errors import FedstatsError, MessageError, NotConverged, OutOfOrder, Problem, QuestionError, Refused, Tampered, as_error
+from ..errors import (
+    FedstatsError,
+    Internal,
+    MessageError,
+    NotConverged,
+    OutOfOrder,
+    Problem,
+    QuestionError,
+    Refused,
+    Tampered,
+    as_error,
+)
 from ..population import Recipe
 from . import messages
 from .messages import Abort, Admission, CohortTree, Parcel, Query, Release, Verdict, hashed
@@ -27,7 +38,12 @@ NEXT = {
     DONE:  {"abort": DONE},
     ENDED: {"admission": ENDED, "verdict": ENDED, "result": ENDED, "abort": ENDED, "fault": ENDED},
 }
-CONCLUDED = (Refused.code, NotConverged.code, QuestionError.code)     # from totals, as every registry does
+CONCLUDED = (
+    Refused.code,
+    NotConverged.code,
+    QuestionError.code,
+    Internal.code,
+)  # from totals, as every registry does
 EQUAL = 1e-9        # relative: results of registries may differ by rounding of their processors, no further (PROTOCOL, phase 4)
 
 

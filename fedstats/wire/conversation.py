@@ -29,6 +29,7 @@ from ..crypto.identity import Identity, OneTime
 from ..disclosure import Rules, strictest
 from ..errors import (
     FedstatsError,
+    Internal,
     MessageError,
     NotConverged,
     OutOfOrder,
@@ -117,6 +118,10 @@ class Registry:
         self.state = QUERY
         self.problem: FedstatsError | None = None
         self.round = 0
+        self.driving = False  # whether the joint halves are at work, which are the same everywhere
+        self.faults: list[
+            str
+        ] = []  # of joint halves, a line each, without data: for the log of this registry
         self.T = b""
         self.claimed = False        # whether the journal's line of this query is ours: a replay must not touch it
         self.admissions: dict[str, tuple[Admission, bytes]] = {}
@@ -175,7 +180,10 @@ class Registry:
         if self.state in (RELEASED, ENDED):
             return []
         # what all registries conclude alike from totals is nobody's own fault: whoever is told puts the name of all before it
-        problem = as_problem(error, "" if isinstance(error, (Refused, NotConverged, QuestionError)) else self.me.name)
+        alike = isinstance(error, (Refused, NotConverged, QuestionError)) or (
+            self.driving and isinstance(error, Internal)
+        )
+        problem = as_problem(error, "" if alike else self.me.name)
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
         # one line only: what was waiting to be posted belongs to a query that is over
@@ -270,7 +278,14 @@ class Registry:
         pairs = {k: identity.pair_key(self.me, self.onetime, self.roster.public(name), self.admissions[name][0].onetime, self.S, me, name)
                  for k, name in enumerate(order) if name != me}
         K, he_keys = secret[:SECRET_BYTES], secret[SECRET_BYTES:]
-        self.keys = seal.SealKeys(he=he.load(he_keys), K=K, pair_keys=pairs, index=order.index(me), registries=len(order))
+        self.keys = seal.SealKeys(
+            he=he.load(he_keys),
+            K=K,
+            pair_keys=pairs,
+            index=order.index(me),
+            registries=len(order),
+            fewest=self.roster.fewest_registries,
+        )
         self.onetime_public = self.onetime.public
         self.H = hashed(b"fedstats H0/1", self.S, digest_of(secret))
         self.patients = self.roster.max_patients_per_registry * len(order)
@@ -279,7 +294,9 @@ class Registry:
         if max(self.rows.people(), *table.flow, 0) > self.roster.max_patients_per_registry:
             raise RangeError("this registry has more patients than the consortium's max_patients_per_registry",
                              hint="raise it in the consortium file, under a new epoch")
-        self.steps: Generator[Any, Any, Any] = driver.query(self.query.questions, self.recipe, self.rules, len(order))
+        self.steps: Generator[Any, Any, Any] = driver.query(
+            self.query.questions, self.recipe, self.rules, len(order), self.faults
+        )
         self.asks = next(self.steps)
         self._contribute()
 
@@ -326,12 +343,15 @@ class Registry:
             if self.rows.people() > self.patients:
                 raise Tampered(NOT_VERIFIED)
         self.round += 1
+        self.driving = True
         try:
             self.asks = self.steps.send(found)
         except StopIteration as done:
+            self.driving = False
             self.state = advance(self.state, "last total")
             self._judge(done.value)
             return
+        self.driving = False
         self.state = advance(self.state, "total")
         self._contribute()
 

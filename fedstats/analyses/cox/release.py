@@ -17,7 +17,7 @@ from ...weights import InverseProbability, weight_notes
 from .._coefficients import Cost, Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
 from .._common import at_most, groups, p_chi2
 from .._model_rules import SCALARS_PER_PATIENT
-from .._newton import penalised
+from .._newton import inverse_of, penalised
 from ..survival import SAME_TIME, beyond_note, times_of
 from .calibration import calibration, group_ends
 from .concordance import Concordance, alike_in_bins, concordance_of
@@ -38,7 +38,7 @@ def release(study: Study, fit: Fit, last: dict[str, Sums], reduced: dict[str, Fi
     """The result. reduced : fits without a term. Nothing is asked any more: any arithmetic will do."""
     params, setting, design, p = study.params, study.setting, study.design, len(study.design)
     information = penalised(fit.point.information, study.penalty)
-    inverse = np.linalg.inv(information)
+    inverse = inverse_of(information, design.names)
     scale = np.outer(study.scale, study.scale)
     beta, cov = design.unscale(np.array(fit.beta) / study.scale, inverse / scale)
     _, robust = design.unscale(fit.beta, inverse @ steady.unpack(last["residuals"]["squares"], p) @ inverse / scale)
@@ -87,7 +87,10 @@ def _tests(study: Study, fit: Fit, reduced: dict[str, Fit], beta: np.ndarray, us
     chi2, df = wald(beta, used, range(p))
     whole = [Test("wald", "(model)", chi2, df, p_chi2(chi2, df))]
     if not study.params.ridge:
-        score = float(fit.null.score @ np.linalg.solve(fit.null.information, fit.null.score))
+        try:
+            score = float(fit.null.score @ np.linalg.solve(fit.null.information, fit.null.score))
+        except np.linalg.LinAlgError:
+            score = math.nan
         whole = [lr_test("(model)", fit.point.loglik, fit.null.loglik, p), *whole, Test("score", "(model)", score, p, p_chi2(score, p))]
     terms = study.design.terms
     ratios = [lr_test(label, fit.point.loglik, one.point.loglik, len(terms[label])) for label, one in reduced.items()]
@@ -193,6 +196,8 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust
                          f"(rules min_cell {rules.min_cell}, models)")
     elif params.baseline:
         notes.append("registries are strata: their baseline hazards are not released, so there are no survival curves")
+    if not study.grid:
+        notes.append("variance inflation factors are within registries, which are no term of them")
     if not whole:
         notes.append("the covariance of the coefficients, and with it intervals of curves, is not released: more than one number per 10 "
                      "patients (rule models)")

@@ -11,18 +11,19 @@ import numpy as np
 
 from ...dictionary import Dictionary
 from ...errors import QuestionError
-from ...rows import load
 from ...terms import Design, Term, single, variables_of
 from ...variable import Variable
 from ...views import Picture, Table
 from ...weights import InverseProbability
-from .._coefficients import ModelResult
+from .._coefficients import ModelResult, exp_or_inf
 from .._common import z_of
+from .._new_patients import new_patients
 from .concordance import Concordance
 from .hazards import HazardTest
 from .horizons import Horizon
 
 MOST_CURVES = 20            # people in a printed list of predictions
+LARGEST_LOG_RISK = 700.0    # exp of it is still a number, and nobody survives it
 
 
 class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,8 +59,10 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     lifelines. Further tables: tests, proportional
     hazards, fit.
 
-    loglik, loglik_null : at the fit and at no effect. aic : -2 loglik + 2k; bic : with log(events), as R. events : rows with an event
-    that count. means : of the columns, weighted. baseline : one per stratum, empty where registries are strata or the rules hold it
+    rows : that were used, those of weight 0 aside, as R counts the observations of its glm (its
+    coxph counts them). loglik, loglik_null : at the fit and at no effect. aic : -2 loglik + 2k; bic
+    : with log(events), as R. events : rows with an event that count. means : of the columns,
+    weighted. baseline : one per stratum, empty where registries are strata or the rules hold it
     back. terms, codebook : of the covariates, so that new patients can be read.
     """
 
@@ -124,7 +127,7 @@ class Cox(ModelResult, frozen=True, kw_only=True):
         return tuple(((x - np.array(self.means)) @ self._beta + offset).tolist())
 
     def predict_partial_hazard(self, newdata: Any) -> tuple[float, ...]:
-        return tuple(math.exp(one) for one in self.predict_log_partial_hazard(newdata))
+        return tuple(exp_or_inf(one) for one in self.predict_log_partial_hazard(newdata))
 
     def predict_cumulative_hazard(self, newdata: Any, stratum: str | None = None) -> Any:
         """DataFrame: one row per shown time, one column per new patient."""
@@ -137,7 +140,8 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     def survival_curves(self, newdata: Any, stratum: str | None = None, confidence: float | None = None) -> tuple[Survival, ...]:
         """Adjusted survival curves of new patients, with intervals.
 
-        newdata : a table with the model's covariates, a dict of one value (or a list of values) per covariate.
+        newdata : a table with the model's covariates, a dict of one value (or a list of values) per
+            covariate; numbers need not lie on their step, so that the mean age will do.
         stratum : whose baseline, where there are several. The variance of the cumulative hazard is that of the baseline and of the
         coefficients together, the interval is taken on the log scale of survival, as in R. Tsiatis (1981); Link (1984).
         """
@@ -145,7 +149,7 @@ class Cox(ModelResult, frozen=True, kw_only=True):
         x, offset = self._columns(newdata)
         z, hazard, found = z_of(confidence or self.confidence), np.array(one.hazard), []
         for k, row in enumerate(x - np.array(self.means)):
-            risk = math.exp(float(row @ self._beta) + float(offset[k]))
+            risk = math.exp(min(float(row @ self._beta) + float(offset[k]), LARGEST_LOG_RISK))
             H, se = hazard * risk, self._hazard_se(one, row, risk)
             if se is None:
                 none = (None,) * len(H)
@@ -218,9 +222,9 @@ class Cox(ModelResult, frozen=True, kw_only=True):
         """The columns of new patients as they are, shape (n, p), and their offsets. Raises QuestionError for what cannot be read."""
         dictionary = Dictionary("new patients", self.codebook)
         needed = variables_of((*self.terms, *((self.offset,) if self.offset else ())))
-        table = {name: value if isinstance(value, (list, tuple, np.ndarray)) else [value] for name, value in newdata.items()
-                 } if isinstance(newdata, dict) else newdata
-        rows, report = load(table, dictionary, who="new patients")
+        rows, report = new_patients(
+            newdata, self.codebook, (*self.terms, *((self.offset,) if self.offset else ()))
+        )
         if rows.complete(needed).n < rows.n or not rows.n:
             raise QuestionError("new patients lack a value, or have one that the dictionary does not allow",
                                 hint="; ".join(report.lines()[1:]) or "covariates are: " + ", ".join(needed))

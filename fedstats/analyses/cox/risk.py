@@ -31,16 +31,25 @@ def _totals_layout(dictionary: Dictionary, *, model: Any) -> dict[str, Block]:
             "events_ww": Block((), weight * weight), "events_x": Block((p,), weight), "used": Block((p, USED_PARTS), integer=True)}
 
 
-@statistic("cox_totals/1", layout=_totals_layout)
+@statistic("cox_totals/2", layout=_totals_layout)
 def cox_totals(rows: Rows, model: Any) -> dict:
-    """Rows, events among them, events that the grid leaves out; the weighted sums of 1, x and x x' over all rows, and of 1 and x over
-    the events that count; the sum of the squared weights of these; how many rows lie in each 256th of [-1, 1], per column."""
+    """Rows of a weight above 0, events among them, events that the grid leaves out; the weighted
+    sums of 1, x and x x' over all rows, and of 1 and x over the events that count; the sum of the
+    squared weights of these; how many rows lie in each 256th of [-1, 1], per column."""
     cases, at = kept(rows, model_of(model))
     weighted = cases.x * cases.weight[:, None]
-    return {"rows": len(cases.time), "events": at.died.sum(), "lost": at.lost, "used": used_parts(cases.x), "w": cases.weight.sum(),
-            "x": weighted.sum(axis=0), "xx": steady.pack(cases.x.T @ weighted), "events_w": at.weight[at.died].sum(),
-            "events_ww": (at.weight[at.died] ** 2).sum(),
-            "events_x": at.event_sums(at.z()).sum(axis=0)}
+    return {
+        "rows": (cases.weight > 0).sum(),
+        "events": at.died.sum(),
+        "lost": at.lost,
+        "used": used_parts(cases.x),
+        "w": cases.weight.sum(),
+        "x": weighted.sum(axis=0),
+        "xx": steady.pack(cases.x.T @ weighted),
+        "events_w": at.weight[at.died].sum(),
+        "events_ww": (at.weight[at.died] ** 2).sum(),
+        "events_x": at.event_sums(at.z()).sum(axis=0),
+    }
 
 
 def used_parts(x: np.ndarray) -> np.ndarray:

@@ -20,14 +20,16 @@ from ...errors import QuestionError
 from ...terms import Term, variables_of
 from ...variable import Variable
 from ...weights import InverseProbability, weight_notes
-from .._coefficients import Test, coefficients_of, lr_test, rows_of, vif_of, wald_tests
+from .._coefficients import Test, coefficients_of, lr_test, over, rows_of, vif_of, wald_tests
 from .._common import p_chi2
 from .._model_rules import SCALARS_PER_PATIENT
-from .._newton import metered
+from .._newton import inverse_of, metered
 from .family import Family
 from .fit import NEEDED_ROBUST, Ended, Fitted, Plan, fitted, penalties, precision
 from .params import GlmParams, call
-from .result import NAMES, Glm
+from .result import NAMES, RATIOS, Glm
+
+NO_SLOPE = 1e-10        # of a scaled coefficient of a perfect fit: rounding
 
 
 @analysis("glm/1", params=GlmParams, result=Glm, call=call)
@@ -50,9 +52,9 @@ def _result(params: GlmParams, setting: Setting, plan: Plan, found: Fitted, whol
     full, family, design = found.full, plan.family, found.full.spec.design
     n, k = int(full.total("rows")), full.parameters
     half = full.spec.y_scale[1]
-    phi = full.total("pearson") / max(n - k, 1) if family.dispersed else 1.0
+    phi = full.dispersion
     coef, cov, robust, vif = _estimates(full, plan, phi, params.se)
-    if len(design) and precision(full, "meat", setting.registries) > NEEDED_ROBUST:
+    if len(design) and not full.perfect and precision(full, "meat") > NEEDED_ROBUST:
         if params.se != "model":
             raise QuestionError("robust standard errors of this model cannot be carried to enough digits",
                                 hint='use se="model", or give narrower ranges in the dictionary')
@@ -66,18 +68,18 @@ def _result(params: GlmParams, setting: Setting, plan: Plan, found: Fitted, whol
     tests += _lr_tests(full, found, dispersion)
     theta_se = None
     if full.theta is not None:
-        theta_se = full.theta / math.sqrt(full.total("theta_information"))
+        known = full.total("theta_information")
+        theta_se = full.theta / math.sqrt(known) if known > 0 else math.nan
     return Glm(
         size=setting.size,
         coefficients=coefficients_of(design.names, coef, cov, robust=robust, use_robust=use_robust, t_df=t_df, vif=vif,
-                                     confidence=params.confidence),
+                                     confidence=params.confidence, ratios=params.link in RATIOS),
         covariance=rows_of(cov) if whole else None,
         covariance_robust=rows_of(robust) if whole and robust is not None else None, confidence=params.confidence,
         se_used="robust" if use_robust else "model", t_df=t_df, tests=tuple(tests), outcome=params.outcome, family=params.family,
         link=params.link, intercept=params.intercept, own=params.own, terms=params.terms, offset=params.offset, ridge=params.ridge,
         dropped=found.dropped, rows=n, parameters=k, df_residual=n - k, dispersion=dispersion,
-        deviance=full.total("deviance") * half * half,
-        null_deviance=found.null.total("deviance") * half * half if found.null else None,
+        deviance=full.deviance, null_deviance=found.null.deviance if found.null else None,
         pearson=full.total("pearson") * half * half if "pearson" in full.fit.totals else None,
         log_likelihood=likelihood, aic=-2 * likelihood + 2 * df if likelihood is not None else None,
         bic=-2 * likelihood + math.log(n) * df if likelihood is not None else None, theta=full.theta, theta_se=theta_se,
@@ -101,9 +103,11 @@ def _estimates(full: Ended, plan: Plan, phi: float, se: str) -> tuple[np.ndarray
     upper = np.triu_indices(p)
     information[upper], meat[upper] = full.fit.totals["information"], full.fit.totals["meat"]
     information, meat = np.triu(information) + np.triu(information, 1).T, np.triu(meat) + np.triu(meat, 1).T
-    bread = np.linalg.inv(information + np.diag(penalties(design, plan.ridge)))
-    sandwich = bread @ meat @ bread * (n / (n - k) if se == "HC1" and n > k else 1.0)
-    coef, cov = design.unscale(full.beta, phi * bread)
+    bread = inverse_of(information + np.diag(penalties(design, plan.ridge)), design.names)
+    more = 1.0 if se != "HC1" else n / (n - k) if n > k else math.nan
+    sandwich = bread @ (0.0 * meat if full.perfect else meat) @ bread * more
+    beta = np.where(np.abs(full.beta) <= NO_SLOPE, 0.0, full.beta) if full.perfect else full.beta
+    coef, cov = design.unscale(beta, phi * bread)
     assert cov is not None
     T = design.back
     coef = half * coef
@@ -121,9 +125,9 @@ def _lr_tests(full: Ended, found: Fitted, dispersion: float) -> list[Test]:
         if df == 0:
             continue
         if full.spec.family.dispersed:
-            half = full.spec.y_scale[1]
-            scale = dispersion if full.spec.family.kind != "gaussian" else dispersion / half / half
-            chi2 = max((other.total("deviance") - full.total("deviance")) / scale, 0.0)
+            scale = dispersion if full.spec.family.kind == "gaussian" else full.dispersion
+            gain = max(other.deviance - full.deviance, 0.0)
+            chi2 = gain / scale if scale else over(gain, scale)
             tests.append(Test("lr", label, chi2, df, p_chi2(chi2, df)))
         else:
             tests.append(lr_test(label, full.log_likelihood or 0.0, other.log_likelihood or 0.0, df))
@@ -134,11 +138,25 @@ def _notes(params: GlmParams, found: Fitted, setting: Setting, whole: bool) -> l
     notes = [f'"{name}" is left out: nobody has this level' for name in found.dropped]
     if params.own:
         notes.append("each registry has an intercept of its own; it stays there, and only the common coefficients are released")
+        notes.append(
+            "the null deviance, and the test of the whole model, are against the registries' intercepts alone, not one intercept as "
+            "in R's glm with factor(registry); variance inflation factors are within registries, which are no term of them"
+        )
     if params.family == "negativebinomial":
         notes.append("standard errors of the coefficients hold theta fixed (expected information), as MASS::glm.nb")
     if isinstance(params.weights, InverseProbability) and params.se == "model":
         notes.append("weights by inverse probability of treatment: model-based standard errors do not hold, use se=\"HC0\"")
     notes += weight_notes(params.weights)
+    if found.full.perfect:
+        notes.append(
+            f'the terms leave nothing over of "{params.outcome}" (a perfect fit): dispersion and standard errors are 0, and the '
+            "likelihood has no limit"
+        )
+    if found.full.spec.family.dispersed and found.full.total("rows") <= found.full.parameters:
+        notes.append(
+            "as many coefficients as rows: nothing is left to estimate the dispersion from, so that there are no standard errors, "
+            "intervals and tests"
+        )
     if params.ridge:
         notes.append(f"coefficients are shrunk by a ridge penalty of {params.ridge:g}: standard errors and tests are those of the "
                      "penalised fit")

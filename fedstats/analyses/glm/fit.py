@@ -17,7 +17,7 @@ from ...disclosure import NO_RULES
 from ...errors import NotConverged, QuestionError
 from ...statistic import Ask, Sums
 from ...terms import INTERCEPT, Design, Log, Polynomial, Power, Term, Variable, factors_of
-from .._model_cells import Cells, model_cells, selecting
+from .._model_cells import Cells, crossed, model_cells, selecting
 from .._model_rules import (
     check_columns,
     check_effective,
@@ -60,11 +60,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ended:
-    """A fitted model. spec : without the columns that are left out. theta : of the negative binomial."""
+    """A fitted model. spec : without the columns that are left out. theta : of the negative
+    binomial. registries : whose sums it is from."""
 
     fit: Fit
     spec: Spec
     theta: float | None
+    registries: int
 
     @property
     def beta(self) -> tuple[float, ...]:
@@ -73,6 +75,32 @@ class Ended:
     def total(self, name: str) -> float:
         return float(self.fit.totals[name])
 
+    def rounding(self, name: str) -> float:
+        """The rounding error of a sum: every registry rounds to the unit that 53 bits below the
+        bound leave."""
+        return self.fit.layout[name].bound * 2.0**-53 * self.registries
+
+    @property
+    def perfect(self) -> bool:
+        """Whether nothing is left over: an exact line, or an outcome that is the same for all who
+        are alike."""
+        return self.spec.family.dispersed and not int(self.total("off"))
+
+    @property
+    def deviance(self) -> float:
+        """On the scale of the outcome."""
+        half = self.spec.y_scale[1]
+        return 0.0 if self.perfect else max(self.total("deviance"), 0.0) * half * half
+
+    @property
+    def dispersion(self) -> float:
+        """Pearson's chi-squared over the residual degrees of freedom, on the scale of the fit; not
+        a number where there are none, as R says."""
+        if not self.spec.family.dispersed:
+            return 1.0
+        left = self.total("rows") - self.parameters
+        return math.nan if left <= 0 else 0.0 if self.perfect else self.total("pearson") / left
+
     @property
     def log_likelihood(self) -> float | None:
         """With its constants, as R's glm and MASS::glm.nb; None for quasi-likelihoods, and for weighted gaussian models (theirs needs the
@@ -80,6 +108,8 @@ class Ended:
         t, n, kind = self.total, self.total("rows"), self.spec.family.kind
         if self.spec.family.name.startswith("quasi") or (kind == "gaussian" and self.spec.weights is not None):
             return None
+        if self.perfect:        # a density without limit
+            return math.inf
         if kind == "gaussian":
             half = self.spec.y_scale[1]
             return -n / 2 * (math.log(2 * math.pi * t("deviance") * half * half / n) + 1)
@@ -136,7 +166,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
         check_informed(found["informed"], spec.design.names, cells, setting.rules)
     dropped = check_columns(cells, spec.design)
     if binary and not plan.ridge:
-        _check_separation(cells, plan)
+        _check_separation(cell_totals, cells, plan)
     ranges = (yield from narrower(spreads, wide, spec.columns, setting)) if spreads is not None else {}
     if ranges:      # what was scaled by the ranges of the dictionary has lost digits
         plan = dataclasses.replace(plan, model=plan.model | {"ranges": ranges})
@@ -152,7 +182,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     ends = yield from abreast([outlying, *(_one(plan, drop, start, spec.design) for drop in wanted.values())])
     fits = dict(zip(wanted, ends[1:]))
     full = fits.pop("")
-    check_precision(full, setting)
+    check_precision(full)
     check_effective(full.total("working"), full.total("working_squares"), parameters, setting.rules)
     for found in full.fit.beside:
         check_leverage(int(found["objections"]), setting.rules)
@@ -177,21 +207,31 @@ def _far_reaching(spec: Spec, terms: Sequence[Term]) -> list[str]:
 MANY_STEPS = 1000           # fewer would lose digits only where nearly everybody has the same value
 NULL = "(null)"
 NEEDED, NEEDED_ROBUST = 1e-9, 1e-7      # relative precision of the information, and of the sandwich
+NEEDED_DISPERSION = 1e-5                # of the dispersion: four digits are released
 
 
-def precision(ended: Ended, name: str, registries: int) -> float:
-    """The rounding error of a packed matrix of sums, as a share of its smallest diagonal entry: every registry rounds to the unit that
-    53 bits below the bound leave."""
+def precision(ended: Ended, name: str) -> float:
+    """The rounding error of a packed matrix of sums, as a share of its smallest diagonal entry."""
     p = len(ended.spec.design)
     diagonal = [float(steady.unpack(ended.fit.totals[name], p)[k, k]) for k in range(p)]
-    return ended.fit.layout[name].bound * 2.0**-53 * registries / max(min(diagonal, default=1.0), 1e-300)
+    return ended.rounding(name) / max(min(diagonal, default=1.0), 1e-300)
 
 
-def check_precision(ended: Ended, setting: Setting) -> None:
+def check_precision(ended: Ended) -> None:
     """Whether the sums were carried to enough digits. Raises QuestionError."""
-    if len(ended.spec.design) and precision(ended, "information", setting.registries) > NEEDED:
+    if len(ended.spec.design) and precision(ended, "information") > NEEDED:
         raise QuestionError("the sums of this model cannot be carried to enough digits: what one patient may add is far more than what the "
                             "patients do", hint="give narrower ranges in the dictionary, or transform a column that reaches far")
+    if (
+        ended.spec.family.dispersed
+        and not ended.perfect
+        and ended.rounding("pearson") > NEEDED_DISPERSION * abs(ended.total("pearson"))
+    ):
+        raise QuestionError(
+            f'what the model leaves over of "{ended.spec.response}" is so small beside its range in the dictionary that it '
+            "cannot be carried to enough digits",
+            hint=f'give "{ended.spec.response}" a narrower range in the dictionary',
+        )
 
 
 def penalties(design: Design, ridge: float) -> list[float]:
@@ -205,19 +245,40 @@ def droppable(terms: Sequence[Term]) -> list[str]:
     return [term.label for term, mine in zip(terms, inside) if not any(mine < other for other in inside)]
 
 
-def _check_separation(cells: Cells, plan: Plan) -> None:
-    """A level in which the outcome is always the same has no finite coefficient."""
-    single = {factors_of(term)[0].name for term in plan.terms if len(factors_of(term)) == 1}
+def _check_separation(totals: Sums, cells: Cells, plan: Plan) -> None:
+    """A level, or a combination of levels that an interaction has a coefficient for, in which the
+    outcome is always the same has no finite coefficient. Raises QuestionError naming it. totals :
+    of `model_cells`."""
     dictionary = plan.setting.dictionary
-    for name, table in zip(cells.factors, cells.levels):
-        if name not in single or dictionary[name].is_numeric:
+    single = {factors_of(term)[0].name for term in plan.terms if len(factors_of(term)) == 1}
+    tables: list[tuple[tuple[str, ...], np.ndarray]] = [
+        ((name,), table) for name, table in zip(cells.factors, cells.levels) if name in single]
+    tables += [
+        (names, totals[f"cross{j}"]) for j, names in enumerate(crossed(plan.terms, cells.factors))
+    ]
+    for names, table in tables:
+        # numbers make a straight line through their levels, not a coefficient for each
+        if any(dictionary[name].is_numeric for name in names):
             continue
-        for label, row in zip(dictionary.bins(name).labels, table):
-            if row.sum() and not row.all():
-                who = "nobody has" if row[-1] == 0 else "everybody has"
-                raise QuestionError(f'in the level "{label}" of "{name}" {who} the event: its coefficient has no finite estimate '
-                                    "(separation)", hint=f'leave that level out with a filter, join levels of "{name}", or hold '
-                                    "coefficients back with ridge=1")
+        labels = [dictionary.bins(name).labels for name in names]
+        for place in np.ndindex(table.shape[:-1]):
+            if table[place].sum() and not table[place].all():
+                raise _separated(
+                    list(zip(names, (one[k] for one, k in zip(labels, place)))),
+                    bool(table[place][-1]),
+                )
+
+
+def _separated(levels: Sequence[tuple[str, str]], everybody: bool) -> QuestionError:
+    """levels : (variable, level) of those who all have the event, or of whom nobody has."""
+    where = " and ".join(f'the level "{label}" of "{name}"' for name, label in levels)
+    names = " or ".join(f'"{name}"' for name, _ in levels)
+    what = "that level out with a filter" if len(levels) == 1 else "the interaction out"
+    return QuestionError(
+        f"in {where} {'everybody' if everybody else 'nobody'} has the event: its coefficient has no finite estimate "
+        "(separation)",
+        hint=f"leave {what}, join levels of {names}, or hold coefficients back with ridge=1",
+    )
 
 
 def _one(plan: Plan, drop: Sequence[str], start: Sums, whole: Design) -> Steps:
@@ -233,7 +294,7 @@ def _one(plan: Plan, drop: Sequence[str], start: Sums, whole: Design) -> Steps:
                       plan.setting.dictionary, penalties(design, plan.ridge), linear=spec.family.kind == "gaussian",
                       beside=_leverage(plan, spec, model), watch=reach)
     fit = yield from settle(problem, beta, matrix=_submatrix(start, whole, design))
-    return Ended(fit, spec, None)
+    return Ended(fit, spec, None, plan.setting.registries)
 
 
 def _leverage(plan: Plan, spec: Spec, model: dict[str, Any]) -> Any:
@@ -263,7 +324,7 @@ def _null_at(plan: Plan, theta: float, start: Sums, whole: Design) -> Steps:
     problem = Problem(spec.design.names, lambda point, last: _ask(spec)(beta=list(point), theta=theta, last=last, reach=reach.at(point),
                                                                         **model), _read, plan.setting.dictionary, watch=reach)
     fit = yield from settle(problem, beta)
-    return Ended(fit, spec, theta)
+    return Ended(fit, spec, theta, plan.setting.registries)
 
 
 def _ask(spec: Spec) -> Any:
@@ -341,7 +402,7 @@ def _negative_binomial(plan: Plan, spec: Spec, model: dict[str, Any], beta: list
     problem = Problem((*design.names, "log(theta)"), ask, read, plan.setting.dictionary, [*penalties(design, plan.ridge), 0.0],
                       beside=_leverage(plan, spec, model), watch=reach)
     fit = yield from settle(problem, [*beta, steady.log(theta)])
-    return Ended(fit, spec, math.exp(fit.point[-1]))
+    return Ended(fit, spec, math.exp(fit.point[-1]), plan.setting.registries)
 
 
 def _bordered(matrix: np.ndarray, line: Sequence[float], corner: float) -> np.ndarray:

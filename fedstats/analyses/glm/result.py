@@ -8,13 +8,13 @@ import numpy as np
 
 from ...dictionary import Dictionary
 from ...errors import QuestionError
-from ...rows import load
 from ...terms import Design, Term, single, variables_of
 from ...variable import Variable
 from ...views import Picture, Table
-from ...weights import InverseProbability
+from ...weights import STABILISED_ATT, InverseProbability
 from .._coefficients import ModelResult
 from .._common import t_of, z_of
+from .._new_patients import new_patients
 from .family import Family
 from .params import check_choice
 
@@ -28,11 +28,16 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     """Frame: one row per coefficient (index: covariate), columns coef, se, coef_low, coef_high, z (or t), p, before them odds ratio, rate
     ratio or hazard ratio with its interval where the link has one. Further tables: tests, fit.
 
-    dispersion : Pearson chi-squared / (n - k), 1 where it is known. theta : of the negative binomial, var = mu + mu^2 / theta; its
-    coefficients' standard errors hold theta fixed, as MASS::glm.nb. rows : that were used (those of weight 0 aside). parameters :
-    coefficients, registry intercepts included. aic : -2 log_likelihood + 2 (parameters + sigma, shape or theta, if there is one), R's
-    convention; bic : log(rows) instead of 2. mean : share with the event in an unweighted binomial model. `predict(new)` gives means with
-    intervals for new patients, `inverse_probability()` weights for another model.
+    dispersion : Pearson chi-squared / (n - k), 1 where it is known. theta : of the negative
+    binomial, var = mu + mu^2 / theta; its coefficients' standard errors hold theta fixed, as
+    MASS::glm.nb. rows : that were used, those of weight 0 aside, as R's nobs; Cox models count
+    alike. parameters : coefficients, registry intercepts included. aic : -2 log_likelihood + 2
+    (parameters + sigma, shape or theta, if there is one), R's convention; bic : log(rows) instead
+    of 2. null_deviance : of an intercept alone, with registries as strata of the registries'
+    intercepts alone; variance inflation factors are then within registries. Nothing left over (a
+    perfect fit): dispersion 0, log likelihood infinite. mean : share with the event in an
+    unweighted binomial model. `predict(new)` gives means with intervals for new patients,
+    `inverse_probability()` weights for another model.
     """
 
     kind: ClassVar[str] = "glm"
@@ -91,19 +96,27 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     def picture(self) -> Picture:
         return self.forest(RATIOS.get(self.link, ""), f"{NAMES[self.family]}: {self.outcome}")
 
-    def inverse_probability(self, *, stabilised: bool = True, estimand: str = "ate", most: float = 20.0) -> InverseProbability:
+    def inverse_probability(
+        self, *, stabilised: bool | None = None, estimand: str = "ate", most: float = 20.0
+    ) -> InverseProbability:
         """Weights for another model, from this propensity model of a treatment: `c.glm(..., weights=propensity.inverse_probability(),
         se="HC0")`.
 
-        stabilised : multiplied by the share of treated or untreated patients, here the mean of the outcome of this model. estimand :
-        "ate" or "att". most : weights are truncated there. With strata(registry) each registry works out its own intercept where it weighs
-        its patients. Raises QuestionError unless this is a logistic model with an intercept, or an intercept per registry.
+        estimand : "ate" weighs everybody to the whole cohort, "att" the untreated to the treated.
+        stabilised : multiplied by the share of treated or untreated patients, here the mean of the
+        outcome of this model; the default for "ate". Weights of "att" are 1 for the treated and are
+        not stabilised. most : weights are truncated there. With strata(registry) each registry
+        works out its own intercept where it weighs its patients. Raises QuestionError unless this
+        is a logistic model with an intercept, or an intercept per registry.
         """
         if self.link != "logit" or not (self.intercept or self.own) or self.offset is not None:
             raise QuestionError("inverse probabilities come from a logistic model with an intercept (or one per registry), without offset")
+        check_choice("estimand", estimand, ("ate", "att"))
+        if stabilised and estimand == "att":
+            raise QuestionError(STABILISED_ATT, hint="leave stabilised out")
+        stabilised = estimand == "ate" if stabilised is None else stabilised
         if stabilised and self.mean is None:
             raise QuestionError("the propensity model is weighted itself: its share of treated is not known", hint="use stabilised=False")
-        check_choice("estimand", estimand, ("ate", "att"))
         return InverseProbability(self.outcome, self.terms, tuple(one.coef for one in self.coefficients), self.dropped,
                                   self.mean if stabilised else None, "att" if estimand == "att" else "ate", float(most),
                                   by_registry=self.own)
@@ -111,7 +124,9 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     def predict(self, new: Any, *, kind: str = "response", interval: bool = False) -> Any:
         """Predictions for new patients.
 
-        new : a table as `tables.columns_of` reads it (a DataFrame, a dict of columns). kind : "response" (the mean) or "link".
+        new : a table as `tables.columns_of` reads it (a DataFrame), or a dict of a value or a list
+        of values per column. A variable that the model takes as a number need not lie on its step:
+        the mean age will do. kind : "response" (the mean) or "link".
         interval : a DataFrame with columns predicted, lower, upper instead of an array. Rows with a gap, or a value outside the
         dictionary, are NaN. Raises QuestionError for a model with registry intercepts and kind "response": they are not released.
         """
@@ -120,7 +135,9 @@ class Glm(ModelResult, frozen=True, kw_only=True):
             raise QuestionError("a model with registry intercepts predicts differences only", hint='use kind="link"')
         dictionary = Dictionary(name="model", variables=self.codebook)
         design = Design.of(self.terms, dictionary, intercept=self.intercept and not self.own, absorbed=self.own, drop=self.dropped)
-        rows, _ = load(new, dictionary)
+        rows, _ = new_patients(
+            new, self.codebook, (*self.terms, *([self.offset] if self.offset is not None else ()))
+        )
         needed = [*design.variables, *(variables_of([self.offset]) if self.offset is not None else ())]
         known = np.logical_and.reduce([rows.present(name) for name in needed], axis=0) & np.ones(rows.n, dtype=bool)
         cases = rows.where(known)

@@ -22,6 +22,8 @@ from .family import Family
 
 LARGEST_PEARSON = 2.0**34   # bound of one row's share of Pearson's chi-squared
 INNER_ROUNDS, INNER_STEP, SETTLED = 60, 3.0, 1e-14
+ROUNDED = 1e-11             # of half the range: what linear equations leave
+NEARLY = 1e-7               # of the mean: what is left one Newton step before the end
 
 
 def _layout(dictionary: Dictionary, *, beta: Sequence[float], theta: float | None = None, last: bool = False,
@@ -47,7 +49,7 @@ def _layout(dictionary: Dictionary, *, beta: Sequence[float], theta: float | Non
         blocks |= {"working": Block((), bound["W"]), "deviance": Block((), bound["deviance"]),
                    "working_squares": Block((), steady.power_of_two(bound["W"] * bound["W"] * dictionary.most_rows)),
                    "constant": Block((), bound["constant"]), "rows": Block((), 1.0, integer=True),
-                   "weight": Block((), weight)}
+                   "off": Block((), 1.0, integer=True), "weight": Block((), weight)}
         if p:
             far = 4.0 if spec.own else 1.0      # columns are centred by the registry's own mean
             blocks["meat"] = Block((triangle,), steady.power_of_two(far * bound["score"] * bound["score"] * dictionary.most_rows))
@@ -64,19 +66,21 @@ def at_theta(family: Family, theta: float | None) -> Family:
     return Family("poisson", family.link) if family.kind == "negativebinomial" and theta is None else family
 
 
-@statistic("glm/1", layout=_layout)
+@statistic("glm/2", layout=_layout)
 def glm_sums(rows: Rows, beta: Sequence[float], theta: float | None = None, last: bool = False, reach: Sequence[float] | None = None,
              **model: Any) -> dict:
     """Score, information and log likelihood at the scaled coefficients beta; in the last round also what inference needs.
 
     theta : of the negative binomial. information : expected, packed; observed : beside it where the link is not canonical.
-    meat : sum over patients of the outer products of their scores. reach : see `glm_reach`; bounds follow from it.
+    meat : sum over patients of the outer products of their scores. off : rows that are not where
+    the model puts them: sums may be too coarse for what is left over to be seen in them. reach :
+    see `glm_reach`; bounds follow from it.
     """
     spec = Spec.of(rows.dictionary, **model)
     return _sums(Data.of(rows, spec), spec, np.asarray(beta, dtype=float), theta, last, reach, own=False)
 
 
-@statistic("glm_own/1", layout=_layout, alone=True)
+@statistic("glm_own/2", layout=_layout, alone=True)
 def glm_own(rows: Rows, beta: Sequence[float], theta: float | None = None, last: bool = False, reach: Sequence[float] | None = None,
             **model: Any) -> dict:
     """The same with an intercept per registry, profiled out where the rows are: only what concerns the common coefficients leaves."""
@@ -121,12 +125,28 @@ def _sums(data: Data, spec: Spec, beta: np.ndarray, theta: float | None, last: b
             found["pearson"] = w @ pearson
     if last:
         residual, carried = by_person((X - own_mean) * r[:, None], data.person), by_person(W, data.person)
-        found |= {"working": W.sum(), "working_squares": carried @ carried, "deviance": w @ deviance, "constant": w @ constant, "rows": n,
-                  "weight": w.sum(), "meat": gram(residual)[np.triu_indices(p)]}
+        found |= {
+            "working": W.sum(),
+            "working_squares": carried @ carried,
+            "deviance": w @ deviance,
+            "constant": w @ constant,
+            "rows": n,
+            "off": _off(family, eta, data.y),
+            "weight": w.sum(),
+            "meat": gram(residual)[np.triu_indices(p)],
+        }
     if not p:
         for name in ("score", "information", "observed", "cross", "meat"):
             found.pop(name, None)
     return found
+
+
+def _off(family: Family, eta: np.ndarray, y: np.ndarray) -> int:
+    """How many rows are further from their mean than rounding leads."""
+    mu = family.mean(eta)
+    return int(
+        (np.abs(y - mu) > (ROUNDED if family.kind == "gaussian" else NEARLY * np.abs(mu))).sum()
+    )
 
 
 def _weighted(X: np.ndarray, weight: np.ndarray, own: bool) -> np.ndarray:

@@ -39,7 +39,7 @@ from .._model_rules import (
     check_model,
     nobody_outlying,
 )
-from .._newton import metered, penalised, usual_course
+from .._newton import inverse_of, metered, penalised, usual_course
 from ..cox.fit import Fit, Known, Reader, frame_of, newton, reaches
 from ..cox.fit import check_columns as check_varying
 from ..cox.likelihood import Cells, Point, cells_of, information, point
@@ -208,7 +208,7 @@ def _result(params: PiecewiseParams, setting: Setting, design: Design, totals: S
             penalty: Sequence[float], fit: Fit, last: Sums) -> Piecewise:
     p, unit = len(design), unit_of(setting.dictionary, params.time)
     shift, scale = np.array([one[0] for one in frame]), np.array([one[1] for one in frame])
-    inverse = np.linalg.inv(penalised(fit.point.information, penalty))
+    inverse = inverse_of(penalised(fit.point.information, penalty), design.names)
     square = np.outer(scale, scale)
     beta, cov = design.unscale(np.array(fit.beta) / scale, inverse / square)
     _, robust = design.unscale(fit.beta, sandwich(inverse, last) / square)

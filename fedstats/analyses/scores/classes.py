@@ -92,7 +92,10 @@ def wilson(share: float, n: float, confidence: float) -> tuple[float, float]:
     """Wilson's interval of a proportion of (effectively) n patients. Wilson (1927), JASA 22:209-212."""
     z = z_of(confidence)
     centre, half = n * share + z * z / 2, z * math.sqrt(n * share * (1 - share) + z * z / 4)
-    return max(0.0, (centre - half) / (n + z * z)), min(1.0, (centre + half) / (n + z * z))
+    # where nobody or everybody has it the interval ends there; rounding would leave 1e-17 of it
+    return (max(0.0, (centre - half) / (n + z * z)) if share > 0 else 0.0), (
+        min(1.0, (centre + half) / (n + z * z)) if share < 1 else 1.0
+    )
 
 
 def calibration_error(classes: Sequence[RiskClass]) -> float:
