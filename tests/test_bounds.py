@@ -105,6 +105,33 @@ def test_the_baseline_between_shown_times_is_within_its_bound(n, step, more):
     assert worst > 0
 
 
+def bound_of(notes, start):
+    """The number after "up to" or "at most" in the note that starts so; 0 where there is none."""
+    found = [note for note in notes if note.startswith(start)]
+    return float(found[0].replace("at most ", "up to ").split("up to ")[1].split(" ")[0].rstrip(",")) if found else 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_curves_of_merged_intervals_are_within_their_bounds(seed):
+    """Curve, quartiles and restricted mean under the release rules, against Kaplan-Meier on the whole grid."""
+    frame = random_frame([260, 400, 900][seed % 3], 40 + seed)
+    ask = {"time": "days", "event": "event", "by": "sex", "tau": 1440}
+    ruled = grid_cohort(frame, 30, rules=fedstats.Rules(rounding=False)).kaplan_meier(**ask)
+    whole = grid_cohort(frame, 30).kaplan_meier(**ask)
+    for ours, right in zip(ruled.groups, whole.groups):
+        if not ours.times:
+            continue
+        high = bound_of(ruled.notes, f'merged intervals may make the curve of "{ours.group}"')
+        late = bound_of(ruled.notes, f'times read off the curve of "{ours.group}"')
+        mean = bound_of(ruled.notes, f'the restricted mean of "{ours.group}"')
+        for t, survival in zip(ours.times, ours.survival):
+            assert -1e-9 <= survival - right.at(t).survival <= high + 1e-9
+        for one, other in zip(ours.quantiles, right.quantiles):
+            assert one.time is None or -1e-9 <= one.time - other.time <= late + 1e-9
+        assert ours.rmst is None or -1e-9 <= ours.rmst - right.rmst <= mean + 1e-9
+        assert len(frame) < 900 or (high < 0.05 and mean < 60)
+
+
 def test_a_bound_is_rounded_up():
     """Two digits, never below the bound itself."""
     for x in 10.0 ** np.random.default_rng(1).uniform(-9, 3, 300):

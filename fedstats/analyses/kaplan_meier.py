@@ -15,7 +15,7 @@ from ..dictionary import Dictionary
 from ..errors import QuestionError
 from ..variable import value_text
 from ..views import Curve, Picture, Table
-from ._common import CONFIDENCE, check_confidence, groups, z_of
+from ._common import CONFIDENCE, at_most, check_confidence, groups, z_of
 from .survival import SAME_TIME, at_risk, beyond_note, check_survival, on_grid
 from .survival_cuts import Ends, LifeTables, check_step, coarser, life_tables
 
@@ -309,21 +309,34 @@ def _curve(label: str, steps: Steps, tau: float | None, params: KaplanMeierParam
 def _of_merging(label: str, steps: Steps, tau: float | None, unit: str) -> Iterator[str]:
     """How far merged intervals may have moved a curve and its restricted mean."""
     survival, _ = product_limit(steps.events, steps.at_risk)
-    if (gap := float((survival - lowest(steps)).max())) >= 0.005:
-        yield f'merged intervals may make the curve of "{label}" too high, by at most {gap:.2g}'
+    if (gap := float((survival - lowest(steps)).max())) > 0:
+        yield f'merged intervals may make the curve of "{label}" too high, by at most {at_most(gap):g}'
+    if (late := lateness(steps, survival)) > 0:
+        yield f'times read off the curve of "{label}" (median, quartiles) may be late by up to {at_most(late):g} {unit}'.rstrip()
     if tau is None or (tau > steps.times[-1] and steps.remaining):
         return
     if (more := excess(steps, tau)) > restricted_mean(steps, survival, tau)[1]:
-        yield (f'restricted mean of "{label}" not released: intervals were merged so widely that it would be too large by up to {more:.2g} '
+        yield (f'restricted mean of "{label}" not released: intervals were merged so widely that it would be too large by up to '
+               f"{at_most(more):g} "
                f"{unit}".rstrip() + ", more than its standard error")
     elif more > 0:
-        yield f'the restricted mean of "{label}" may be too large, by up to {more:.2g} {unit}'.rstrip()
+        yield f'the restricted mean of "{label}" may be too large, by up to {at_most(more):g} {unit}'.rstrip()
 
 
 def lowest(steps: Steps) -> np.ndarray:
     """The lowest S that the finer grid could have: in each merged interval the censored leave before the first event."""
     n = steps.at_risk - np.where(steps.early > 0, steps.censored, 0)
     return product_limit(np.minimum(steps.events, n), n)[0]
+
+
+def lateness(steps: Steps, survival: np.ndarray) -> float:
+    """By how much a quartile may be later than on the finer grid: there the lowest S may fall as soon as its interval begins."""
+    found, low = [0.0], lowest(steps)
+    for p in QUARTILES:
+        shown, reached = _crossing(1 - p, steps.times, survival), np.flatnonzero(low <= 1 - p + SAME)
+        if shown is not None:
+            found.append(shown - float((steps.times - steps.early)[reached[0]]))
+    return max(found)
 
 
 def excess(steps: Steps, tau: float) -> float:
