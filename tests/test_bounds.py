@@ -105,6 +105,12 @@ def test_the_baseline_between_shown_times_is_within_its_bound(n, step, more):
     assert worst > 0
 
 
+def bound_of(notes, start):
+    """The number after "up to" or "at most" in the note that starts so; 0 where there is none."""
+    found = [note for note in notes if note.startswith(start)]
+    return float(found[0].replace("at most ", "up to ").split("up to ")[1].split(" ")[0].rstrip(",")) if found else 0.0
+
+
 def test_a_bound_is_rounded_up():
     """Two digits, never below the bound itself."""
     for x in 10.0 ** np.random.default_rng(1).uniform(-9, 3, 300):

@@ -29,6 +29,9 @@ def test_observed_and_predicted_are_those_of_the_groups(stratified):
     frame = frame.sort_values("risk", ignore_index=True)
 
     assert 8 <= len(groups) <= 10 and sum(one.patients for one in groups) == len(frame) and not result.horizons[0].calibration
+    everybody = sum(one.patients * one.predicted for one in groups) / len(frame)
+    off = result.horizons[-1].predicted_off
+    assert abs(everybody - frame["risk"].mean()) <= off < 0.01 and result.horizons[0].predicted_off is None
     start = 0
     for one in groups:
         # intervals of risk and exact risks order nearly alike: those at the edges may differ

@@ -35,7 +35,7 @@ class Horizon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Prediction of the event by one time. auc : chance that who has the event by then had a higher risk than who has not. brier : mean
     squared error of the predicted survival; brier_without : of the same curve for everybody. None: not released. calibration : groups
     of predicted risk, where they were asked for; none where they are too small. auc_off, brier_off : those of the risks themselves, at all
-    times of the grid, are within so much (brier_off : of both Brier scores)."""
+    times of the grid, are within so much (brier_off : of both Brier scores); predicted_off : and the predicted risks of groups."""
 
     time: float
     auc: float | None = None
@@ -44,6 +44,7 @@ class Horizon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: tuple[RiskGroup, ...] = ()
     auc_off: float | None = None
     brier_off: float | None = None
+    predicted_off: float | None = None
 
 
 def check_horizons(dictionary: Dictionary, time: str, horizons: Sequence[float]) -> None:
@@ -130,6 +131,15 @@ def highest(events: np.ndarray, stay: np.ndarray) -> np.ndarray:
     least."""
     at_risk = np.cumsum((events + stay)[::-1])[::-1]
     return np.concatenate([[1.0], np.cumprod(1.0 - np.divide(stay, at_risk, out=np.zeros(len(stay)), where=at_risk > 0))])
+
+
+def predicted_off(by_risk: Ranked, ends: Sequence[int]) -> float:
+    """By how much the mean predicted risk of a group may be off. ends : of groups, exclusive, in the order of risk."""
+    with np.errstate(over="ignore"):
+        high, low = (np.exp(-np.exp(one)) for one in by_risk.limits())
+    far = np.maximum(high - by_risk.survival, by_risk.survival - low)
+    weight = sum(np.asarray(by_risk.counts[name], dtype=float).sum(axis=0) for name in ("events", "stay"))
+    return max(float(weight[a:b] @ far[a:b] / weight[a:b].sum()) for a, b in zip((0, *ends), ends))
 
 
 def auc_off(auc: float, cases: Sequence[np.ndarray], control: np.ndarray, by_risk: Ranked, alike: np.ndarray) -> float:

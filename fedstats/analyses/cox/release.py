@@ -23,7 +23,7 @@ from .calibration import calibration, group_ends
 from .concordance import Concordance, alike_in_bins, concordance_of
 from .fit import Fit
 from .hazards import HazardTest, hazard_tests, slopes
-from .horizons import Horizon, horizon
+from .horizons import Horizon, horizon, predicted_off
 from .model import Model
 from .registry_pairs import registry_concordance
 from .result import Baseline, Cox
@@ -167,7 +167,9 @@ def _horizon(study: Study, fit: Fit, time: float, last: dict[str, Sums]) -> Hori
         return found
     ends = group_ends(by_risk.counts, run, rules)
     groups = calibration(by_risk.counts, run, ends, 1 - by_risk.survival, last["groups"], rules, study.params.confidence)
-    return msgspec.structs.replace(found, calibration=groups)
+    if not groups:
+        return found
+    return msgspec.structs.replace(found, calibration=groups, predicted_off=at_most(predicted_off(by_risk, ends)))
 
 
 def _stratum_labels(model: Model, dictionary: Dictionary) -> list[str]:
@@ -223,8 +225,10 @@ def _notes(study: Study, several: bool, held_back: bool, whole: bool, use_robust
 
 def _of_bins(horizons: Sequence[Horizon]) -> tuple[str, ...]:
     """How far numbers that rest on risks in intervals may be off."""
-    return tuple(f"risks are counted in intervals, for prediction by {one.time:g}: AUC within {one.auc_off:g}, Brier scores within "
-                 f"{one.brier_off:g} of those of the risks themselves at all times of the grid" for one in horizons if one.auc is not None)
+    found = [f"predicted risks of groups by {one.time:g} are within {one.predicted_off:g} of the means of the risks themselves"
+             for one in horizons if one.predicted_off is not None]
+    return (*found, *(f"risks are counted in intervals, for prediction by {one.time:g}: AUC within {one.auc_off:g}, Brier scores within "
+                 f"{one.brier_off:g} of those of the risks themselves at all times of the grid" for one in horizons if one.auc is not None))
 
 
 def _of_steps(study: Study, baselines: Sequence[Baseline]) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ def small(params: CoxParams, p: int) -> int:
     baselines. Of a horizon: AUC and Brier score with their bounds, and the score without covariates.
     """
     return (5 * p + 7 + len(params.terms) * (1 + params.lr) + len(params.transforms) * (len(params.terms) + 1) + 5 * len(params.horizons)
-            + 5 * GROUPS * params.calibration)
+            + (5 * GROUPS + 1) * params.calibration)
 
 
 def _empty(first: Sums) -> np.ndarray:
