@@ -32,7 +32,7 @@ STRONG, WEAK = "high", "low"                # the classes whose true effect is t
 CRUDE, ADJUSTED = "Worsening by class, not adjusted", "Worsening by class, adjusted"
 PURPOSE = "demonstration: disability worsening after the start of a first treatment, by efficacy class"
 QUESTION = ("crosstab", "sex", "dmt_class")     # what is asked while somebody is on the line
-ASK_SECONDS = 120.0
+ASK_SECONDS = 3600.0            # the last resort: `waiting` gives up earlier, when nobody gets on
 SAME = 1e-8                     # largest relative difference from pooled that passes
 NOT_COMPARED = frozenset({"query", "released"})     # of a result: what says in which world it was computed
 
