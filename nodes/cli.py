@@ -98,6 +98,7 @@ def serve(settings: Settings = Path("node.toml"),
 
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO,
                         format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fedstats.node").info("reading the tables")
     node = Node.start(load(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: node.stop())

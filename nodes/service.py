@@ -16,6 +16,7 @@ from fedstats import analyses  # noqa: F401  (registers the analyses)
 from fedstats.crypto import he
 from fedstats.crypto.identity import Identity
 from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
+from fedstats.ms.rehearsal import rehearse
 from fedstats.transport.http import Link
 from fedstats.wire import messages
 from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, RELEASE, RELEASED, Registry
@@ -75,7 +76,12 @@ class Node:
     def run(self) -> None:
         """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
         self._abort_leftovers()
-        he.rehearse()       # what is made once per process is made before the first question, not during it
+        # what is made once per process, or machine, is made before the first question
+        if self.roster.tables == "ms":
+            log.info("compiling kernels")
+            rehearse()
+        log.info("rehearsing the seal")
+        he.rehearse()
         failures = 0
         while not self.stopping.is_set():
             try:

@@ -3,6 +3,7 @@
 How this works: `prepare` writes what a consortium needs (tables, dictionary, keys, consortium file, one node.toml per registry)
 into a folder. `Laptop` starts a coordinator and the nodes as processes of their own and ends all of them, whatever happens: on the
 way out, and, because every child watches its standard input, even when this process is killed.
+How it waits for them stands in `waiting`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from typing import Any
 from ..crypto.identity import Identity
 from ..dictionary import Dictionary
 from ..disclosure import Rules
-from ..errors import Unreachable
 from ..population import is_ms, load_treatments, treatments_digest
 from ..tables import columns_of, write_csv
 from ..wire.roster import Consortium, accept, member_of
+from .waiting import STARTING, Watch
 
 HOST = "127.0.0.1"
 COORDINATOR, ANALYST = "coordinator", "analyst"
-START_SECONDS = 40.0            # for a process to be ready; about one on an idle machine
+LOOK_SECONDS = 0.05             # between two looks at those that start
 STOP_SECONDS = 5.0              # for a process to end by itself
 
 
@@ -97,16 +98,22 @@ def _book(dictionary: Mapping[str, Any] | Dictionary | None, ms: bool) -> Dictio
 class Laptop:
     """The processes of a prepared folder. `with Laptop(folder) as here:` starts all, waits until they are ready, and ends all.
 
+    told : called with the name of each that is ready. slow : called with a sentence about those
+        that take long. logs : folder of what they say, that of the rest by default.
     log(name) is what a process has said; kill, stop and start are for trying out what happens when one goes.
     """
 
-    def __init__(self, folder: str | Path, *, round_seconds: float = 60.0, told: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, folder: str | Path, *, round_seconds: float = 60.0, logs: Path | None = None,
+                 told: Callable[[str], None] = lambda text: None,
+                 slow: Callable[[str], None] = lambda text: None) -> None:
         self.folder, self.round_seconds, self.told = Path(folder), round_seconds, told
+        self.logs = logs or self.folder
         self.roster = Consortium.load(self.folder / "consortium.toml")
         self.url = self.roster.addresses[0]
         self.port = int(self.url.rpartition(":")[2])
         self.registries = self.roster.names("registry")
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.watch = Watch(self.running, self._log_path, slow)
 
     @property
     def consortium(self) -> Path:
@@ -121,8 +128,7 @@ class Laptop:
             self.start(COORDINATOR)
             for name in self.registries:        # all at once: each needs a second of a processor to start
                 self._spawn(name)
-            for name in self.registries:
-                self._wait(name)
+            self._wait(*self.registries)
         except BaseException:
             self.close()
             raise
@@ -146,16 +152,17 @@ class Laptop:
             self.running[name] = subprocess.Popen([sys.executable, "-m", "fedstats.demo.laptop", *words],  # noqa: S603 (our own interpreter)
                                                   stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=environment())
 
-    def _wait(self, name: str) -> None:
-        until = time.monotonic() + START_SECONDS
-        while not self._ready(name):
-            code = self.running[name].poll()
-            if code is not None or time.monotonic() > until:
-                lines = self.log(name).strip().splitlines()[-3:]
-                raise Unreachable(f"{name} did not start" + (f" (exit code {code})" if code is not None else ""),
-                                  hint="; ".join(lines) or "its log is empty")
-            time.sleep(0.05)
-        self.told(name)
+    def _wait(self, *names: str) -> None:
+        """Until all of these are ready. Raises Unreachable, see `Watch.look`."""
+        self.watch.begin()
+        starting = list(names)
+        while starting:
+            for name in [one for one in starting if self._ready(one)]:
+                starting.remove(name)
+                self.told(name)
+            if starting:
+                self.watch.look(starting, STARTING, each=True)
+                time.sleep(LOOK_SECONDS)
 
     def _ready(self, name: str) -> bool:
         if name != COORDINATOR:
@@ -172,10 +179,10 @@ class Laptop:
         return {line.split()[0].removeprefix("fedstats_"): int(line.split()[1]) for line in lines if not line.startswith("#")}
 
     def _log_path(self, name: str) -> Path:
-        return self.folder / f"{name}.log"
+        return self.logs / f"{name}.log"
 
     def log(self, name: str) -> str:
-        return self._log_path(name).read_text(encoding="utf-8", errors="replace") if self._log_path(name).exists() else ""
+        return self.watch.log(name)
 
     def alive(self) -> list[str]:
         return [name for name, process in self.running.items() if process.poll() is None]

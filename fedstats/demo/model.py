@@ -32,8 +32,9 @@ FOLDS = 5
 # Few and shallow trees: every level of a tree is a round over the network.
 SETTINGS: dict[str, Any] = {"objective": "hazard:logistic", "time": TIME, "intervals": [182, 364, 546, 728], "rounds": 10, "max_depth": 2,
                             "learning_rate": 0.2}
-PATIENT: dict[str, Any] = {"patient_id": "nobody", "age": 34, "sex": "F", "edss": 4.0, "relapses_12m": 2, "disease_duration": 3.0,
-                           "dmt_class": "moderate"}
+PATIENT: dict[str, Any] = {
+    "patient_id": "nobody", "age": 34, "sex": "F", "edss": 4.0, "relapses_12m": 2,
+    "disease_duration": 3.0, "sdmt": 43, "t2_lesion_count": 22, "dmt_class": "moderate"}
 FOLDER, ASKED = "risk-model", "patient.json"        # beside the report, and in it
 INSTALL = 'the model file and the explained patient need xgboost: pip install "fedstats[models]"'
 

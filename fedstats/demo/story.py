@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ms import synthetic
+from ..ms.rehearsal import rehearse
 from ..population import TABLES
 from ..risk.card_proof import check_model
 from ..show import RESEARCH
@@ -29,6 +30,7 @@ from . import model as demo_model
 from . import page as demo_page
 from . import tamper as demo_tamper
 from .laptop import Laptop
+from .logs import keeping
 from .tap import Wire
 
 if TYPE_CHECKING:
@@ -59,8 +61,12 @@ class Outcome:
 
 def story(out: Path, keep: Path | None, console: Any) -> Outcome:
     """Run the demonstration. out : folder of report and results. keep : folder for everything else, a temporary one without."""
+    with keeping(out, keep) as logs:
+        return _story(out, keep, logs, console)
+
+
+def _story(out: Path, keep: Path | None, logs: Path, console: Any) -> Outcome:
     begun = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(out / "report.html", out / "results.json", out / demo_model.FOLDER)
     with contextlib.ExitStack() as ends:
         folder = keep or Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="fedstats-demo-")))
@@ -69,13 +75,17 @@ def story(out: Path, keep: Path | None, console: Any) -> Outcome:
         port = outcome.port = laptop.free_port()
         wire = ends.enter_context(Wire(port))
         laptop.prepare(folder, tables, rules=study.RULES, port=port, through={demo_tamper.TAPPED: wire.port}, name="demo",
-                       data_cut=synthetic.DATA_CUT)
+                       data_cut=synthetic.DATA_CUT, round_seconds=study.ASK_SECONDS)
         (folder / "cohort.json").write_text(json.dumps(study.COHORT, indent=1) + "\n", encoding="utf-8")
         counts = {table: sum(len(one[table]["patient_id"]) for one in tables.values()) for table in TABLES}
         console.print(f"{len(tables)} registries ({', '.join(tables)}) with " + ", ".join(f"{n} {table}" for table, n in counts.items())
                       + ": synthetic, nobody's data")
+        with _bar(console, "compiling kernels, once per machine", 1):
+            rehearse()      # here, so that not every node does it
         with _bar(console, "starting", len(tables) + 1) as moved:
-            here = ends.enter_context(Laptop(folder, told=lambda name: moved(name)))
+            here = ends.enter_context(Laptop(
+                folder, round_seconds=study.ASK_SECONDS, logs=logs, told=lambda name: moved(name),
+                slow=lambda text: console.print(text, style="dim")))
         console.print(f"{len(here.alive())} processes run on this machine: a coordinator, and a node for each registry that reads its "
                       "own tables only\n")
         results, seen, seconds, described = ask(here, console)
@@ -118,13 +128,27 @@ def ask(here: Laptop, console: Any) -> tuple[study.Results, Sequence[tuple[str, 
 
 @contextlib.contextmanager
 def connected(here: Laptop, doing: str, console: Any) -> Iterator[Federation]:
-    """The federation as the analyst has it, with a bar that moves."""
+    """The federation as the analyst has it, with a bar that moves.
+
+    It gives up when the nodes do not get on, see `Watch.look`.
+    """
     import fedstats
 
     os.environ.update({name: value for name, value in laptop.environment().items() if name.lower() == "no_proxy"})
-    with _bar(console, doing, len(here.registries)) as moved, \
-            fedstats.connect(here.consortium, key=here.key, timeout=study.ASK_SECONDS, progress=moved.to) as fed:
-        yield fed
+    last: tuple[str, int] | None = None
+    with _bar(console, doing, len(here.registries)) as moved:
+
+        def progress(label: str, answered: int, of: int) -> None:
+            nonlocal last
+            if last != (label, answered):
+                last = label, answered
+                here.watch.begin()
+            here.watch.look(here.registries, "answering")
+            moved.to(label, answered, of)
+
+        with fedstats.connect(here.consortium, key=here.key, timeout=study.ASK_SECONDS,
+                              progress=progress) as fed:
+            yield fed
 
 
 def show_flow(results: study.Results, console: Any) -> None:

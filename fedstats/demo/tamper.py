@@ -57,5 +57,7 @@ def command_line(here: Laptop) -> subprocess.CompletedProcess[str]:
     """One question as an analyst would type it."""
     words = [sys.executable, "-m", "fedstats.cli", "ask", *study.QUESTION, "--cohort", str(here.folder / "cohort.json"), "--consortium",
              str(here.consortium), "--key", str(here.key), "--timeout", f"{study.ASK_SECONDS:g}"]
-    return subprocess.run(words, capture_output=True, text=True, env=laptop.environment(), stdin=subprocess.DEVNULL,  # noqa: S603
-                          timeout=2 * study.ASK_SECONDS, check=False)
+    asked = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,  # noqa: S603
+                             stderr=subprocess.PIPE, text=True, env=laptop.environment())
+    out, err = here.watch.finish(asked, here.registries, "answering")
+    return subprocess.CompletedProcess(words, asked.returncode, out, err)

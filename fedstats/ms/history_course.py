@@ -5,9 +5,14 @@ they will be followed, so that those still there are the first rows. In each mon
 
 1. the relapse, at a rate by age, EDSS, course, sex, treatment, registry and the patient's frailty; it adds a step to EDSS that is gone,
    or stays in part, some months later;
-2. the progression of EDSS by the rates between integer parts (British Columbia), forward ones times the patient's hazard;
+2. the progression of EDSS by the rates between integer parts (British Columbia), forward ones times
+   the patient's hazard;
 3. the change of course (RRMS to SPMS), and death;
 4. the visit, if it is due: the rater sees EDSS with noise and the relapses of the last year, and may start, change or stop a treatment.
+
+Patients differ in how fast they worsen (`People.worsens`). That shows in what is recorded (EDSS at
+onset, lesions, SDMT, walking, hands, what relapses leave), so that it can be foretold, and matters
+less as years go by.
 
 Confounding by indication is in step 4: what the neurologist sees decides on treatment, and it also foretells the future.
 All draws are by patient, purpose and month (`draws`), so a run with a forced treatment (`Forced`) is the same world with other drugs.
@@ -23,7 +28,18 @@ from scipy import special
 
 from . import draws
 from .history_parameters import Parameters
-from .history_people import DAYS, EPOCH_YEAR, PPMS, RRMS, SPMS, T2_FIRST, T2_FRAIL, People, Site
+from .history_people import (
+    DAYS,
+    EPOCH_YEAR,
+    PPMS,
+    RRMS,
+    SPMS,
+    T2_FIRST,
+    T2_FRAIL,
+    People,
+    Site,
+    trait,
+)
 
 MONTH = DAYS / 12       # days of a step
 NONE, LOW, MODERATE, HIGH = range(4)
@@ -93,6 +109,8 @@ class _Walk:
         self.call = np.full(n, np.inf)                  # the visit that a relapse asks for
         image = p["mri"]
         self.imaged, self.activity = np.full(n, NEVER), np.zeros(n)
+        self.shows = p["frailty_shows"]
+        self.t2_first = special.ndtr(trait(group.key, group.worsens, T2_FIRST, self.shows["t2"]))
         self.t2_frail = draws.gamma(group.key, T2_FRAIL, image["new_t2_shape"]) / image["new_t2_shape"]
         self.rows: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in ("visits", "relapses", "treatments", "mri")}
         self._tables()
@@ -116,7 +134,8 @@ class _Walk:
         self.floor = np.array([-np.inf, np.log(p["effect_progressive_course"]), np.log(p["effect_progressive_course"])])
         female, group = self.group.female, self.group
         self.relapse_risk = group.frail_relapse * np.where(female, p["relapse_female"], 1.0)
-        self.edss_risk = group.frail_edss * np.exp(self.house.log_progression) * np.where(female | group.progressive, 1.0, p["edss_male"])
+        by_sex = np.where(female | group.progressive, 1.0, p["edss_male"])
+        self.edss_risk = np.exp(self.house.log_progression) * by_sex
         self.drug_class = np.array([p["classes"].index(one["class"]) for one in p["drugs"]])
         self.drug_since = np.array([one["since"] for one in p["drugs"]])
 
@@ -132,7 +151,7 @@ class _Walk:
         relapses, progression, t2 = (table[self.before[:m]] * (1 - since) + table[self.now[:m]] * since for table in self.log_effects)
         progression = np.maximum(progression, np.minimum(self.floor[self.kind[:m]], 0.0))
         self.rate_now = self._relapse_rate(age, relapses, m)
-        self.hazard_now = self._progression_hazard(age, progression, m)
+        self.hazard_now = self._progression_hazard(month, age, progression, m)
         self.activity[:m] += np.exp(t2 + self.p["mri"]["age"] * (age - 35)) / 12
         self._relapse(month, m)
         self._progress(month, m)
@@ -145,11 +164,16 @@ class _Walk:
         by_age = shape["slope"] * (np.maximum(age, shape["youngest"]) - shape["age"])
         return self.rate[self.base[:m]] * self.course_rate[self.kind[:m]] * self.relapse_risk[:m] * np.exp(by_age + log_effect)
 
-    def _progression_hazard(self, age: np.ndarray, log_effect: np.ndarray, m: int) -> np.ndarray:
+    def _progression_hazard(self, month: int, age: np.ndarray, log_effect: np.ndarray, m: int
+                            ) -> np.ndarray:
         """Hazard of progression, relative to the matrix."""
         shape = self.p["edss_age"]
         course = np.where(self.kind[:m] == RRMS, 1.0, self.p["edss_progressive_course"])
-        return self.edss_risk[:m] * course * np.exp(shape["slope"] * (age - shape["centre"]) + log_effect)
+        frailty = self.p["edss_frailty"]
+        sd = frailty["sd"] * 0.5 ** (month / 12 / frailty["halves_in"])
+        lasting = sd * self.group.worsens[:m] - sd ** 2 / 2        # lognormal with mean 1
+        by_age = shape["slope"] * (age - shape["centre"])
+        return self.edss_risk[:m] * course * np.exp(lasting + by_age + log_effect)
 
     def _relapse(self, month: int, m: int) -> None:
         who = np.flatnonzero((draws.uniform(self.group.key[:m], RELAPSE, month) < -np.expm1(-self.rate_now)) & self.alive[:m])
@@ -158,7 +182,8 @@ class _Walk:
         who, day = who[apart], day[apart]
         key, p = self.group.key[who], self.p
         step = 1 + draws.category(draws.uniform(key, RELAPSE_STEP, month), np.array(list(p["relapse_step"].values())))
-        lasting = np.where(draws.uniform(key, RECOVERS, month) < p["relapse_recovers"], 0,
+        heals = -trait(key, self.group.worsens[who], RECOVERS, self.shows["recovery"], month)
+        lasting = np.where(heals > -special.ndtri(p["relapse_recovers"]), 0,
                            np.ceil(step * draws.uniform(key, RESIDUAL, month))).astype(np.int64)
         # a second relapse before the first is over: what would have stayed of the first stays now
         self.base[who] = np.minimum(self.base[who] + np.where(self.extra[who] > 0, self.lasting[who], 0), 19)
@@ -227,7 +252,7 @@ class _Walk:
         new = _poisson(draws.uniform(key, NEW_T2, month), p["new_t2"] * self.t2_frail[who] * self.activity[who])
         years = (month + 0.5) / 12
         level = p["t2_mean"] + p["t2_per_year"] * years
-        t2 = draws.negative_binomial(draws.uniform(key, T2_FIRST), np.full(len(who), level), p["t2_shape"])
+        t2 = draws.negative_binomial(self.t2_first[who], np.full(len(who), level), p["t2_shape"])
         years_between = np.maximum((day - np.maximum(self.imaged[who], 0)) / DAYS, 0.1)
         recent = self.activity[who] / years_between
         gd = draws.negative_binomial(draws.uniform(key, GD, month), p["gd"] * recent, p["gd_shape"])

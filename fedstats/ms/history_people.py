@@ -42,6 +42,7 @@ class People:
 
     diagnosed : at the latest on the day of entry. Observed from `entry` to `end` (loss or data cut, death aside).
     left : 0 at the cut, else 1 + the kind of loss. half_steps : EDSS at onset, times 2.
+    worsens : normal score of how fast EDSS rises; what is recorded shows it in part, see `trait`.
     """
 
     key: np.ndarray
@@ -53,7 +54,7 @@ class People:
     entry: np.ndarray
     end: np.ndarray
     left: np.ndarray
-    frail_edss: np.ndarray
+    worsens: np.ndarray
     frail_relapse: np.ndarray
     log_gap: np.ndarray
     half_steps: np.ndarray
@@ -112,13 +113,21 @@ def people(seed: int, place: int, n: int, p: Parameters) -> People:
     gone = lost < cut - onset
     first = np.where(progressive[:, None], p["edss_onset"]["progressive"], p["edss_onset"]["relapsing"])
     later = p["edss_onset_age"] * (age - np.where(progressive, p["onset_age_progressive"]["mean"], p["onset_age"]["mean"]))
-    whole = draws.category(special.ndtr(draws.normal(key, FIRST_EDSS) + later), first)
-    half = (draws.uniform(key, FIRST_HALF) < 0.5) & (whole > 0)
     active, rho = draws.normal(key, FRAIL_RELAPSE), p["frailty_correlation"]
     worsens = rho * active + np.sqrt(1 - rho ** 2) * draws.normal(key, FRAIL_EDSS)
+    early = trait(key, worsens, FIRST_EDSS, p["frailty_shows"]["first_edss"])
+    whole = draws.category(special.ndtr(early + later), first)
+    half = (draws.uniform(key, FIRST_HALF) < 0.5) & (whole > 0)
     return People(key, progressive, female, age, onset, diagnosed, entry, np.where(gone, lost, cut - onset), np.where(gone, 1 + kind, 0),
-                  _frailty(worsens, p["edss_frailty_variance"]), _frailty(active, p["relapse_frailty_variance"]),
+                  worsens, _frailty(active, p["relapse_frailty_variance"]),
                   p["visit_gap_patient_sd"] * draws.normal(key, GAP_HABIT), (2 * whole + half).astype(np.int64))
+
+
+def trait(key: np.ndarray, worsens: np.ndarray, purpose: int, correlation: float, time: int = 0
+          ) -> np.ndarray:
+    """What each patient has for life, or at a time: a normal score, correlated with `worsens`."""
+    own = draws.normal(key, purpose, time)
+    return correlation * worsens + np.sqrt(1 - correlation ** 2) * own
 
 
 def _house(seed: int, place: int) -> np.ndarray:

@@ -10,11 +10,12 @@ from . import draws
 from .dmt import shipped
 from .history_course import Course
 from .history_parameters import Parameters
-from .history_people import COURSES, DAYS, EPOCH_YEAR, PPMS, SPMS, People
+from .history_people import COURSES, DAYS, EPOCH_YEAR, PPMS, SPMS, People, trait
 
 Columns = dict[str, np.ndarray]
 (CENTRE, NO_DIAGNOSIS, NO_TREATMENTS, NO_EDSS, NO_SDMT, SDMT, REPORTED, NO_T2, NO_GD, NO_REASON, STEROIDS,
- PLANT_BIRTH, PLANT_EDSS, PLANT_SDMT, PLANT_DRUG, NO_SECONDS, WALKS, WALK, HANDS, HAND, OTHER_HAND) = range(80, 101)
+ PLANT_BIRTH, PLANT_EDSS, PLANT_SDMT, PLANT_DRUG, NO_SECONDS, WALKS, WALK, HANDS, HAND, OTHER_HAND,
+ THINKS) = range(80, 102)
 SHORT_RELAPSE, LONG_RELAPSE = 14, 60            # days that a relapse lasts, as written
 MODERATE_STEP, SEVERE_STEP = 2, 4               # half steps of EDSS from which a relapse is called so
 NO_BIRTH_YEAR, NO_EDSS_VALUE, NO_SDMT_VALUE, NO_DRUG = 1804, 0.5, 999.0, "a drug that does not exist"    # the planted faults
@@ -83,19 +84,22 @@ def _visits(ids: np.ndarray, group: People, life: Course, until: np.ndarray, p: 
     rows, who, day, key = _rows(life.visits, group, until, True)
     edss = np.where(draws.uniform(key, NO_EDSS, day) < p["missing"]["edss"], np.nan, rows["edss"])
     s = p["sdmt"]
+    thinks = -trait(key, group.worsens[who], THINKS, p["frailty_shows"]["sdmt"])
     sdmt = (s["mean"] + s["per_edss"] * rows["true_edss"] + s["per_year_of_age"] * (group.age[who] + day / DAYS - 40)
-            + s["sd"] * draws.normal(key, SDMT, day))
+            + s["patient_sd"] * thinks + s["sd"] * draws.normal(key, SDMT, day))
     sdmt = np.where(draws.uniform(key, NO_SDMT, day) < p["missing"]["sdmt"], np.nan, np.clip(np.round(sdmt), 0, 110))
     return {"who": who, "patient_id": ids[who], "visit_date": _day(group.onset[who], day), "edss": edss,
             "course_at_visit": np.array(COURSES, dtype=object)[rows["course"]], "sdmt": sdmt,
-            **_seconds(rows["true_edss"], day, key, p)}
+            **_seconds(rows["true_edss"], day, key, group.worsens[who], p)}
 
 
-def _seconds(edss: np.ndarray, day: np.ndarray, key: np.ndarray, p: Parameters) -> Columns:
+def _seconds(edss: np.ndarray, day: np.ndarray, key: np.ndarray, worsens: np.ndarray, p: Parameters
+             ) -> Columns:
     """Timed 25-foot walk and nine-hole peg test: lognormal around a mean by EDSS that each patient has, known on the same visits."""
-    t, n = p["t25fw"], p["nhpt"]
-    walk = t["patient_sd"] * draws.normal(key, WALKS) + t["sd"] * draws.normal(key, WALK, day)
-    hands = n["patient_sd"] * draws.normal(key, HANDS)
+    t, n, shows = p["t25fw"], p["nhpt"], p["frailty_shows"]
+    walks = trait(key, worsens, WALKS, shows["walk"])
+    walk = t["patient_sd"] * walks + t["sd"] * draws.normal(key, WALK, day)
+    hands = n["patient_sd"] * trait(key, worsens, HANDS, shows["hands"])
     found = {"t25fw_s": np.where(edss <= t["worst_edss"], t["seconds"] * np.exp(t["per_edss"] * edss + walk), np.nan)}
     for name, purpose, ratio in (("nhpt_dom_s", HAND, 1.0), ("nhpt_nondom_s", OTHER_HAND, n["other_hand"])):
         found[name] = ratio * n["seconds"] * np.exp(n["per_edss"] * edss + hands + n["sd"] * draws.normal(key, purpose, day))

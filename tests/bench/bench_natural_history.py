@@ -1,4 +1,5 @@
-"""How fast synthetic registries are made, and how near they come to the published numbers: prints, asserts nothing.
+"""How fast synthetic registries are made, how near they come to the published numbers, and how well
+it can be told who worsens: prints, asserts nothing.
 
     python -m tests.bench.bench_natural_history [patients] [seed]
 
@@ -14,7 +15,10 @@ import time
 from fedstats.ms.history_report import SHARES, lines, report
 from fedstats.ms.synthetic import registries
 
+from ..predictability import YEARS, auc, starters
+
 PATIENTS, GOAL = 100_000, 60.0      # seconds
+SEEDS, FOR_MODELS = range(1, 6), 10_000     # patients of each seed
 
 
 def main(patients: int = PATIENTS, seed: int = 1) -> None:
@@ -28,6 +32,19 @@ def main(patients: int = PATIENTS, seed: int = 1) -> None:
     result = report(found)
     print(f"report in {time.perf_counter() - begin:.1f} s")
     print("\n".join(lines(result)))
+    for one in SEEDS:
+        predictable(one)
+
+
+def predictable(seed: int) -> None:
+    """Prints the ROC-AUC of two plain models of confirmed worsening after the first treatment."""
+    made = registries(seed, sizes=[max(1, round(share * FOR_MODELS)) for share in SHARES])
+    rows = starters(made)
+    for years in YEARS:
+        found = {kind: auc(rows, years, kind) for kind in ("logistic", "boosting")}
+        n, share, _ = found["logistic"]
+        print(f"seed {seed}, {years} years: {n} patients, {share:.1%} worsen; ROC-AUC "
+              + ", ".join(f"{kind} {one[2]:.3f}" for kind, one in found.items()), flush=True)
 
 
 if __name__ == "__main__":
