@@ -1,8 +1,8 @@
 """Receipts: what a released result rests on, in a file that anybody can check offline with the consortium file (`receipt_check`).
 
-A receipt keeps, as they were received, the analyst's signed query, every registry's signed admission, verdict and release, and the key that
-opens each release. That key is good for this one message only, and of the data it shows nothing but the released result. With the result comes the
-key of the verdicts' decisions code (see `wire.codes`).
+A receipt keeps, as they were received, the analyst's signed query, every registry's signed admission, verdict and release,
+and the key that opens each release. That key is good for this one message only, and of the data it shows nothing but the
+released result. With the result comes the key of the verdicts' decisions code (see `wire.codes`).
 """
 
 from __future__ import annotations

@@ -349,10 +349,11 @@ class Registry:
         if len(total.contributions) != len(order):
             raise Tampered(NOT_VERIFIED)
         other: list[str] = []
+        seen = self._transcript_code()
         for name, signed in zip(order, total.contributions):
             message, _ = messages.open_signed(signed, self.roster.public)
             if (not isinstance(message, Contribution) or message.registry != name or message.T != self.T or message.S != self.S
-                    or message.round != self.round or message.H != self._transcript_code()):
+                    or message.round != self.round or seen != message.H):
                 raise Tampered(NOT_VERIFIED)
             if message.asks != self._asks_code():
                 other.append(name)
