@@ -70,7 +70,8 @@ class Node:
         house = RegistryHouse(settings, roster, me.name)
         (coordinator,) = roster.names("coordinator")[:1] or ("",)
         addresses = (settings.coordinator,) if settings.coordinator else roster.addresses
-        return cls(me, roster, house, Journal(settings.journal), Link(me, coordinator, addresses), round_seconds=settings.round_seconds)
+        journal = Journal(settings.journal, settings.key)
+        return cls(me, roster, house, journal, Link(me, coordinator, addresses), round_seconds=settings.round_seconds)
 
     def run(self) -> None:
         """Serve until stopped; coordinator failures are retried, faults of one query end that query."""

@@ -138,6 +138,8 @@ LIES = [
     ("admissions", {"T": OTHER}, "the admission of beta belongs to another query"),
     ("admissions", {"accept": False}, "beta did not admit the query"),
     ("admissions", {"problem": Problem("refused", "beta", "no")}, "beta did not admit the query"),
+    ("admissions", {"journal": b"j" * 16}, "verdict of alpha does not follow from these admissions"),
+    ("admissions", {"number": 77}, "verdict of alpha does not follow from these admissions"),
     ("admissions", {"note": NOTE}, "beta did not admit the query"),
     ("admissions", {"nonce": b"n" * 16}, "verdict of alpha does not follow from these admissions"),
     ("admissions", {"onetime": OTHER}, "verdict of alpha does not follow from these admissions"),

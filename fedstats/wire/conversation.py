@@ -16,7 +16,7 @@ How this works (PROTOCOL, phases 0 to 4):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -47,7 +47,7 @@ from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Note, Pa
 from .notes import read_note, write_note
 from .release import to_release
 from .roster import Consortium
-from .transcript import check_query, decisions_of, query_hash, refusal_of, transcript_of
+from .transcript import check_query, decisions_of, query_hash, refusal_of, transcript_of, two_nodes
 
 QUERY, ADMITTED, KEYING, ROUNDS, JUDGING, RELEASED, ENDED = "query", "admitted", "keying", "rounds", "judging", "released", "ended"
 
@@ -80,8 +80,16 @@ def advance(state: str, event: str) -> str:
 class Journal(Protocol):
     """What a registry writes down durably. Bytes are in the outbox before they leave; nothing is ever made twice."""
 
+    mark: bytes         # names this journal
+
     def claim(self, T: bytes, query_id: bytes) -> bool:
         """Note a query as used; False if it has been before."""
+
+    def number(self, T: bytes) -> int:
+        """The how manieth claimed query this is."""
+
+    def witness(self, T: bytes, numbers: Mapping[str, tuple[bytes, int]]) -> tuple[str, ...]:
+        """Note others' numbers {registry: (mark, number)} of a query; returns the registries that gave this one to another query."""
 
     def post(self, T: bytes, key: str, parcel: bytes) -> None:
         """Keep the bytes of a posting; an error if other bytes were posted under the key."""
@@ -209,7 +217,8 @@ class Registry:
             problem = as_problem(error, self.me.name)
         self.onetime = OneTime.generate(self.random)
         mine = Admission(T=self.T, registry=self.me.name, accept=problem is None, nonce=self.random(16), onetime=self.onetime.public,
-                         data_cut=self.house.data_cut, minima=self.house.minima, software=__version__, note=self._note(problem))
+                         data_cut=self.house.data_cut, minima=self.house.minima, software=__version__, note=self._note(problem),
+                         journal=self.journal.mark, number=self.journal.number(self.T))
         posted = self._post(mine, "admission")
         if problem is not None:
             self.problem = as_error(problem)
@@ -221,8 +230,10 @@ class Registry:
         self._mine(admission)
         if self.state == ENDED:
             return
-        if admission.registry in self.admissions or admission.registry not in self.query.registries:
-            raise OutOfOrder(f"a second or unasked admission of {admission.registry}")
+        if admission.registry not in self.query.registries:
+            raise OutOfOrder(f"an unasked admission of {admission.registry}")
+        if admission.registry in self.admissions:
+            raise two_nodes(admission.registry)
         last = len(self.admissions) + 1 == len(self.query.registries)
         self.state = advance(self.state, "last admission" if last else "admission")
         if not admission.accept:
@@ -236,10 +247,19 @@ class Registry:
         if last:
             self._keying()
 
+    def _witness(self) -> None:
+        """No journal has given this query a number that it gave to another one. Raises Refused."""
+        told = {name: (one.journal, one.number) for name, (one, _) in self.admissions.items() if one.number and name != self.me.name}
+        if copied := self.journal.witness(self.T, told):
+            raise Refused(f"the journal of {', '.join(copied)} gave this query a number that it had given to another: "
+                          "an older copy of it was put back, or two nodes use copies of it",
+                          hint=f"{copied[0]} stops all nodes but one and starts that with a new journal; then ask again")
+
     # -- phase 2: keying ------------------------------------------------------------------------------------------------------------
 
     def _keying(self) -> None:
         order = self.query.registries
+        self._witness()
         self.S = transcript_of(self.T, self.roster.digest, [self.admissions[name][1] for name in order])
         self.rules = strictest([self.roster.effective_rules, *(self.admissions[name][0].minima for name in order)])
         if self.me.name != order[0]:

@@ -87,7 +87,8 @@ class Query(Message, frozen=True, kw_only=True, tag="query"):
 class Admission(Message, frozen=True, kw_only=True, tag="admission"):
     """Phase 1: a registry's word on a query. accept, or a reason in the note; its one-time key, its data cut, its house's minima.
 
-    problem : a reason in the clear, as the coordinator may read it; registries give none.
+    problem : a reason in the clear, as the coordinator may read it; registries give none. journal, number : the mark of the registry's
+    journal and how many queries it has claimed there, this one included; so copies of a journal show.
     """
 
     T: Hash
@@ -99,6 +100,8 @@ class Admission(Message, frozen=True, kw_only=True, tag="admission"):
     data_cut: Name
     minima: Rules
     software: Name
+    journal: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)] = bytes(16)
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     note: Note | None = None
 
 

@@ -74,3 +74,9 @@ def refusal_of(registry: str, problem: Problem | None) -> FedstatsError:
     problem = problem or Problem("refused", registry, "refused without a reason")
     error = as_error(Problem(problem.code, registry, problem.what, problem.hint))
     return error if isinstance(error, (Refused, Aborted)) else Refused(error.what, hint=error.hint, who=registry)
+
+
+def two_nodes(registry: str) -> Refused:
+    """What everybody says to two different admissions of one query under one key."""
+    return Refused(f"two nodes answer with the key of {registry}", hint=f"{registry} stops all but one of them, a copy or a restored "
+                   "machine among them; then ask again")
