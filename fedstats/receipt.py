@@ -15,11 +15,13 @@ import msgspec
 
 from .crypto import identity
 from .errors import InputError
+from .reading import read_json
 from .tables import write_text
 from .wire import messages
 from .wire.analyst import Analyst
 from .wire.messages import Release, hashed
 
+LARGEST_RECEIPT = 1 << 30       # bytes: of many registries with a large model each
 Key = Annotated[bytes, msgspec.Meta(min_length=identity.KEY_BYTES, max_length=identity.KEY_BYTES)]
 
 
@@ -59,11 +61,10 @@ def write_receipt(path: str | Path, receipt: Receipt) -> Path:
 
 def read_receipt(path: str | Path) -> Receipt:
     """The receipt in a file. Raises InputError."""
+    source = read_json(path, "receipt", largest=LARGEST_RECEIPT)
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Receipt)
-    except OSError as error:
-        raise InputError(f"receipt {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return msgspec.convert(source, Receipt, strict=True)
+    except msgspec.ValidationError as error:
         raise InputError(f"{path} is not a receipt: {error}", hint="see schemas/receipt.json") from None
 
 

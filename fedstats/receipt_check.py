@@ -24,6 +24,7 @@ from .analysis import read_result
 from .crypto import identity
 from .disclosure import Rules, strictest
 from .errors import FedstatsError, InputError, MessageError, Tampered
+from .reading import read_json
 from .receipt import Receipt, context_of
 from .report import ResultsFile
 from .wire import codes, messages
@@ -221,13 +222,11 @@ def _unreadable(what: str, error: Exception) -> MessageError:
 def _named(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """(name, content) of every result in a file."""
     try:
-        found = msgspec.json.decode(path.read_bytes())
+        found = read_json(path, "results")
         if isinstance(found, dict) and "kind" in found:
             return [(str(found["kind"]), found)]
         return [(one.name, one.result) for one in msgspec.convert(found, ResultsFile).results]
-    except OSError as error:
-        raise InputError(f"results {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         raise InputError(f"{path} is not a file of results", hint="fedstats ask ... --json writes one") from None
 
 
