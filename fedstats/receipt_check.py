@@ -177,7 +177,7 @@ def _released(receipt: Receipt, name: str, query: Query, verdict: Verdict, roste
         raise Tampered(f"the result of {name} cannot be read") from None
     if len(found.results) != len(query.questions) or not all(isinstance(one, dict) for one in found.results):
         raise Tampered(f"the result of {name} does not answer the questions")
-    if any(one.get("query") != query.id.hex() for one in found.results):
+    if any(one.get("query") != query.name for one in found.results):
         raise Tampered(f"the result of {name} names another query")
     return found
 
@@ -231,7 +231,7 @@ def _named(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _check_result(proof: Proof, name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
-    if result.get("query") != proof.query.id.hex():
+    if result.get("query") != proof.query.name:
         raise Tampered(f'"{name}" is the answer to another query than this receipt\'s')
     alikes = [one for one in proof.results[proof.registries[0]] if alike(one, dict(result))]
     if not alikes:

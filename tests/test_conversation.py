@@ -267,6 +267,15 @@ def test_a_coordinator_that_shows_each_a_different_clone_is_no_way_round(monkeyp
     assert "two nodes answer with the key of alpha" in str(stage.network.registries["beta"].problem)
 
 
+def test_a_query_has_one_id_everywhere(monkeypatch):
+    """What the log says is what stands in journal, results and receipt."""
+    stage = Stage(monkeypatch).ask()
+    (result, _), registry = stage.answered(), stage.network.registries["beta"]
+    (kept,) = stage.network.journals["beta"]._run("SELECT id FROM queries").fetchone()
+
+    assert registry.query_id == result.query == stage.analyst.query.name == kept.hex()
+
+
 def test_a_journal_put_back_from_an_older_copy_is_named(monkeypatch):
     """gamma's journal forgets the last query; the next one gets its number, and the others have that number in theirs."""
     stage = Stage(monkeypatch)

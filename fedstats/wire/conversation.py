@@ -137,6 +137,11 @@ class Registry:
         self.outgoing: list[Parcel] = []
         self.later: Callable[[], None] | None = None
 
+    @property
+    def query_id(self) -> str:
+        """The query's id, as everybody's logs and results have it; "" before there is one."""
+        return self.query.name if self.T else ""
+
     def __repr__(self) -> str:
         return f"Registry({self.me.name}, {self.state}, round {self.round})"
 
@@ -386,7 +391,7 @@ class Registry:
     # -- phase 4: verdict, release ---------------------------------------------------------------------------------------------------
 
     def _judge(self, results: list[Result]) -> None:
-        query_id = self.query.id.hex()
+        query_id = self.query.name
         self.results = [msgspec.structs.replace(result, query=query_id, released="sealed") for result in results]
         assert self.keys is not None
         decisions = decisions_of(self.results)

@@ -83,6 +83,11 @@ class Query(Message, frozen=True, kw_only=True, tag="query"):
     expires: float
     onetime: Key
 
+    @property
+    def name(self) -> str:
+        """The id as people read it: the same in logs, results, receipts and journals."""
+        return self.id.hex()
+
 
 class Admission(Message, frozen=True, kw_only=True, tag="admission"):
     """Phase 1: a registry's word on a query. accept, or a reason in the note; its one-time key, its data cut, its house's minima.
