@@ -1,8 +1,9 @@
-"""Reading small files that people or strangers wrote, TOML and JSON: plain data of a sane size, or one sentence that names the file.
+"""Reading small files that people or strangers wrote, TOML and JSON: plain data of a sane size, or
+one sentence that names the file.
 
-What the parsers themselves let through and later code stumbles over is refused here, once: numbers beyond 64 bits or of thousands of
-digits, numbers that are not finite, names that stand twice, characters that are none, nesting without end.
-"""
+What the parsers themselves let through and later code stumbles over is refused here, once: numbers
+beyond 64 bits or of thousands of digits, numbers that are not finite, names that stand twice,
+characters that are none, nesting without end."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from typing import Any
 
 from .errors import InputError
 
-LARGEST_FILE = 64 * 1024 * 1024     # bytes
-DEEPEST = 64                        # levels of nesting
+LARGEST_FILE = 64 * 1024 * 1024  # bytes
+DEEPEST = 64  # levels of nesting
 LARGEST_INTEGER = 2**63
-LONGEST_SEEN = 60                   # characters of a wrong entry that are shown again
+LONGEST_SEEN = 60  # characters of a wrong entry that are shown again
 
 
 def read_toml(path: str | Path, what: str) -> dict[str, Any]:
@@ -27,7 +28,8 @@ def read_toml(path: str | Path, what: str) -> dict[str, Any]:
 
 
 def read_json(path: str | Path, what: str, *, largest: int = LARGEST_FILE) -> Any:
-    """The content of a JSON file; numbers that JSON does not have (NaN) are refused. Raises InputError."""
+    """The content of a JSON file; numbers that JSON does not have (NaN) are refused. Raises
+    InputError."""
     return _read(path, what, "JSON", _loads, largest)
 
 
@@ -40,7 +42,8 @@ def json_of(text: str) -> Any:
 
 
 def checked(content: Any, depth: int = 0) -> Any:
-    """The content, if every number, text and level of it is sane. Raises InputError that names the entry."""
+    """The content, if every number, text and level of it is sane. Raises InputError that names
+    the entry."""
     if depth > DEEPEST:
         raise InputError("it is nested too deeply")
     if isinstance(content, str):
@@ -63,14 +66,18 @@ def _under(name: str, content: Any, depth: int) -> None:
     try:
         checked(content, depth)
     except InputError as error:
-        raise InputError(error.what if error.what.startswith('"') else f'"{name[:LONGEST_SEEN]}": {error.what}') from None
+        raise InputError(
+            error.what if error.what.startswith('"') else f'"{name[:LONGEST_SEEN]}": {error.what}'
+        ) from None
 
 
 def _check_text(text: str) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError("a text in it has characters that are none (half a surrogate pair)") from None
+        raise InputError(
+            "a text in it has characters that are none (half a surrogate pair)"
+        ) from None
 
 
 def _read(path: str | Path, what: str, form: str, parse: Callable[[str], Any], largest: int) -> Any:
@@ -84,8 +91,14 @@ def _read(path: str | Path, what: str, form: str, parse: Callable[[str], Any], l
     except RecursionError:
         raise InputError(f"{what} {path} is nested too deeply") from None
     except InputError as error:
-        raise error if error.what.startswith(what) else InputError(f"{what} {path}: {error.what}", hint=error.hint) from None
-    except ValueError as error:         # what is no TOML or JSON, no UTF-8, or has a number of thousands of digits
+        raise (
+            error
+            if error.what.startswith(what)
+            else InputError(f"{what} {path}: {error.what}", hint=error.hint)
+        ) from None
+    except (
+        ValueError
+    ) as error:  # what is no TOML or JSON, no UTF-8, or has a number of thousands of digits
         raise InputError(f"{what} {path} is not {form}: {_why(error)}") from None
 
 
@@ -93,7 +106,11 @@ def _why(error: ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8 text"
     text = str(error)
-    return "a number in it has thousands of digits" if "int_max_str_digits" in text or "digits" in text else text[:200]
+    return (
+        "a number in it has thousands of digits"
+        if "int_max_str_digits" in text or "digits" in text
+        else text[:200]
+    )
 
 
 def _loads(text: str) -> Any:

@@ -1,4 +1,5 @@
-"""What is in the box of a release: the checked results, and the key that opens the code of what was decided (see `codes`)."""
+"""What is in the box of a release: the checked results, and the key that opens the code of what was
+decided (see `codes`)."""
 
 from __future__ import annotations
 
@@ -21,13 +22,15 @@ class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def to_release(results: Sequence[Result], decisions_key: bytes) -> bytes:
-    """The content of the box, in its size class. Raises RangeError for results beyond the largest."""
+    """The content of the box, in its size class. Raises RangeError for results beyond the
+    largest."""
     content = msgspec.json.encode(Released([result.to_dict() for result in results], decisions_key))
     return envelopes.padded(content, RESULT_BYTES, LONGEST_PAYLOAD)
 
 
 def released(content: bytes, registry: str) -> Released:
-    """What `to_release` wrote. Raises MessageError for anything else, Tampered for other padding."""
+    """What `to_release` wrote. Raises MessageError for anything else, Tampered for other
+    padding."""
     try:
         return msgspec.json.decode(envelopes.unpadded(content), type=Released)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
