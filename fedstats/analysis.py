@@ -243,6 +243,8 @@ def question_of(name: str, *args: Any, **kwargs: Any) -> Question:
     except TypeError as error:
         text = str(error).rpartition("() ")[2]
         raise QuestionError(f"{name}: {text}", hint=member.usage) from None
+    except (ValueError, OverflowError, AttributeError, LookupError):       # an argument of another kind than its place can take
+        raise QuestionError(f"{name}: an argument cannot be read", hint=member.usage) from None
     question = Question(member.name, plain(msgspec.to_builtins(made)))
     question.read()
     return question

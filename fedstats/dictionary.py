@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ import numpy as np
 
 from .errors import InputError, QuestionError
 from .native import native
+from .reading import read_json, read_toml
 from .variable import LARGEST, ON_STEP, Every, Variable, value_text
 
 RESERVED = "registry"               # may appear as a stratum of a model only, see ARCHITECTURE
@@ -91,17 +91,7 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def load(cls, path: str | Path) -> Dictionary:
         """Read a dictionary from a JSON or TOML file. Raises InputError naming the file."""
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            source = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-        except OSError as error:
-            raise InputError(f"dictionary {path} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"dictionary {path} is not UTF-8 text") from None
-        except ValueError as error:
-            raise InputError(f"dictionary {path} is not {'TOML' if path.suffix == '.toml' else 'JSON'}: {error}") from None
-        except RecursionError:
-            raise InputError(f"dictionary {path} is nested too deeply") from None
+        source = (read_toml if path.suffix == ".toml" else read_json)(path, "dictionary")
         if not isinstance(source, dict):
             raise InputError(f"dictionary {path} must be an object with name and variables")
         try:

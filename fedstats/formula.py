@@ -16,6 +16,7 @@ offset(..), strata(..), cluster(..), weights(..). A name with other signs than l
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -177,7 +178,10 @@ class _Parser:
         if token.kind != "number":
             raise self.wrong("a number is wanted")
         self.take()
-        return -float(token.text) if negative else float(token.text)
+        number = float(token.text)
+        if not math.isfinite(number):
+            raise self.wrong("this number is too large", token.at)
+        return -number if negative else number
 
     def whole(self) -> int:
         at, value = self.here.at, self.number()

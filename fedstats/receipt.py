@@ -1,7 +1,8 @@
 """Receipts: what a released result rests on, in a file that anybody can check offline with the consortium file (`receipt_check`).
 
-A receipt keeps, as they were received, the analyst's signed query, every registry's signed admission, verdict and release, and the key that
-opens each release. That key is good for this one message only, and of the data it shows nothing but the released result.
+A receipt keeps, as they were received, the analyst's signed query, every registry's signed admission, verdict and release,
+and the key that opens each release. That key is good for this one message only, and of the data it shows nothing but the
+released result. With the result comes the key of the verdicts' decisions code (see `wire.codes`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import msgspec
 
 from .crypto import identity
 from .errors import InputError
+from .reading import read_json
 from .tables import write_text
 from .wire import messages
 from .wire.analyst import Analyst
 from .wire.messages import Release, hashed
 
+LARGEST_RECEIPT = 1 << 30       # bytes: of many registries with a large model each
 Key = Annotated[bytes, msgspec.Meta(min_length=identity.KEY_BYTES, max_length=identity.KEY_BYTES)]
 
 
@@ -58,11 +61,10 @@ def write_receipt(path: str | Path, receipt: Receipt) -> Path:
 
 def read_receipt(path: str | Path) -> Receipt:
     """The receipt in a file. Raises InputError."""
+    source = read_json(path, "receipt", largest=LARGEST_RECEIPT)
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Receipt)
-    except OSError as error:
-        raise InputError(f"receipt {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return msgspec.convert(source, Receipt, strict=True)
+    except msgspec.ValidationError as error:
         raise InputError(f"{path} is not a receipt: {error}", hint="see schemas/receipt.json") from None
 
 

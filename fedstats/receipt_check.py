@@ -2,7 +2,8 @@
 
 How this works. `check_receipt` walks the protocol's phases again: the query under this roster gives T; T, the roster and all admissions
 give S; all verdicts say "release" of one transcript on S; every release belongs to that transcript, opens to what its verdict decided on,
-and all say the same.
+and all say the same. In the box of a release is, beside the result, the key of the verdicts' decisions code: whoever has the result can
+see that the code is of it, and nobody else can try numbers.
 
 What a registry signed is the sealed box, so the box stands for the digest of the result. Showing another content for the same bytes would
 take a second key that opens them: for a box that an honest registry made, that is as hard as forging its tag. A registry could make a box
@@ -23,11 +24,13 @@ from .analysis import read_result
 from .crypto import identity
 from .disclosure import Rules, strictest
 from .errors import FedstatsError, InputError, MessageError, Tampered
+from .reading import read_json
 from .receipt import Receipt, context_of
 from .report import ResultsFile
-from .wire import messages
+from .wire import codes, messages
 from .wire.analyst import alike
 from .wire.messages import Admission, Query, Release, Verdict
+from .wire.release import Released, released
 from .wire.roster import Consortium
 from .wire.transcript import check_query, decisions_of, query_hash, transcript_of
 
@@ -72,11 +75,12 @@ def check_receipt(receipt: Receipt, roster: Consortium) -> Proof:
     for name, verdict in verdicts.items():
         if (verdict.H, verdict.decisions) != (first.H, first.decisions):
             raise Tampered(f"the verdict of {name} is about another result than that of {order[0]}")
-    results = {name: _released(receipt, name, query, first, roster) for name in order}
+    opened = {name: _released(receipt, name, query, first, roster) for name in order}
+    results = {name: one.results for name, one in opened.items()}
     for name in order:
         if not alike(results[name], results[order[0]]):
             raise Tampered(f"{name} released other numbers than {order[0]}")
-    _check_decisions(results, query, first, admitted[order[0]].software)
+    _check_decisions(opened, query, first, admitted[order[0]].software)
     return Proof(query, results, admitted[order[0]].software, {name: one.data_cut for name, one in admitted.items()},
                  strictest([roster.effective_rules, *(one.minima for one in admitted.values())]))
 
@@ -142,7 +146,7 @@ def _admission(signed: bytes, name: str, T: bytes, roster: Consortium) -> Admiss
     message = _about(signed, Admission, name, roster)
     if message.T != T:
         raise Tampered(f"the admission of {name} belongs to another query")
-    if not message.accept or message.problem is not None:
+    if not message.accept or message.problem is not None or message.note is not None:
         raise Tampered(f"{name} did not admit the query")
     return message
 
@@ -153,38 +157,39 @@ def _verdict(signed: bytes, name: str, T: bytes, S: bytes, roster: Consortium) -
         raise Tampered(f"the verdict of {name} belongs to another query")
     if message.S != S:
         raise Tampered(f"the verdict of {name} does not follow from these admissions")
-    if not message.release or message.problem is not None:
+    if not message.release or message.problem is not None or message.note is not None:
         raise Tampered(f"{name} did not let the result out")
     return message
 
 
-def _released(receipt: Receipt, name: str, query: Query, verdict: Verdict, roster: Consortium) -> list[dict[str, Any]]:
-    """The results that a registry released, as plain data."""
+def _released(receipt: Receipt, name: str, query: Query, verdict: Verdict, roster: Consortium) -> Released:
+    """The results that a registry released, as plain data, and the key of the decisions code."""
     message = _about(receipt.releases[name], Release, name, roster)
     if (message.T, message.S, message.roster, message.H) != (verdict.T, verdict.S, roster.digest, verdict.H):
         raise Tampered(f"the result of {name} belongs to another transcript than the verdicts")
     try:
-        text = identity.open_with(receipt.openings[name], name, query.analyst, context_of(message), message.sealed)
-        found = msgspec.json.decode(text)
+        content = identity.open_with(receipt.openings[name], name, query.analyst, context_of(message), message.sealed)
     except Tampered:
         raise Tampered(f"the key in the receipt does not open the result of {name}") from None
-    except (msgspec.DecodeError, RecursionError):
+    try:
+        found = released(content, name)
+    except FedstatsError:
         raise Tampered(f"the result of {name} cannot be read") from None
-    if not isinstance(found, list) or len(found) != len(query.questions) or not all(isinstance(one, dict) for one in found):
+    if len(found.results) != len(query.questions) or not all(isinstance(one, dict) for one in found.results):
         raise Tampered(f"the result of {name} does not answer the questions")
-    if any(one.get("query") != query.id.hex() for one in found):
+    if any(one.get("query") != query.name for one in found.results):
         raise Tampered(f"the result of {name} names another query")
     return found
 
 
-def _check_decisions(results: Mapping[str, list[dict[str, Any]]], query: Query, verdict: Verdict, software: str) -> None:
-    """The results are those that the verdicts decided on: every whole number, text and gap of them."""
-    for name, content in results.items():
+def _check_decisions(opened: Mapping[str, Released], query: Query, verdict: Verdict, software: str) -> None:
+    """The results are those that the verdicts decided on: every whole number, text and gap of them, under the released key."""
+    for name, one in opened.items():
         try:
-            decided = decisions_of([read_result(one) for one in content])
+            decided = decisions_of([read_result(content) for content in one.results])
         except FedstatsError as error:
             raise MessageError(f"the result of {name} cannot be read by this version: {error.what}", hint=f"{OLD}: {software}") from None
-        if decided != verdict.decisions:
+        if codes.decisions_code(one.decisions_key, verdict.S, decided) != verdict.decisions:
             raise Tampered(f"the result of {name} is not the one that the verdicts decided on", hint=f"{OLD}: {software}")
 
 
@@ -217,18 +222,16 @@ def _unreadable(what: str, error: Exception) -> MessageError:
 def _named(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """(name, content) of every result in a file."""
     try:
-        found = msgspec.json.decode(path.read_bytes())
+        found = read_json(path, "results")
         if isinstance(found, dict) and "kind" in found:
             return [(str(found["kind"]), found)]
         return [(one.name, one.result) for one in msgspec.convert(found, ResultsFile).results]
-    except OSError as error:
-        raise InputError(f"results {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         raise InputError(f"{path} is not a file of results", hint="fedstats ask ... --json writes one") from None
 
 
 def _check_result(proof: Proof, name: str, result: Mapping[str, Any]) -> tuple[str, ...]:
-    if result.get("query") != proof.query.id.hex():
+    if result.get("query") != proof.query.name:
         raise Tampered(f'"{name}" is the answer to another query than this receipt\'s')
     alikes = [one for one in proof.results[proof.registries[0]] if alike(one, dict(result))]
     if not alikes:

@@ -19,6 +19,7 @@ from . import __version__, analyses  # noqa: F401  (registers the analyses: resu
 from .analysis import Failed, Result, read_result
 from .errors import InputError
 from .population import AT_RISK
+from .reading import read_json
 from .show import RESEARCH, fragment, pictures
 from .show.words import HIDDEN, people, picture_of, plain, sheets
 from .tables import write_text
@@ -96,11 +97,10 @@ def write_results(path: str | Path, **content: Any) -> Path:
 
 def read_results(path: str | Path) -> list[tuple[str, Result]]:
     """The results in a file that `write_results` wrote. Raises InputError."""
+    source = read_json(path, "results")
     try:
-        found = msgspec.json.decode(Path(path).read_bytes(), type=ResultsFile)
-    except OSError as error:
-        raise InputError(f"results {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = msgspec.convert(source, ResultsFile, strict=True)
+    except msgspec.ValidationError as error:
         raise InputError(f"{path} is not a results file: {error}", hint="see schemas/results.json") from None
     return [(one.name, read_result(one.result)) for one in found.results]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import msgspec
 
 from fedstats.disclosure import Rules
 from fedstats.errors import InputError
+from fedstats.reading import read_toml
 
 
 class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -41,13 +41,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 def load(path: str | Path) -> Settings:
     """Read a node's settings; paths come back absolute. Raises InputError naming file and field."""
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"there are no node settings {path}", hint="make them with: fedstats node init")
     try:
-        with path.open("rb") as file:
-            found = msgspec.convert(tomllib.load(file), Settings, strict=True)
-    except OSError as error:
-        raise InputError(f"node settings {path} cannot be read: {error.strerror}", hint="make them with: fedstats node init") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"node settings {path} are not TOML: {error}") from None
+        found = msgspec.convert(read_toml(path, "node settings"), Settings, strict=True)
     except msgspec.ValidationError as error:
         raise InputError(f"node settings {path}: {error}") from None
     home = path.resolve().parent

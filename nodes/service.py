@@ -71,7 +71,8 @@ class Node:
         house = RegistryHouse(settings, roster, me.name)
         (coordinator,) = roster.names("coordinator")[:1] or ("",)
         addresses = (settings.coordinator,) if settings.coordinator else roster.addresses
-        return cls(me, roster, house, Journal(settings.journal), Link(me, coordinator, addresses), round_seconds=settings.round_seconds)
+        journal = Journal(settings.journal, settings.key)
+        return cls(me, roster, house, journal, Link(me, coordinator, addresses), round_seconds=settings.round_seconds)
 
     def run(self) -> None:
         """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
@@ -146,9 +147,9 @@ class Node:
         T = query_hash(parcel) if isinstance(parcel.message, Query) else parcel.message.T     # type: ignore[union-attr]
         if isinstance(parcel.message, Query) and T not in self.open:
             if len(self.open) >= MOST_OPEN:
-                log.warning("query %s left unanswered: %d queries are open", T.hex()[:12], MOST_OPEN)
+                log.warning("query %s left unanswered: %d queries are open", parcel.message.name, MOST_OPEN)
                 return
-            log.info("query %s from %s", T.hex()[:12], parcel.message.analyst)
+            log.info("query %s from %s", parcel.message.name, parcel.message.analyst)
             self.open[T] = Open(Registry(self.me, self.roster, self.house, self.journal, random=self.random), time.monotonic())
         if T not in self.open:
             return
@@ -158,7 +159,7 @@ class Node:
         self._do(one, T, one.registry.proceed)
         after = (one.registry.state, one.registry.round)
         if after != before:
-            log.info("query %s: %s, round %d", T.hex()[:12], *after)
+            log.info("query %s: %s, round %d", one.registry.query_id, *after)
         self._sweep()
 
     def _do(self, one: Open, T: bytes, work: Callable[[], list[Parcel]]) -> None:
@@ -167,8 +168,8 @@ class Node:
             outgoing = work()
         except Exception:
             # an unexpected fault: its text may carry data, so only its kind is logged; peers learn "internal"
-            log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(logging.DEBUG) else log.error(
-                "query %s: internal fault (run with --debug to see it)", T.hex()[:12])
+            log.exception("query %s: internal fault", one.registry.query_id) if log.isEnabledFor(logging.DEBUG) else log.error(
+                "query %s: internal fault (run with --debug to see it)", one.registry.query_id)
             outgoing = one.registry.outgoing
         while one.registry.faults:
             log.error(
@@ -227,7 +228,7 @@ class Node:
         for T, one in list(self.open.items()):
             if one.registry.state in (RELEASED, ENDED):
                 if one.registry.problem is not None:
-                    log.info("query %s ended: %s", T.hex()[:12], one.registry.problem.code)
+                    log.info("query %s ended: %s", one.registry.query_id, one.registry.problem.code)
                 if one.registry.state == RELEASED:
                     one.registry.settled()
                 del self.open[T]

@@ -17,6 +17,7 @@ from fedstats.wire import conversation, messages
 from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, KEYING, NEXT, QUERY, RELEASED, ROUNDS, Registry, advance
 from fedstats.wire.messages import Abort, Admission, Contribution, Keys, Query, Release, Total, Verdict
 from fedstats.wire.transcript import decisions_of
+from nodes.journal import Journal
 
 from .attacks.stage import NAMES, Stage
 
@@ -232,6 +233,68 @@ def test_a_registry_that_derives_other_asks_is_named(monkeypatch):
 
     assert "gamma" in str(problem) or "alpha, beta" in str(problem)
     assert len(stage.opened) == len(NAMES)
+
+
+def test_two_nodes_with_one_key_are_named(monkeypatch):
+    """A clone of gamma answers the same query with another nonce and one-time key: everybody is told, whoever they are."""
+    def wire(frm, to, parcel):
+        if frm == "gamma" and isinstance(parcel.message, Admission):
+            other = msgspec.structs.replace(parcel.message, nonce=b"of another node.", onetime=b"k" * 32)
+            return [bytes(parcel), stage.sign(other)]
+        return None
+
+    stage = Stage(monkeypatch, wire)
+    problem = stage.ask().refused(Refused)
+
+    assert "two nodes answer with the key of gamma" in str(problem) and "gamma stops all but one" in problem.hint
+    # whoever still waits for the others' admissions is told the same; whoever posts later finds the query over
+    told = [str(stage.network.registries[name].problem) for name in ("alpha", "beta")]
+    assert any("two nodes answer with the key of gamma" in one for one in told), told
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_coordinator_that_shows_each_a_different_clone_is_no_way_round(monkeypatch, first):
+    """Both admissions reach beta, one after the other: beta itself sees the two."""
+    def wire(frm, to, parcel):
+        if frm == COORDINATOR and to == "beta" and isinstance(parcel.message, Admission) and parcel.message.registry == "alpha":
+            other = stage.sign(msgspec.structs.replace(parcel.message, nonce=b"of another node."))
+            return [bytes(parcel), other] if first else [other, bytes(parcel)]
+        return None
+
+    stage = Stage(monkeypatch, wire)
+    stage.ask().refused(FedstatsError)
+
+    assert "two nodes answer with the key of alpha" in str(stage.network.registries["beta"].problem)
+
+
+def test_a_query_has_one_id_everywhere(monkeypatch):
+    """What the log says is what stands in journal, results and receipt."""
+    stage = Stage(monkeypatch).ask()
+    (result, _), registry = stage.answered(), stage.network.registries["beta"]
+    (kept,) = stage.network.journals["beta"]._run("SELECT id FROM queries").fetchone()
+
+    assert registry.query_id == result.query == stage.analyst.query.name == kept.hex()
+
+
+def test_a_journal_put_back_from_an_older_copy_is_named(monkeypatch):
+    """gamma's journal forgets the last query; the next one gets its number, and the others have that number in theirs."""
+    stage = Stage(monkeypatch)
+    stage.ask().answered()
+    journal = stage.network.journals["gamma"]
+    assert journal._run("DELETE FROM queries").rowcount == 1
+    problem = stage.ask().refused(Refused)
+    assert "the journal of gamma gave this query a number that it had given to another" in str(problem)
+    assert "new journal" in problem.hint and not stage.network.registries["gamma"].keys
+
+    stage.ask().answered()      # it has a number of its own again
+
+
+def test_a_new_journal_is_no_copy(monkeypatch, tmp_path):
+    """A disk is lost and gamma begins a new journal, as the hint says: its numbers begin anew under another mark."""
+    stage = Stage(monkeypatch)
+    for name in ("first", "second"):
+        stage.network.journals["gamma"] = Journal(tmp_path / name)
+        stage.ask().answered()
 
 
 def result(**fields):

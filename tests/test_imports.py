@@ -14,7 +14,7 @@ FILES = sorted(path for package in ("fedstats", "nodes") for path in (ROOT / pac
 # From the ground up. A file may import its own layer and those below it.
 LAYERS = [
     {"errors", "views", "nonfinite", "native"},
-    {"tables", "variable"},
+    {"reading", "tables", "variable"},
     {"dictionary"},
     {"rows"},
     {"filters", "statistic", "steady", "disclosure", "crypto"},

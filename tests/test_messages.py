@@ -87,6 +87,27 @@ def test_only_the_canonical_form_is_a_message(message, change):
         messages.decode(made)
 
 
+@pytest.mark.parametrize("fields", [{}, {"decisions": None}, {"something": {"new": [1, 2]}}], ids=["the same", "one less", "one more"])
+@EVERY
+def test_a_message_of_another_version_is_told_which(message, fields):
+    """Also where its fields are others than this side knows: both versions are named, and what to do."""
+    plain = msgspec.msgpack.decode(messages.encode(message)) | {"protocol": "fedstats/2"} | fields
+    body = msgspec.msgpack.encode({name: value for name, value in plain.items() if value is not None})
+
+    with pytest.raises(MessageError, match=r"is of fedstats/2 with .*, this side speaks fedstats/3") as caught:
+        messages.decode(body)
+    assert "one version of fedstats" in caught.value.hint
+
+
+@pytest.mark.parametrize("said", ["x" * 41, "\x1b[31mred", "<script>", 3, "", "fedstats/3"])
+def test_what_calls_itself_a_version_is_not_repeated(said):
+    """Other texts in its place are no version: nothing of them is shown."""
+    body = msgspec.msgpack.encode({"protocol": said, "seal": "s", "type": "verdict"})
+
+    with pytest.raises(MessageError, match=r"^this is not a message of this protocol$"):
+        messages.decode(body)
+
+
 def test_fields_in_another_order_are_not_canonical():
     """The same content with its fields exchanged is refused: signatures are over bytes."""
     plain = msgspec.msgpack.decode(messages.encode(query()))

@@ -14,14 +14,15 @@ import fedstats
 from fedstats.analysis import question_of, read_result
 from fedstats.client.federation import Federation
 from fedstats.client.worlds import Simulated
-from fedstats.crypto import identity
+from fedstats.crypto import envelopes, identity
 from fedstats.errors import InputError, MessageError, Problem, Tampered
 from fedstats.receipt import read_receipt, receipt_of, write_receipt
 from fedstats.receipt_check import PARTS, check_receipt, check_results, first_difference, plain
 from fedstats.report import write_results
 from fedstats.schemas import SCHEMAS
 from fedstats.wire import messages
-from fedstats.wire.messages import hashed
+from fedstats.wire.messages import Note, hashed
+from fedstats.wire.release import released
 from fedstats.wire.transcript import decisions_of
 
 from . import every
@@ -29,6 +30,7 @@ from .attacks.stage import NAMES, Stage
 from .questions import calls
 
 OTHER = b"x" * 32
+NOTE = Note(onetime=OTHER, box=b"box", keys=(b"key", b"key", b"key"))
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,9 @@ LIES = [
     ("admissions", {"T": OTHER}, "the admission of beta belongs to another query"),
     ("admissions", {"accept": False}, "beta did not admit the query"),
     ("admissions", {"problem": Problem("refused", "beta", "no")}, "beta did not admit the query"),
+    ("admissions", {"journal": b"j" * 16}, "verdict of alpha does not follow from these admissions"),
+    ("admissions", {"number": 77}, "verdict of alpha does not follow from these admissions"),
+    ("admissions", {"note": NOTE}, "beta did not admit the query"),
     ("admissions", {"nonce": b"n" * 16}, "verdict of alpha does not follow from these admissions"),
     ("admissions", {"onetime": OTHER}, "verdict of alpha does not follow from these admissions"),
     ("admissions", {"data_cut": "2030"}, "verdict of alpha does not follow from these admissions"),
@@ -147,6 +152,7 @@ LIES = [
     ("verdicts", {"decisions": OTHER}, "the verdict of beta is about another result than that of alpha"),
     ("verdicts", {"release": False}, "beta did not let the result out"),
     ("verdicts", {"problem": Problem("refused", "beta", "no")}, "beta did not let the result out"),
+    ("verdicts", {"note": NOTE}, "beta did not let the result out"),
     ("verdicts", {"registry": "gamma"}, "the verdict of beta is another message"),
     ("releases", {"T": OTHER}, "the result of beta belongs to another transcript"),
     ("releases", {"S": OTHER}, "the result of beta belongs to another transcript"),
@@ -185,21 +191,31 @@ def test_a_party_cannot_change_its_word_afterwards(asked, part, lie, says):
         check_receipt(signed_again(stage, receipt, part, "beta", **lie), stage.network.roster)
 
 
-def box(stage, receipt, name, content, key=b"k" * 32):
-    """The receipt after a registry has released another content than it did, under a key of its choice."""
+def decisions_key(stage, receipt, name):
+    """The key of the decisions code, as a registry told it."""
+    release, _ = messages.open_signed(receipt.releases[name], stage.network.roster.public)
+    content = identity.open_with(receipt.openings[name], name, "analyst", hashed(b"release", release.S, release.H), release.sealed)
+    return released(content, name).decisions_key
+
+
+def box(stage, receipt, name, content, key=b"k" * 32, opens=None):
+    """The receipt after a registry has released another content than it did, under a key of its choice. opens : the decisions."""
+    opens = opens or decisions_key(stage, receipt, name)
     release, _ = messages.open_signed(receipt.releases[name], stage.network.roster.public)
     data = identity._associated(hashed(b"release", release.S, release.H), name, "analyst")
-    sealed = b"n" * 12 + ChaCha20Poly1305(key).encrypt(b"n" * 12, msgspec.json.encode(content), data)
+    text = envelopes.padded(msgspec.json.encode({"results": content, "decisions_key": opens}), messages.RESULT_BYTES, 2**20)
+    sealed = b"n" * 12 + ChaCha20Poly1305(key).encrypt(b"n" * 12, text, data)
     return changed(signed_again(stage, receipt, "releases", name, sealed=sealed), "openings", name, key)
 
 
 @pytest.mark.parametrize(("change", "says"), [
     (lambda content: content, ""),
     (lambda content: content[:1], "does not answer the questions"),
+    (lambda content: {"a": 1}, "cannot be read"),
     (lambda content: [1, 2], "does not answer the questions"),
     (lambda content: [content[0] | {"query": "00"}, content[1]], "names another query"),
     (lambda content: [content[0] | {"notes": ["all is well"]}, content[1]], "beta released other numbers than alpha"),
-], ids=["the same", "one of two", "no results", "another query", "other words"])
+], ids=["the same", "one of two", "no list", "no results", "another query", "other words"])
 def test_one_registry_cannot_release_something_else(asked, change, says):
     """Signed, and well sealed: the others' results give it away."""
     stage, receipt, proof = asked
@@ -225,6 +241,17 @@ def test_all_registries_together_cannot_release_what_they_did_not_decide_on(aske
 
         with pytest.raises(error, match="result of alpha"):
             check_receipt(found, stage.network.roster)
+
+
+def test_the_verdicts_code_opens_with_the_released_key_only(asked):
+    """Another key in all boxes: the code in the verdicts is of nothing that it opens."""
+    stage, receipt, proof = asked
+    found = receipt
+    for name in NAMES:
+        found = box(stage, found, name, proof.results[name], opens=OTHER)
+
+    with pytest.raises(Tampered, match="is not the one that the verdicts decided on"):
+        check_receipt(found, stage.network.roster)
 
 
 @pytest.mark.parametrize(("part", "says"), [("query", "the query cannot be read"), ("verdicts", "the verdict of beta cannot be read")])

@@ -60,6 +60,10 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceb
         _Debug.on = True
 
 
+LONGEST_SAID = 2000         # characters of a sentence
+LONGEST_PLACE = 200         # characters of a path that are shown
+
+
 class _Debug:
     on = False
 
@@ -97,9 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     _Debug.on = False
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        found = typer.main.get_command(app).main(list(sys.argv[1:] if argv is None else argv), prog_name="fedstats",
-                                                 standalone_mode=False)
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        return _say("an argument has bytes that are no text in UTF-8", "rename the file, or set the terminal to UTF-8", 2)
+    try:
+        found = typer.main.get_command(app).main(words, prog_name="fedstats", standalone_mode=False)
         # the parser turns an interrupt into its exit code
         return _say("interrupted", "", INTERRUPTED) if found == INTERRUPTED else found if isinstance(found, int) else 0
     except FedstatsError as error:
@@ -111,6 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()          # the reader has gone (fedstats ... | head): nothing more to say
         return 1
+    except OSError as error:
+        if not _Debug.on:
+            # the text of an operating system's error names a file and nothing else
+            place = f"{str(error.filename)[:LONGEST_PLACE]}: " if error.filename else ""
+            return _say(f"{place}{(error.strerror or type(error).__name__).lower()}", "", 2)
+        raise
     except Exception as error:
         if hasattr(error, "format_message"):        # the parser of arguments
             context = getattr(error, "ctx", None)
@@ -126,10 +140,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(what: str, hint: str, code: int) -> int:
-    print(f"fedstats: {what}", file=sys.stderr)
+    print(f"fedstats: {_short(what)}", file=sys.stderr)
     if hint:
-        print(f"fedstats: hint: {hint}", file=sys.stderr)
+        print(f"fedstats: hint: {_short(hint)}", file=sys.stderr)
     return code
+
+
+def _short(text: str) -> str:
+    """A sentence that quotes a megabyte of what was wrong is cut."""
+    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]} ..."
 
 
 __all__ = ["app", "main"]

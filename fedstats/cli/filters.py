@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from ..errors import QuestionError
+from ..reading import json_of
 
 COMPARISON = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<op>==|!=|<=|>=|=|<|>)\s*(?P<value>'[^']*'|\"[^\"]*\"|[^<>=!]+?)\s*")
 MEMBERSHIP = re.compile(r"\s*(?P<name>\S.*?)\s+in\s+(?P<value>\S.*?)\s*")
 MISSING = re.compile(r"\s*(?P<name>\S.*?)\s+(?P<op>missing|known)\s*")
+MOST_DIGITS = 19            # of a whole number, its sign among them: 64 bits hold it
 FORMS = "age>=18, sex==F, 'course in RRMS,SPMS', 'edss missing', 'edss known'"
 
 
@@ -42,6 +43,8 @@ def value(text: str) -> Any:
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]
     if re.fullmatch(r"[+-]?(0|[1-9]\d*)", text):
+        if len(text) > MOST_DIGITS:
+            raise QuestionError(f"a number has at most {MOST_DIGITS - 1} digits, not {len(text)}")
         return int(text)
     if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?", text) and not re.fullmatch(r"[+-]?0\d+", text):
         return float(text)
@@ -54,7 +57,7 @@ def option(text: str) -> tuple[str, Any]:
     if not sign or not name.strip():
         raise QuestionError(f'"{text}" is not an option', hint="options are name=value, such as confidence=0.9 or q=0.1,0.5,0.9")
     try:
-        return name.strip(), json.loads(content)
+        return name.strip(), json_of(content)
     except ValueError:
         parts = [value(one) for one in content.split(",")]
         return name.strip(), parts if len(parts) > 1 else parts[0]

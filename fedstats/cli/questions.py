@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import json
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, QuestionError
+from ..reading import read_json, read_toml
 
 if TYPE_CHECKING:
     from ..client.federation import Cohort, CohortQuestion
@@ -41,7 +40,7 @@ class Asked:
             close = difflib.get_close_matches(self.analysis, short, n=1)
             raise QuestionError(f'there is no analysis "{self.analysis}"',
                                 hint=f'did you mean "{close[0]}"?' if close else "there are: " + ", ".join(sorted(short)))
-        if tables := [one for one in self.columns if one not in cohort.dictionary and Path(one).exists()]:
+        if tables := [one for one in self.columns if one not in cohort.dictionary and _is_there(one)]:
             raise QuestionError(f"{tables[0]} is a file, not a column",
                                 hint="give a folder of tables after --simulate or --pooled, or each table as NAME=FILE")
         signature = inspect.signature(short[self.analysis].call)
@@ -88,7 +87,7 @@ class Sheet:
 
 def read_sheet(path: Path) -> Sheet:
     """The questions of a file: title, purpose, cohort, where, and one [[question]] per question. Raises InputError naming the file."""
-    source = _toml(path, "questions")
+    source = read_toml(path, "questions")
     hint = "fedstats ask --help shows such a file"
     unknown = set(source) - {"title", "purpose", "cohort", "where", "question"}
     if unknown:
@@ -102,38 +101,34 @@ def read_sheet(path: Path) -> Sheet:
         name, analysis, columns = arguments.pop("name", ""), arguments.pop("analysis", ""), arguments.pop("columns", ())
         if not isinstance(analysis, str) or not analysis or not isinstance(name, str):
             raise InputError(f'questions {path}: question {k} needs an "analysis"', hint=hint)
-        found.append(Asked(name, analysis, (columns,) if isinstance(columns, str) else tuple(columns), arguments))
+        columns = (columns,) if isinstance(columns, str) else columns
+        if not isinstance(columns, (list, tuple)) or not all(isinstance(one, str) for one in columns):
+            raise InputError(f'questions {path}: question {k}: "columns" is a list of names', hint=hint)
+        found.append(Asked(name, analysis, tuple(columns), arguments))
+    for name in ("title", "purpose"):
+        if not isinstance(source.get(name, ""), str):
+            raise InputError(f'questions {path}: "{name}" is a text', hint="write it in quotes")
+    if not isinstance(source.get("cohort", {}), dict):
+        raise InputError(f"questions {path}: [cohort] is a tree", hint='such as index = {event = "dmt_start"}')
     where = source.get("where", ())
-    return Sheet(tuple(found), source.get("cohort"), (where,) if isinstance(where, str) else where, str(source.get("purpose", "")),
-                 str(source.get("title", "")))
+    return Sheet(tuple(found), source.get("cohort"), (where,) if isinstance(where, str) else where, source.get("purpose", ""),
+                 source.get("title", ""))
 
 
 def read_cohort(path: Path) -> dict[str, Any]:
     """A cohort's tree from a file, TOML or JSON: the tree itself, or a file of questions that has one. Raises InputError."""
-    source = _toml(path, "cohort") if path.suffix != ".json" else _json(path)
+    source = read_toml(path, "cohort") if path.suffix != ".json" else read_json(path, "cohort")
     found = source.get("cohort", source) if isinstance(source, dict) else source
     if not isinstance(found, dict) or "index" not in found:
         raise InputError(f"cohort {path} has no index event", hint='such as index = {event = "dmt_start"}')
     return found
 
 
-def _toml(path: Path, what: str) -> dict[str, Any]:
+def _is_there(text: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} {path}: not TOML: {error}") from None
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"cohort {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"cohort {path} is not JSON") from None
+        return Path(text).exists()
+    except (OSError, ValueError):       # no name that a file can have
+        return False
 
 
 def analyses() -> list[tuple[str, str]]:

@@ -65,7 +65,7 @@ def facts(proof: Proof, roster: Consortium) -> dict[str, Any]:
     """What the signed query and admissions say, as plain data."""
     query = proof.query
     asked = datetime.datetime.fromtimestamp(query.created, datetime.UTC)
-    return {"consortium": f"{roster.name}, epoch {roster.epoch}", "fingerprint": roster.fingerprint, "query": query.id.hex(),
+    return {"consortium": f"{roster.name}, epoch {roster.epoch}", "fingerprint": roster.fingerprint, "query": query.name,
             "analyst": query.analyst, "asked": asked.strftime("%Y-%m-%d %H:%M UTC"), "purpose": query.purpose or "not stated",
             "data cuts": proof.data_cuts, "software": f"fedstats {proof.software}",
             "release rules": proof.rules.sentence(), "questions": [str(one) for one in query.questions]}

@@ -20,7 +20,7 @@ from ..errors import FedstatsError, MessageError, OutOfOrder, Refused, Unreachab
 from ..wire import messages
 from ..wire.messages import LONGEST_PAYLOAD, Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
 from ..wire.roster import Consortium
-from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash
+from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash, two_nodes
 
 MOST_OPEN_QUERIES = 64
 MOST_OPEN_PER_ANALYST = 16
@@ -44,6 +44,7 @@ class Session:
     answered: dict[str, bytes] = field(default_factory=dict)    # of the phase or round: signed messages by registry
     adding: Any = None
     chunks: tuple[int, ...] = ()
+    admitted: set[str] = field(default_factory=set)     # who has posted an admission
     keyed: set[str] = field(default_factory=set)        # who has been sent the keys
     taken: set[bytes] = field(default_factory=set)              # digests of the messages that have been taken
 
@@ -168,6 +169,10 @@ class Mailroom:
     def _take(self, session: Session, message: Any, sender: str, parcel: Parcel, clock: float) -> None:
         match message:
             case Admission():
+                if sender in session.admitted:      # other bytes than before, or it would have been a retry
+                    self._give_up(session, two_nodes(sender), clock)
+                    return
+                session.admitted.add(sender)
                 self._once(session, "admission", sender, parcel)
                 self._put_others(session, sender, bytes(parcel), pressing=not message.accept)
                 if not message.accept:

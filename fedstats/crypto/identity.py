@@ -42,6 +42,8 @@ NOT_VERIFIED = "answer could not be verified"
 PROOF, SIGNED = b"fedstats identity proof/1", b"fedstats signature/1"
 PAIR, SEALED = b"fedstats pair key/1", b"fedstats sealed message/1"
 PUBLIC_TEXT, SECRET_TEXT = "fedstats-public-1", "fedstats-identity-1"
+FIELD = 2**255 - 19          # both curves are over the integers modulo this prime
+PROBE = X25519PrivateKey.from_private_bytes(bytes(range(KEY_BYTES)))     # a public number, not a secret: see `usable`
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -59,6 +61,9 @@ class PublicIdentity:
         _check_name(self.name)
         if (len(self.sign_key), len(self.agree_key), len(self.proof)) != (KEY_BYTES, KEY_BYTES, SIGNATURE_BYTES):
             raise Tampered("the keys of this identity could not be verified")
+        if not (usable(self.agree_key) and usable_to_sign(self.sign_key)):
+            raise Tampered(f'a key of "{self.name}" is of small order or not in its one spelling: it would keep no secret',
+                           hint="make new keys with: fedstats keys new NAME")
         try:
             Ed25519PublicKey.from_public_bytes(self.sign_key).verify(self.proof, _vouched(self))
         except (InvalidSignature, ValueError):
@@ -270,6 +275,32 @@ def _shared(secret: X25519PrivateKey, public: bytes) -> bytes:
     if not any(shared):
         raise Tampered(NOT_VERIFIED)
     return shared
+
+
+def usable(key: bytes) -> bool:
+    """Whether 32 bytes are an X25519 key that keeps a secret: a point not of small order, in its one spelling.
+
+    With a point of small order the shared secret is zero whatever the other side's key is, so everybody could read along.
+    """
+    if len(key) != KEY_BYTES or int.from_bytes(key, "little") >= FIELD:
+        return False
+    try:
+        return any(PROBE.exchange(X25519PublicKey.from_public_bytes(key)))
+    except ValueError:
+        return False
+
+
+def usable_to_sign(key: bytes) -> bool:
+    """Whether 32 bytes are an Ed25519 key that only its owner can sign for: not of small order, in its one spelling.
+
+    Under a point of small order anybody makes signatures that hold. The curve of Ed25519 is that of X25519 in other coordinates:
+    u = (1 + y) / (1 - y) has the same order as y (RFC 7748, section 4.1).
+    """
+    y = int.from_bytes(key, "little") & (1 << 255) - 1
+    if len(key) != KEY_BYTES or y >= FIELD or y == 1:
+        return False
+    u = (1 + y) * pow(1 - y, -1, FIELD) % FIELD
+    return usable(u.to_bytes(KEY_BYTES, "little"))
 
 
 def _vouched(identity: PublicIdentity) -> bytes:

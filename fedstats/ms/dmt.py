@@ -7,7 +7,6 @@ counted. Capitals, accents, punctuation and doses do not matter ("Rébif® 44 µ
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from functools import cached_property, lru_cache
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..errors import InputError
+from ..reading import read_json
 
 SHIPPED = Path(__file__).with_name("dmt.json")
 Efficacy = Literal["low", "moderate", "high"]
@@ -76,12 +76,7 @@ class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     @classmethod
     def load(cls, path: str | Path) -> Treatments:
         """Read a list from a JSON file. Raises InputError naming the file."""
-        try:
-            source = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise InputError(f"list of treatments {path} cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError):
-            raise InputError(f"list of treatments {path} is not JSON in UTF-8") from None
+        source = read_json(path, "list of treatments")
         try:
             return cls.from_dict(source)
         except InputError as error:

@@ -25,7 +25,6 @@
 from __future__ import annotations
 
 import inspect
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from ..analyses.validation import performance_here
 from ..analyses.validation.performance import Performance
 from ..client.federation import Cohort, CohortQuestion
 from ..errors import InputError
+from ..reading import read_toml
 from ..rows import Rows
 
 KEYS = ("title", "purpose", "intended_use", "outcome", "data_cut", "where", "cohort", "model", "validation")
@@ -80,12 +80,7 @@ class Study:
 def read_study(path: str | Path) -> Study:
     """The study in a file. Raises InputError naming the file, the part and what is known there."""
     path = Path(path)
-    try:
-        source = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"study {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"study {path} is not TOML: {error}") from None
+    source = read_toml(path, "study")
     model, own = _part(source, "model", path), _part(source, "validation", path)
     _known(source, KEYS, f"study {path}")
     _known(model, tuple(inspect.signature(boost_call).parameters), f"study {path}: [model]")

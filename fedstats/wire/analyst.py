@@ -29,6 +29,8 @@ from ..errors import (
 from ..population import Recipe
 from . import messages
 from .messages import Abort, Admission, CohortTree, Parcel, Query, Release, Verdict, hashed
+from .notes import read_note
+from .release import Released, released
 from .roster import Consortium
 from .transcript import query_hash, refusal_of, transcript_of
 
@@ -65,7 +67,7 @@ class Analyst:
         self.problem: FedstatsError | None = None
         self.admissions: dict[str, tuple[Admission, bytes]] = {}
         self.verdicts: dict[str, tuple[Verdict, bytes]] = {}
-        self.releases: dict[str, tuple[list[Any], bytes]] = {}
+        self.releases: dict[str, tuple[Released, bytes]] = {}
         self.results: list[Result] | None = None
 
     def start(self, questions: Sequence[Question], where: Any, registries: Sequence[str], *, purpose: str, now: float,
@@ -117,13 +119,15 @@ class Analyst:
     def _admission(self, admission: Admission, signed: bytes) -> None:
         self._advance("admission", admission.registry, admission.T, self.admissions)
         if not admission.accept and self.state == ASKED:
-            raise refusal_of(admission)
+            raise refusal_of(admission.registry, self._reason(admission, admission.registry))
+        if not identity.usable(admission.onetime):
+            raise MessageError(f"the one-time key of {admission.registry} would keep no secret")
         self.admissions[admission.registry] = (admission, signed)
 
     def _verdict(self, verdict: Verdict, signed: bytes) -> None:
         self._advance("verdict", verdict.registry, verdict.T, self.verdicts)
         if not verdict.release and self.state == ASKED:
-            raise refusal_of(verdict)
+            raise refusal_of(verdict.registry, self._reason(verdict, verdict.registry))
         self.verdicts[verdict.registry] = (verdict, signed)
 
     def _release(self, release: Release, signed: bytes) -> None:
@@ -139,10 +143,7 @@ class Analyst:
         sender = self.roster.public(release.registry)
         content = identity.open_from(self.me, self.onetime, sender, self.admissions[release.registry][0].onetime,
                                      hashed(b"release", S, release.H), release.sealed)
-        try:
-            self.releases[release.registry] = (msgspec.json.decode(content), signed)
-        except (msgspec.DecodeError, RecursionError):
-            raise MessageError(f"the result of {release.registry} cannot be read") from None
+        self.releases[release.registry] = (released(content, release.registry), signed)
         self.finals = getattr(self, "finals", {}) | {release.registry: release.H}
         if last:
             self._accept(S)
@@ -158,10 +159,11 @@ class Analyst:
             verdict = self.verdicts[name][0]
             if (verdict.S, verdict.H, verdict.decisions, self.finals[name]) != (S, first.H, first.decisions, first.H):
                 raise Tampered(f"{name} signed another result than {order[0]}")
-            if not alike(self.releases[name][0], self.releases[order[0]][0]):
+            mine, theirs = self.releases[name][0], self.releases[order[0]][0]
+            if not alike(mine.results, theirs.results) or mine.decisions_key != theirs.decisions_key:
                 raise Tampered(f"{name} sent other numbers than {order[0]}")
-        content = self.releases[order[0]][0]
-        if not isinstance(content, list) or len(content) != len(self.query.questions):
+        content = self.releases[order[0]][0].results
+        if len(content) != len(self.query.questions):
             raise MessageError("the result does not answer the questions")
         self.results = [read_result(one) for one in content]
 
@@ -170,10 +172,16 @@ class Analyst:
             raise OutOfOrder("an abort of another query")
         if self.state == ASKED:
             self.state = NEXT[self.state]["abort"]
-            problem = abort.problem
+            problem = self._reason(abort, abort.sender) or abort.problem
             # what all registries concluded alike is told once, in the name of all; faults are told in the sender's name
             who = "all registries" if problem.code in CONCLUDED and not problem.who else abort.sender
             self.problem = as_error(Problem(problem.code, who, problem.what, problem.hint))
+
+    def _reason(self, message: Admission | Verdict | Abort, sender: str) -> Problem | None:
+        """Why another party refuses or leaves, as far as it can be read."""
+        if message.note is None:
+            return message.problem
+        return read_note(message.note, sender, self.me, [self.onetime], self.query, self.T, self.roster)
 
 
 def alike(a: Any, b: Any) -> bool:

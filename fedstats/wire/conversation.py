@@ -5,9 +5,9 @@ How this works (PROTOCOL, phases 0 to 4):
 1. ADMITTED   the registry posts its Admission and collects the others'. All in hand: S = H(T, roster, all signed admissions).
 2. KEYING     the first registry makes the outer key and the secret K, sealed to each other one. H_0 = H(S, key digest).
 3. ROUNDS     derive the asks, compute, seal, post; open the total; H_r = H(H_{r-1}, r, layout, asks, every opened residue).
-              Masks, tag keys and the HMAC of the asks come from H: whoever was shown another total masks differently, the sum
-              of the next round is noise and its tag fails. Nothing has been released by then.
-4. JUDGING    the joint halves have ended: post a Verdict on H_final and the decisions; collect the others'.
+              Masks and tag keys come from H: whoever was shown another total masks differently, the sum of the next round is
+              noise and its tag fails. Nothing has been released by then. H itself never leaves: only codes under K do (`codes`).
+4. JUDGING    the joint halves have ended: post a Verdict, codes of H_final and of the decisions; collect the others'.
    RELEASED   n equal verdicts "release": the result goes, sealed, to the analyst.
    ENDED      any refusal, fault, deadline or Abort: keys are erased, nothing is released, the question may be asked again.
 
@@ -16,8 +16,7 @@ How this works (PROTOCOL, phases 0 to 4):
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -44,10 +43,12 @@ from ..errors import (
 from ..filters import keep, normal_filter
 from ..population import Codebook
 from ..rows import Rows
-from . import messages
-from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Parcel, Query, Release, Total, Verdict, digest_of, hashed
+from . import codes, messages
+from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Note, Parcel, Query, Release, Total, Verdict, digest_of, hashed
+from .notes import read_note, write_note
+from .release import to_release
 from .roster import Consortium
-from .transcript import check_query, decisions_of, query_hash, refusal_of, transcript_of
+from .transcript import check_query, decisions_of, query_hash, refusal_of, transcript_of, two_nodes
 
 QUERY, ADMITTED, KEYING, ROUNDS, JUDGING, RELEASED, ENDED = "query", "admitted", "keying", "rounds", "judging", "released", "ended"
 
@@ -63,6 +64,7 @@ NEXT: dict[str, dict[str, str]] = {     # what may happen, and where it leads; e
 
 SECRET_BYTES = 32
 NOT_VERIFIED = "answer could not be verified"
+LEFT = "left the query; why is told to its registries and its analyst only"
 RELEASE = "release"             # the journal's key of the sealed result
 
 Random = Callable[[int], bytes]
@@ -79,8 +81,16 @@ def advance(state: str, event: str) -> str:
 class Journal(Protocol):
     """What a registry writes down durably. Bytes are in the outbox before they leave; nothing is ever made twice."""
 
+    mark: bytes         # names this journal
+
     def claim(self, T: bytes, query_id: bytes) -> bool:
         """Note a query as used; False if it has been before."""
+
+    def number(self, T: bytes) -> int:
+        """The how manieth claimed query this is."""
+
+    def witness(self, T: bytes, numbers: Mapping[str, tuple[bytes, int]]) -> tuple[str, ...]:
+        """Note others' numbers {registry: (mark, number)} of a query; returns the registries that gave this one to another query."""
 
     def post(self, T: bytes, key: str, parcel: bytes) -> None:
         """Keep the bytes of a posting; an error if other bytes were posted under the key."""
@@ -131,6 +141,11 @@ class Registry:
         self.results: list[Result] | None = None
         self.outgoing: list[Parcel] = []
         self.later: Callable[[], None] | None = None
+
+    @property
+    def query_id(self) -> str:
+        """The query's id, as everybody's logs and results have it; "" before there is one."""
+        return self.query.name if self.T else ""
 
     def __repr__(self) -> str:
         return f"Registry({self.me.name}, {self.state}, round {self.round})"
@@ -187,7 +202,7 @@ class Registry:
         self.problem = as_error(problem)
         self._end("refused" if isinstance(error, Refused) else "failed")
         # one line only: what was waiting to be posted belongs to a query that is over
-        self.outgoing = [messages.sign(Abort(T=self.T, sender=self.me.name, problem=problem), self.me)] if self.T else []
+        self.outgoing = [self._farewell(problem)] if self.T else []
         return self.outgoing
 
     # -- phases 0 and 1: query, admission ---------------------------------------------------------------------------------------
@@ -214,8 +229,9 @@ class Registry:
         except FedstatsError as error:
             problem = as_problem(error, self.me.name)
         self.onetime = OneTime.generate(self.random)
-        mine = Admission(T=self.T, registry=self.me.name, accept=problem is None, problem=problem, nonce=self.random(16),
-                         onetime=self.onetime.public, data_cut=self.house.data_cut, minima=self.house.minima, software=__version__)
+        mine = Admission(T=self.T, registry=self.me.name, accept=problem is None, nonce=self.random(16), onetime=self.onetime.public,
+                         data_cut=self.house.data_cut, minima=self.house.minima, software=__version__, note=self._note(problem),
+                         journal=self.journal.mark, number=self.journal.number(self.T))
         posted = self._post(mine, "admission")
         if problem is not None:
             self.problem = as_error(problem)
@@ -227,12 +243,16 @@ class Registry:
         self._mine(admission)
         if self.state == ENDED:
             return
-        if admission.registry in self.admissions or admission.registry not in self.query.registries:
-            raise OutOfOrder(f"a second or unasked admission of {admission.registry}")
+        if admission.registry not in self.query.registries:
+            raise OutOfOrder(f"an unasked admission of {admission.registry}")
+        if admission.registry in self.admissions:
+            raise two_nodes(admission.registry)
         last = len(self.admissions) + 1 == len(self.query.registries)
         self.state = advance(self.state, "last admission" if last else "admission")
         if not admission.accept:
-            raise refusal_of(admission)
+            raise refusal_of(admission.registry, self._reason(admission, admission.registry))
+        if not identity.usable(admission.onetime):
+            raise MessageError(f"the one-time key of {admission.registry} would keep no secret")
         if admission.software != __version__:
             raise Refused(f"{admission.registry} runs version {admission.software}, this registry {__version__}",
                           hint="all registries must run one version")
@@ -240,10 +260,19 @@ class Registry:
         if last:
             self._keying()
 
+    def _witness(self) -> None:
+        """No journal has given this query a number that it gave to another one. Raises Refused."""
+        told = {name: (one.journal, one.number) for name, (one, _) in self.admissions.items() if one.number and name != self.me.name}
+        if copied := self.journal.witness(self.T, told):
+            raise Refused(f"the journal of {', '.join(copied)} gave this query a number that it had given to another: "
+                          "an older copy of it was put back, or two nodes use copies of it",
+                          hint=f"{copied[0]} stops all nodes but one and starts that with a new journal; then ask again")
+
     # -- phase 2: keying ------------------------------------------------------------------------------------------------------------
 
     def _keying(self) -> None:
         order = self.query.registries
+        self._witness()
         self.S = transcript_of(self.T, self.roster.digest, [self.admissions[name][1] for name in order])
         self.rules = strictest([self.roster.effective_rules, *(self.admissions[name][0].minima for name in order)])
         if self.me.name != order[0]:
@@ -311,8 +340,8 @@ class Registry:
             raise RangeError("a round of these questions is too large for the seal", hint="ask fewer of them at a time")
         values = rounds.values(self.asks, self.rows)
         payload = seal.close(values, self.plan, self.keys, self._context())
-        mine = Contribution(T=self.T, S=self.S, registry=self.me.name, round=self.round, H=self.H, asks=self._asks_code(),
-                            chunks=tuple(self.plan.chunks), digest=digest_of(payload))
+        mine = Contribution(T=self.T, S=self.S, registry=self.me.name, round=self.round, H=self._transcript_code(),
+                            asks=self._asks_code(), chunks=tuple(self.plan.chunks), digest=digest_of(payload))
         self.mine = self._post(mine, f"round {self.round}", payload).signed
 
     def _context(self) -> bytes:
@@ -321,7 +350,11 @@ class Registry:
     def _asks_code(self) -> bytes:
         """The asks of the round as a code that only the registries can compare."""
         assert self.keys is not None
-        return hmac.digest(self.keys.K, b"asks" + self.H + rounds.digest(self.asks), "sha256")
+        return codes.asks_code(self.keys.K, self.H, rounds.digest(self.asks))
+
+    def _transcript_code(self) -> bytes:
+        assert self.keys is not None
+        return codes.transcript_code(self.keys.K, self.S, self.round, self.H)
 
     def _total(self, parcel: Parcel, total: Total) -> None:
         self._mine(total)
@@ -361,10 +394,11 @@ class Registry:
         if len(total.contributions) != len(order):
             raise Tampered(NOT_VERIFIED)
         other: list[str] = []
+        seen = self._transcript_code()
         for name, signed in zip(order, total.contributions):
             message, _ = messages.open_signed(signed, self.roster.public)
             if (not isinstance(message, Contribution) or message.registry != name or message.T != self.T or message.S != self.S
-                    or message.round != self.round or message.H != self.H):
+                    or message.round != self.round or seen != message.H):
                 raise Tampered(NOT_VERIFIED)
             if message.asks != self._asks_code():
                 other.append(name)
@@ -377,17 +411,20 @@ class Registry:
     # -- phase 4: verdict, release ---------------------------------------------------------------------------------------------------
 
     def _judge(self, results: list[Result]) -> None:
-        query_id = self.query.id.hex()
+        query_id = self.query.name
         self.results = [msgspec.structs.replace(result, query=query_id, released="sealed") for result in results]
+        assert self.keys is not None
         decisions = decisions_of(self.results)
         self.H = hashed(b"fedstats H final/1", self.H, decisions)
+        self.final = codes.final_code(self.keys.K, self.S, self.H)
+        self.decisions_key = codes.decisions_key(self.keys.K, self.S)
         problem = None
         try:
             self.house.approve(self.query, self.results)
         except Refused as error:
             problem = as_problem(error, self.me.name)
-        mine = Verdict(T=self.T, S=self.S, registry=self.me.name, H=self.H, decisions=decisions, release=problem is None,
-                       problem=problem)
+        mine = Verdict(T=self.T, S=self.S, registry=self.me.name, H=self.final, release=problem is None, note=self._note(problem),
+                       decisions=codes.decisions_code(self.decisions_key, self.S, decisions))
         self.verdicts[self.me.name] = mine
         self._post(mine, "verdict")
         if problem is not None:
@@ -401,7 +438,7 @@ class Registry:
         if self.state != JUDGING or verdict.registry in self.verdicts or verdict.registry not in self.query.registries:
             raise OutOfOrder(f"a verdict of {verdict.registry} arrived out of order")
         if not verdict.release:
-            raise refusal_of(verdict)
+            raise refusal_of(verdict.registry, self._reason(verdict, verdict.registry))
         mine = self.verdicts[self.me.name]
         if (verdict.S, verdict.H, verdict.decisions) != (mine.S, mine.H, mine.decisions):
             raise Tampered(f"{verdict.registry} came to another result", hint="all registries must run one version of fedstats")
@@ -413,10 +450,10 @@ class Registry:
 
     def _release(self) -> None:
         assert self.results is not None and self.onetime is not None
-        content = msgspec.json.encode([result.to_dict() for result in self.results])
+        content = to_release(self.results, self.decisions_key)
         box = identity.seal_to(self.me, self.onetime, self.roster.public(self.query.analyst), self.query.onetime,
-                               hashed(b"release", self.S, self.H), content, self.random)
-        self._post(Release(T=self.T, S=self.S, roster=self.roster.digest, registry=self.me.name, H=self.H, sealed=box), RELEASE)
+                               hashed(b"release", self.S, self.final), content, self.random)
+        self._post(Release(T=self.T, S=self.S, roster=self.roster.digest, registry=self.me.name, H=self.final, sealed=box), RELEASE)
         self._forget()
 
     def settled(self) -> None:
@@ -428,8 +465,30 @@ class Registry:
         self.state = advance(self.state, "abort")
         if self.state == ENDED:
             # the sender of an abort speaks for itself only
-            self.problem = self.problem or as_error(Problem(abort.problem.code, abort.sender, abort.problem.what, abort.problem.hint))
+            reason = self._reason(abort, abort.sender) or abort.problem
+            self.problem = self.problem or as_error(Problem(reason.code, abort.sender, reason.what, reason.hint))
             self._end("aborted")
+
+    # -- reasons, sealed --------------------------------------------------------------------------------------------------------------
+
+    def _note(self, problem: Problem | None) -> Note | None:
+        """A reason for the others' eyes only."""
+        if problem is None:
+            return None
+        onetimes = {name: admission.onetime for name, (admission, _) in self.admissions.items()}
+        return write_note(problem, self.me, self.query, self.T, self.roster, onetimes, self.random)
+
+    def _farewell(self, problem: Problem) -> Parcel:
+        """An abort that tells the coordinator nothing but that this registry leaves."""
+        told = Problem("aborted", self.me.name, LEFT)
+        return messages.sign(Abort(T=self.T, sender=self.me.name, problem=told, note=self._note(problem)), self.me)
+
+    def _reason(self, message: Admission | Verdict | Abort, sender: str) -> Problem | None:
+        """Why another party refuses or leaves, as far as it can be read."""
+        if message.note is None:
+            return message.problem
+        mine = [self.onetime] if self.onetime else []
+        return read_note(message.note, sender, self.me, mine, self.query, self.T, self.roster)
 
     # -- small things -------------------------------------------------------------------------------------------------------------
 
@@ -454,5 +513,5 @@ class Registry:
         if self.keys is not None:
             self.keys.burn()
         self.keys = self.onetime = self.later = None
-        for name in ("steps", "rows", "asks"):
+        for name in ("steps", "rows", "asks", "decisions_key"):
             self.__dict__.pop(name, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import math
+import re
 import struct
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -23,13 +24,16 @@ from ..crypto.identity import Identity, PublicIdentity
 from ..disclosure import Rules
 from ..errors import InputError, MessageError, Problem, Tampered
 
-PROTOCOL = "fedstats/2"
+PROTOCOL = "fedstats/3"
 LONGEST_BODY = 512 * 1024           # bytes of one signed message
 LONGEST_PAYLOAD = 128 * 1024 * 1024     # bytes of ciphertexts behind it
 DEEPEST = 24                        # levels of nesting in plain data
 MOST_REGISTRIES = 256
+NOTE_BYTES = 16 * 1024              # the one size class of sealed reasons
+RESULT_BYTES = 16 * 1024            # the smallest size class of sealed results
 HEAD = struct.Struct(">4sI")        # magic, length of the signed message
 MAGIC = b"FS1\n"
+VERSION = re.compile(r"[a-z0-9-]+(/[a-z0-9.-]+)*")
 PLAIN = (bytes, datetime.datetime)      # left as they are when a message is looked through; times are then refused
 
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -44,6 +48,14 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     protocol: str = PROTOCOL
     seal: str = SEAL
+
+
+class Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A registry's reason, sealed (see `notes`). onetime : the sender's key for it; keys : of the box, sealed to every reader."""
+
+    onetime: Key
+    box: Annotated[bytes, msgspec.Meta(max_length=2 * NOTE_BYTES)]
+    keys: Annotated[tuple[Annotated[bytes, msgspec.Meta(max_length=256)], ...], msgspec.Meta(max_length=MOST_REGISTRIES)]
 
 
 class CohortTree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,19 +83,31 @@ class Query(Message, frozen=True, kw_only=True, tag="query"):
     expires: float
     onetime: Key
 
+    @property
+    def name(self) -> str:
+        """The id as people read it: the same in logs, results, receipts and journals."""
+        return self.id.hex()
+
 
 class Admission(Message, frozen=True, kw_only=True, tag="admission"):
-    """Phase 1: a registry's word on a query. accept, or a problem; its one-time key, its data cut, its house's minima."""
+    """Phase 1: a registry's word on a query. accept, or a reason in the note; its one-time key, its data cut, its house's minima.
+
+    problem : a reason in the clear, as the coordinator may read it; registries give none. journal, number : the mark of the registry's
+    journal and how many queries it has claimed there, this one included; so copies of a journal show.
+    """
 
     T: Hash
     registry: Name
     accept: bool
-    problem: Problem | None
+    problem: Problem | None = None
     nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     onetime: Key
     data_cut: Name
     minima: Rules
     software: Name
+    journal: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)] = bytes(16)
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    note: Note | None = None
 
 
 class Keys(Message, frozen=True, kw_only=True, tag="keys"):
@@ -97,7 +121,7 @@ class Keys(Message, frozen=True, kw_only=True, tag="keys"):
 
 
 class Contribution(Message, frozen=True, kw_only=True, tag="contribution"):
-    """Phase 3: a registry's sealed numbers of a round. H: the transcript so far; asks: HMAC of the asks under K and H;
+    """Phase 3: a registry's sealed numbers of a round. H: code of the transcript so far; asks: code of the asks (see `codes`);
     chunks: ciphertexts per prime; digest: of the payload."""
 
     T: Hash
@@ -122,7 +146,8 @@ class Total(Message, frozen=True, kw_only=True, tag="total"):
 
 
 class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
-    """Phase 4a: whether a registry lets the result out. decisions: digest of what the release rules decided."""
+    """Phase 4a: whether a registry lets the result out, or a reason in the note. H: code of the transcript at its end;
+    decisions: code of what the release rules decided. problem : as in Admission."""
 
     T: Hash
     S: Hash
@@ -130,11 +155,12 @@ class Verdict(Message, frozen=True, kw_only=True, tag="verdict"):
     H: Hash
     decisions: Hash
     release: bool
-    problem: Problem | None
+    problem: Problem | None = None
+    note: Note | None = None
 
 
 class Release(Message, frozen=True, kw_only=True, tag="release"):
-    """Phase 4b: the checked result, sealed to the analyst."""
+    """Phase 4b: the checked result, sealed to the analyst, in a box of a few sizes (see `release`). H: as in the verdict."""
 
     T: Hash
     S: Hash
@@ -145,11 +171,12 @@ class Release(Message, frozen=True, kw_only=True, tag="release"):
 
 
 class Abort(Message, frozen=True, kw_only=True, tag="abort"):
-    """Any phase: the sender leaves the query; nothing is released."""
+    """Any phase: the sender leaves the query; nothing is released. problem: what the coordinator may read; note: a registry's reason."""
 
     T: Hash
     sender: Name
     problem: Problem
+    note: Note | None = None
 
 
 class Poll(Message, frozen=True, kw_only=True, tag="poll"):
@@ -239,10 +266,37 @@ def encode(message: AnyMessage) -> bytes:
 def decode(body: bytes) -> AnyMessage:
     """The message of canonical bytes. Raises MessageError for anything that `encode` would not have written."""
     # long messages are sealed boxes: only these are even looked at, as plain data grows many times over when it is decoded
-    message = _strict(body, AnyMessage if len(body) <= LONGEST_BODY else Keys | Release)
+    try:
+        message = _strict(body, AnyMessage if len(body) <= LONGEST_BODY else Keys | Release)
+    except MessageError:
+        if (theirs := _versions(body)) is None:
+            raise
+        raise _other_version(theirs) from None
     if message.protocol != PROTOCOL or message.seal != SEAL:
-        raise MessageError(f"another version of the protocol: this side speaks {PROTOCOL} with {SEAL}", hint="update both sides")
+        raise _other_version(Versions(message.protocol, message.seal))
     return message
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """What a message of any version says of itself; its other fields are passed over unread."""
+
+    protocol: Annotated[str, msgspec.Meta(max_length=40)]
+    seal: Annotated[str, msgspec.Meta(max_length=40)]
+
+
+def _versions(body: bytes) -> Versions | None:
+    """The versions of a message of another protocol, whose fields this side cannot know; None for bytes that are no such message."""
+    try:
+        found = msgspec.msgpack.decode(body, type=Versions)
+    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError, MemoryError):
+        return None
+    return found if VERSION.fullmatch(found.protocol) and found.protocol != PROTOCOL else None
+
+
+def _other_version(theirs: Versions) -> MessageError:
+    known = [text for text in (theirs.protocol, theirs.seal) if VERSION.fullmatch(text)]
+    return MessageError(f"another version of the protocol: the message is of {' with '.join(known) or 'none'}, "
+                        f"this side speaks {PROTOCOL} with {SEAL}", hint="all parties run one version of fedstats: update the older side")
 
 
 def _strict(data: bytes, kind: Any) -> Any:

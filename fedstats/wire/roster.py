@@ -6,7 +6,6 @@ it needs an operator's explicit yes at every party.
 
 from __future__ import annotations
 
-import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from ..dictionary import Dictionary
 from ..disclosure import FLOORS, Rules, strictest
 from ..errors import FedstatsError, InputError, Tampered
 from ..population import Codebook, load_treatments, treatments_digest
+from ..reading import read_toml
 from .messages import hashed
 
 Role = Literal["registry", "analyst", "coordinator"]
@@ -59,14 +59,7 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def load(cls, path: str | Path) -> Consortium:
         """Read a consortium file. Raises InputError naming file and remedy."""
         try:
-            with Path(path).open("rb") as file:
-                found = msgspec.convert(tomllib.load(file), cls, strict=True)
-        except OSError as error:
-            raise InputError(f"consortium file {path} cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"consortium file {path} is not TOML: {error}") from None
-        except RecursionError:
-            raise InputError(f"consortium file {path} is nested too deeply") from None
+            found = msgspec.convert(read_toml(path, "consortium file"), cls, strict=True)
         except msgspec.ValidationError as error:
             raise InputError(f"consortium file {path}: {error}", hint="see schemas/consortium.json") from None
         try:

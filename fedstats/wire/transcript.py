@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from ..analysis import Result
+from ..crypto.identity import usable
 from ..errors import Aborted, FedstatsError, MessageError, Problem, Refused, as_error
-from .messages import Admission, Parcel, Query, Verdict, hashed
+from .messages import Parcel, Query, hashed
 from .roster import Consortium
 
 SKEW_SECONDS = 300.0            # PROTOCOL, phase 0: clocks may differ by this much at admission
@@ -34,6 +35,8 @@ def check_query(query: Query, roster: Consortium, now: float) -> None:
                       hint="all parties accept the current consortium file and are started again; then ask again")
     if roster.role(query.analyst) != "analyst":
         raise Refused(f"{query.analyst} is not an analyst of this consortium")
+    if not usable(query.onetime):
+        raise MessageError("the analyst's one-time key would keep no secret")
     if len(set(query.registries)) != len(query.registries) or any(roster.role(name) != "registry" for name in query.registries):
         raise MessageError("the query names a registry twice, or one that is not in the roster")
     fewest = roster.fewest_registries
@@ -66,8 +69,14 @@ def decisions_of(results: list[Result]) -> bytes:
     return hashed(b"decisions", msgspec.json.encode([skeleton(result.to_dict()) for result in results]))
 
 
-def refusal_of(message: Admission | Verdict) -> FedstatsError:
-    """A registry's no, in its own name."""
-    problem = message.problem or Problem("refused", message.registry, "refused without a reason")
-    error = as_error(Problem(problem.code, message.registry, problem.what, problem.hint))
-    return error if isinstance(error, (Refused, Aborted)) else Refused(error.what, hint=error.hint, who=message.registry)
+def refusal_of(registry: str, problem: Problem | None) -> FedstatsError:
+    """A registry's no, in its own name. problem : its reason, None if it gave none that can be read."""
+    problem = problem or Problem("refused", registry, "refused without a reason")
+    error = as_error(Problem(problem.code, registry, problem.what, problem.hint))
+    return error if isinstance(error, (Refused, Aborted)) else Refused(error.what, hint=error.hint, who=registry)
+
+
+def two_nodes(registry: str) -> Refused:
+    """What everybody says to two different admissions of one query under one key."""
+    return Refused(f"two nodes answer with the key of {registry}", hint=f"{registry} stops all but one of them, a copy or a restored "
+                   "machine among them; then ask again")
