@@ -18,7 +18,7 @@ import numpy as np
 
 from .dictionary import RESERVED, Dictionary
 from .errors import InputError
-from .rows import EMPTY
+from .cells import EMPTY
 from .variable import FALSE, TRUE, level_text
 
 MOST_LEVELS = 24            # distinct texts: more are free text, not levels

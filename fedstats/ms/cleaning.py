@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ..errors import InputError
-from ..variable import EPOCH
+from ..variable import EPOCH, iso_date
 from . import cleaning_steps as step
 from .dmt import NOT_DMT, UNKNOWN
 from .registry import Registry
@@ -67,9 +67,12 @@ class CleaningReport(msgspec.Struct, frozen=True):
         return next(one.count or 0 for one in self.rules if one.rule == rule)
 
     def lines(self) -> list[str]:
-        """The report as sentences."""
-        out = [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
-        return out + [str(one) for one in self.rules]
+        """The report as sentences: rules that changed something first, those that found nothing as one number at the end."""
+        out = [str(one) for one in self.rules if one.count]
+        out += [str(one) for one in self.rules if one.count is None]
+        out += [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
+        nothing = sum(one.count == 0 for one in self.rules)
+        return out + [f"{nothing} rules of cleaning found nothing"] * (nothing > 0)
 
     def to_dict(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
@@ -102,11 +105,10 @@ def clean(registry: Registry, *, data_cut: datetime.date | str | None, without: 
 
 
 def _days(date: datetime.date | str) -> float:
-    try:
-        found = date if isinstance(date, datetime.date) else datetime.date.fromisoformat(date)
-        return float((datetime.date(found.year, found.month, found.day) - EPOCH).days)
-    except (TypeError, ValueError):
-        raise InputError("the data cut is a date as YYYY-MM-DD") from None
+    found = date if isinstance(date, datetime.date) else iso_date(date)
+    if found is None:
+        raise InputError("the data cut is a date as YYYY-MM-DD")
+    return float((datetime.date(found.year, found.month, found.day) - EPOCH).days)
 
 
 # -- the rules -----------------------------------------------------------------------------------------------------------------
