@@ -122,7 +122,9 @@ class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def exposes(self, text: str) -> bool:
         """Whether a name or code that is no such treatment may have been one all the same."""
-        return bool({plain(text), text.strip().upper().replace(" ", "")} & self._exposing)
+        words = [plain(part) for part in _readings(text)]
+        codes = [part.strip().upper().replace(" ", "") for part in _readings(text)]
+        return not self._exposing.isdisjoint([*words, *(_DOSE.sub("", one) for one in words), *codes])
 
     @cached_property
     def _exposing(self) -> set[str]:
