@@ -118,7 +118,7 @@ def _line(kind: str, column: str, variable: Variable | None, texts: Sequence[str
         return """write: decimal = ",\""""
     if kind == judge.POINT:
         return """write: decimal = ".", or let the file write numbers in one way"""
-    if kind in (*DAY_FORMS, judge.NO_DAY):
+    if kind in (*DAY_FORMS, judge.NO_DAY) or all(_is_date(text) for text in texts):
         return f"write: {_dates(texts)}"
     if kind == judge.ZONE:
         return "the day depends on where it is read: export days without a clock"
@@ -132,10 +132,15 @@ def _line(kind: str, column: str, variable: Variable | None, texts: Sequence[str
 
 def _dates(texts: Sequence[str]) -> str:
     """The form that these dates can have; where it could be two, both are named: the file does not say which."""
-    kinds = {form for form in judge.DATE_FORMS if form != "iso" and all(_fits(text, form) for text in texts)}
-    shown = sorted(kinds, key=judge.DATE_FORMS.index) or ["d/m/y"]
+    kinds = [form for form in judge.DATE_FORMS if form != "iso" and all(_fits(text, form) for text in texts)]
+    four = [form for form in kinds if not form.endswith("/yy")]     # d/m/yy takes years of four digits, too
+    shown = four or kinds or ["d/m/y"]
     line = " or ".join(f'dates = "{one}"' for one in shown)
     return line + (", and century_ends = 2025 (the last year that they mean)" if shown[0].endswith("yy") else "")
+
+
+def _is_date(text: str) -> bool:
+    return any(_fits(text, form) for form in judge.DATE_FORMS if form not in judge.EXCEL)
 
 
 def _fits(text: str, form: str) -> bool:

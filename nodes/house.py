@@ -29,7 +29,7 @@ class RegistryHouse:
         self.data_cut = settings.data_cut
         self.name, self._analysts = name, settings.analysts
         cut = _date(settings.data_cut) if consortium.tables == "ms" else None
-        self._data, self.report = read(Path(settings.data), self.codebook, data_cut=cut, who=name)
+        self._data, self.report = read(Path(settings.data), self.codebook, data_cut=cut, who=name, form=settings.form)
 
     def rows(self, recipe: Any) -> Rows:
         return self._data.rows(recipe)

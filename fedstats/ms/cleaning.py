@@ -71,11 +71,13 @@ class CleaningReport(msgspec.Struct, frozen=True):
 
     def lines(self) -> list[str]:
         """The report as sentences: rules that changed something first, those that found nothing as one number at the end."""
-        out = [str(one) for one in self.rules if one.count]
-        out += [str(one) for one in self.rules if one.count is None]
-        out += [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
+        out = self.found() + [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
         nothing = sum(one.count == 0 for one in self.rules)
         return out + [f"{nothing} rules of cleaning found nothing"] * (nothing > 0)
+
+    def found(self) -> list[str]:
+        """The rules that changed something, and those that did not run, as sentences."""
+        return [str(one) for one in self.rules if one.count] + [str(one) for one in self.rules if one.count is None]
 
     def to_dict(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)

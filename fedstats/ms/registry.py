@@ -89,11 +89,14 @@ class Report(msgspec.Struct, frozen=True):
 
     def lines(self) -> list[str]:
         """The report as sentences, findings first."""
-        out = [str(one) for one in self.undeclared]
-        out += [str(one) for one in sorted(self.findings, key=lambda one: EFFECTS.index(one.effect))]
-        out += [f"{name}: {self.read[name]} rows read, {self.kept[name]} kept" for name in self.read]
+        out = self.found() + [f"{name}: {self.read[name]} rows read, {self.kept[name]} kept" for name in self.read]
         out += [f'{file}: no column "{column}": missing for everybody' for file, column in self.absent]
         return out + [f'{file}: column "{column}" is not in the list of columns: ignored' for file, column in self.ignored]
+
+    def found(self) -> list[str]:
+        """The findings as sentences, the gravest first."""
+        out = [str(one) for one in self.undeclared]
+        return out + [str(one) for one in sorted(self.findings, key=lambda one: EFFECTS.index(one.effect))]
 
     def to_dict(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)

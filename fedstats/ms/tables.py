@@ -59,7 +59,8 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
                              hint="start from the shipped MS dictionary and narrow it")
     found, findings = _sources(source)
     if not found and all(one.rule == NO_FILE for one in findings):
-        raise InputError("there is no table", hint="tables are: " + ", ".join(f"{name}.csv or {name}.parquet" for name in COLUMNS))
+        raise InputError("there is no table", hint="tables are: " + ", ".join(f"{name}.csv or {name}.parquet" for name in COLUMNS)
+                         + _others(source))
     _check_tables(forms if isinstance(forms, Mapping) else forms.tables if forms else {})
     by_table = dict(forms) if isinstance(forms, Mapping) else {name: (forms or Form()).of(name) for name in COLUMNS}
     readers = {name: _Reader(name, found.get(name), by_table.get(name, Form()), codebook, treatment_list) for name in COLUMNS}
@@ -86,6 +87,14 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
     ids = np.array(names, dtype=object)
     refused = frozenset(name for name, one in readers.items() if one.refused) | {one.file for one in findings if one.effect == "refused"}
     return Registry(ids, listed, held, codebook, treatment_list, refused, dropped), report
+
+
+def _others(source: Any) -> str:
+    """The tables that a folder has instead: exports of other systems."""
+    if not isinstance(source, (str, Path)):
+        return ""
+    names = sorted(path.name for path in Path(source).iterdir() if path.suffix in (".csv", ".parquet"))[:5]
+    return f"; there are {', '.join(names)} instead: what other systems export has to be written into these tables first" if names else ""
 
 
 def _check_tables(names: Mapping[str, Any]) -> None:
