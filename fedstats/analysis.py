@@ -21,6 +21,7 @@ from .dictionary import Dictionary
 from .disclosure import Rules
 from .errors import FedstatsError, Problem, QuestionError, as_error, as_problem
 from .statistic import Ask, Sums, plain
+from .variable import one_form
 from .views import Table
 
 T = TypeVar("T")
@@ -213,6 +214,7 @@ def names_of(columns: Any) -> tuple[str, ...]:
     found = (columns,) if isinstance(columns, str) else tuple(columns or ())
     if not found or not all(isinstance(name, str) for name in found):
         raise QuestionError("at least one column name is wanted, as a text or a list of texts")
+    found = tuple(map(one_form, found))
     if len(set(found)) != len(found):
         raise QuestionError(f'a column is named twice: {", ".join(found)}')
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from .dictionary import RESERVED, Dictionary
 from .errors import QuestionError
 from .rows import Rows
-from .variable import ON_STEP, Variable
+from .variable import ON_STEP, Variable, one_form
 
 COMPARE = ("==", "!=", "<", "<=", ">", ">=")
 DEEPEST = 12                # levels of nesting in a filter
@@ -58,6 +58,7 @@ def _condition(node: Sequence[Any]) -> list[Any]:
     if len(node) != 3 or not isinstance(node[1], str):
         raise QuestionError('a condition is [variable, op, value], such as ["age", ">=", 18]')
     name, op, value = node
+    name = one_form(name) if isinstance(name, str) else name
     if op not in (*COMPARE, "in", "missing"):
         raise QuestionError(f'"{op}" is not a comparison of filters', hint="one of == != < <= > >= in missing")
     if op == "in":
@@ -76,7 +77,7 @@ def _plain(value: Any) -> Any:
         value = value.item()
     if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not np.isfinite(value)):
         raise QuestionError("a filter compares with a text, a number or a date")
-    return value
+    return one_form(value) if isinstance(value, str) else value
 
 
 def filter_columns(tree: Any) -> tuple[str, ...]:

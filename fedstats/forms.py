@@ -67,7 +67,8 @@ def as_form(form: Form | Mapping[str, Any] | None) -> Form:
     try:
         return msgspec.convert(dict(form), Form, strict=True)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise InputError(f"form: {error}", hint="fields are: " + ", ".join(Form.__struct_fields__)) from None
+        forms = "; dates are one of: " + ", ".join(judge.DATE_FORMS) if "$.dates" in str(error) else ""
+        raise InputError(f"form: {error}", hint="fields are: " + ", ".join(Form.__struct_fields__) + forms) from None
 
 
 def undeclared(file: str, column: str, variable: Variable | None, found: Cells, rules: Sequence[str], form: Form) -> list[Undeclared]:

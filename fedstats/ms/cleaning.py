@@ -70,10 +70,9 @@ class CleaningReport(msgspec.Struct, frozen=True):
         return next(one.count or 0 for one in self.rules if one.rule == rule)
 
     def lines(self) -> list[str]:
-        """The report as sentences: rules that changed something first, those that found nothing as one number at the end."""
+        """The report as sentences: rules that changed something first, those that found nothing last."""
         out = self.found() + [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
-        nothing = sum(one.count == 0 for one in self.rules)
-        return out + [f"{nothing} rules of cleaning found nothing"] * (nothing > 0)
+        return out + [str(one) for one in self.rules if one.count == 0]
 
     def found(self) -> list[str]:
         """The rules that changed something, and those that did not run, as sentences."""
