@@ -204,7 +204,7 @@ class _Reader:
     def dropped(self, places: Mapping[str, int]) -> dict[tuple[str, str], Dropped]:
         """Traces of what could not be read, patients numbered."""
         number = np.array([places.get(one, -1) for one in self._who] + [-1], dtype=np.int64)
-        return {(self.name, column): one.of_patients(number) for column, one in self.traces.items()}
+        return {(self.name, column): one.of_patients(number) for column, one in self.traces.items() if one.n}
 
     def note(self, column: str, rule: str, count: int, effect: Effect) -> None:
         if count:
