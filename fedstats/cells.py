@@ -4,7 +4,8 @@ How this works: a judge takes a cell and gives (value, rule). A value without a 
 violation, and the cell is missing from then on; both together mean that something was cut off and counted; neither means empty.
 Judges see the distinct cells of a column only (`judged`), so a million rows cost no more than their different cells.
 
-What a file does not say is not guessed: 03/04/2015, 03.04.15, 3,5 and 42101 are violations unless the form of the file is declared (`Form`). A part of a date is an interval (`span`), never a day.
+What a file does not say is not guessed: 03/04/2015, 03.04.15, 3,5 and 42101 are violations unless the form of the file is
+declared (`Form`). A part of a date is an interval (`span`), never a day.
 """
 
 from __future__ import annotations

@@ -22,8 +22,10 @@ from .errors import InputError
 from .tables import RAGGED, Cells
 from .variable import Variable, level_text
 
-HINT = ('write these lines under [form] in node.toml; elsewhere give them one by one: --form LINE, or form={...}. '
-        'A share that may be lost: undeclared = 0.01')
+HINT = (
+    "write these lines under [form] in node.toml; elsewhere give them one by one: --form LINE, or form={...}. "
+    "A share that may be lost: undeclared = 0.01"
+)
 DAY_FORMS = (judge.UNDECLARED, judge.TWO_DIGITS, judge.SERIAL)
 WORDS = (judge.NOT_LEVEL, judge.NOT_NUMBER, judge.NOT_DATE)
 
@@ -41,8 +43,13 @@ class Undeclared(msgspec.Struct, frozen=True):
     line: str
 
     def __str__(self) -> str:
-        place = f'{self.file}, column "{self.column}"' if self.column and self.file else \
-            f'column "{self.column}"' if self.column else self.file
+        place = (
+            f'{self.file}, column "{self.column}"'
+            if self.column and self.file
+            else f'column "{self.column}"'
+            if self.column
+            else self.file
+        )
         return f"{place}: {self.form}: {percent(self.share)} of the {'values' if self.column else 'lines'}; {self.line}"
 
 
@@ -57,7 +64,9 @@ def read_form(lines: Sequence[str] | str) -> Form:
     try:
         return as_form(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"form: not TOML: {error}", hint="""such as: decimal = ","  or: dates = "d/m/y\"""") from None
+        raise InputError(
+            f"form: not TOML: {error}", hint="""such as: decimal = ","  or: dates = "d/m/y\""""
+        ) from None
 
 
 def as_form(form: Form | Mapping[str, Any] | None) -> Form:
@@ -67,16 +76,29 @@ def as_form(form: Form | Mapping[str, Any] | None) -> Form:
     try:
         return msgspec.convert(dict(form), Form, strict=True)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        forms = "; dates are one of: " + ", ".join(judge.DATE_FORMS) if "$.dates" in str(error) else ""
-        raise InputError(f"form: {error}", hint="fields are: " + ", ".join(Form.__struct_fields__) + forms) from None
+        forms = (
+            "; dates are one of: " + ", ".join(judge.DATE_FORMS) if "$.dates" in str(error) else ""
+        )
+        raise InputError(
+            f"form: {error}", hint="fields are: " + ", ".join(Form.__struct_fields__) + forms
+        ) from None
 
 
-def undeclared(file: str, column: str, variable: Variable | None, found: Cells, rules: Sequence[str], form: Form) -> list[Undeclared]:
+def undeclared(
+    file: str,
+    column: str,
+    variable: Variable | None,
+    found: Cells,
+    rules: Sequence[str],
+    form: Form,
+) -> list[Undeclared]:
     """The forms in a column that were not declared.
 
     rules : that the distinct cells break, and null, see `cells.judged`. form : what was declared.
     """
-    readable = np.array([not judge.blank(cell) and cell is not None for cell in found.distinct] + [False])
+    readable = np.array(
+        [not judge.blank(cell) and cell is not None for cell in found.distinct] + [False]
+    )
     of = int(readable[found.codes].sum())
     counts = judge.counted(found.codes, list(rules))
     out = []
@@ -84,15 +106,29 @@ def undeclared(file: str, column: str, variable: Variable | None, found: Cells, 
         count = sum(counts.get(kind, 0) for kind in kinds)
         if count:
             texts = [str(cell) for cell, rule in zip(found.distinct, rules) if rule in kinds]
-            out.append(Undeclared(file, column, words, count / of, _line(kinds[0], column, variable, texts)))
+            out.append(
+                Undeclared(
+                    file, column, words, count / of, _line(kinds[0], column, variable, texts)
+                )
+            )
     return out
 
 
 def ragged(file: str, lost: int, lines: int) -> list[Undeclared]:
     """Lines with more or fewer cells than the first: what decimal commas make of a file that has commas between its cells."""
-    return [Undeclared(file, "", RAGGED, lost / lines,
-                       "decimal commas, or commas in texts? save the file with semicolons between its cells, or with quotation marks")
-            ] if lost else []
+    return (
+        [
+            Undeclared(
+                file,
+                "",
+                RAGGED,
+                lost / lines,
+                "decimal commas, or commas in texts? save the file with semicolons between its cells, or with quotation marks",
+            )
+        ]
+        if lost
+        else []
+    )
 
 
 def stop(found: Iterable[Undeclared], form: Form, who: str = "") -> None:
@@ -100,18 +136,32 @@ def stop(found: Iterable[Undeclared], form: Form, who: str = "") -> None:
     bad = [one for one in found if one.share > form.undeclared]
     if bad:
         name = f"{who}: " if who else ""
-        raise InputError(f"{name}not all of the data is written in the form that is declared, and what could not be read "
-                         "would be missing by its value:\n  " + "\n  ".join(str(one) for one in bad), hint=HINT)
+        raise InputError(
+            f"{name}not all of the data is written in the form that is declared, and what could not be read "
+            "would be missing by its value:\n  " + "\n  ".join(str(one) for one in bad),
+            hint=HINT,
+        )
 
 
 def _kinds(form: Form) -> list[tuple[tuple[str, ...], str]]:
     """What counts as one form, in words."""
     days = (judge.NO_DAY,) if form.dates != "iso" else ()
-    return [((judge.COMMA,), "decimal commas"), ((judge.POINT,), "decimal points, where commas are declared"),
-            (DAY_FORMS, "dates in another form than YYYY-MM-DD" if form.dates == "iso" else f"dates in another form than {form.dates}"),
-            *([(days, f"no day of the calendar, read as {form.dates}")] if days else []),
-            ((judge.ZONE,), "days with a time zone"), ((judge.NOT_UTF8,), "text in another encoding"),
-            ((judge.NOT_LEVEL,), "words that are no levels"), ((judge.NOT_NUMBER,), "not numbers"), ((judge.NOT_DATE,), "not dates")]
+    return [
+        ((judge.COMMA,), "decimal commas"),
+        ((judge.POINT,), "decimal points, where commas are declared"),
+        (
+            DAY_FORMS,
+            "dates in another form than YYYY-MM-DD"
+            if form.dates == "iso"
+            else f"dates in another form than {form.dates}",
+        ),
+        *([(days, f"no day of the calendar, read as {form.dates}")] if days else []),
+        ((judge.ZONE,), "days with a time zone"),
+        ((judge.NOT_UTF8,), "text in another encoding"),
+        ((judge.NOT_LEVEL,), "words that are no levels"),
+        ((judge.NOT_NUMBER,), "not numbers"),
+        ((judge.NOT_DATE,), "not dates"),
+    ]
 
 
 def _line(kind: str, column: str, variable: Variable | None, texts: Sequence[str]) -> str:
@@ -120,24 +170,35 @@ def _line(kind: str, column: str, variable: Variable | None, texts: Sequence[str
     if kind == judge.POINT:
         return """write: decimal = ".", or let the file write numbers in one way"""
     if kind in (*DAY_FORMS, judge.NO_DAY) or all(_is_date(text) for text in texts):
-        return f"write: {_dates(texts)}"
+        return f"write: {date_line(texts)}"
     if kind == judge.ZONE:
         return "the day depends on where it is read: export days without a clock"
     if kind == judge.NOT_UTF8:
         return """write the encoding that the file was saved in: encoding = "cp1252\""""
     name = column if re.fullmatch(r"[A-Za-z0-9_-]+", column) else f'"{column}"'
     means = level_text(variable.labels[0]) if variable is not None and variable.labels else ""
-    return f"""write for each word: levels.{name} = {{ "word of the file" = "{means}" }}""" + \
-        (' ("" where nothing is known)' if means else " (nothing is known)")
+    return f"""write for each word: levels.{name} = {{ "word of the file" = "{means}" }}""" + (
+        ' ("" where nothing is known)' if means else " (nothing is known)"
+    )
 
 
-def _dates(texts: Sequence[str]) -> str:
+def date_line(texts: Sequence[str]) -> str:
     """The form that these dates can have; where it could be two, both are named: the file does not say which."""
-    kinds = [form for form in judge.DATE_FORMS if form != "iso" and all(_fits(text, form) for text in texts)]
-    four = [form for form in kinds if not form.endswith("/yy")]     # d/m/yy takes years of four digits, too
+    kinds = [
+        form
+        for form in judge.DATE_FORMS
+        if form != "iso" and all(_fits(text, form) for text in texts)
+    ]
+    four = [
+        form for form in kinds if not form.endswith("/yy")
+    ]  # d/m/yy takes years of four digits, too
     shown = four or kinds or ["d/m/y"]
     line = " or ".join(f'dates = "{one}"' for one in shown)
-    return line + (", and century_ends = 2025 (the last year that they mean)" if shown[0].endswith("yy") else "")
+    return line + (
+        ", and century_ends = 2025 (the last year that they mean)"
+        if shown[0].endswith("yy")
+        else ""
+    )
 
 
 def _is_date(text: str) -> bool:
@@ -145,4 +206,4 @@ def _is_date(text: str) -> bool:
 
 
 def _fits(text: str, form: str) -> bool:
-    return judge.date(text, Form(dates=form, century_ends=2030))[0] is not None     # type: ignore[arg-type]
+    return judge.date(text, Form(dates=form, century_ends=2030))[0] is not None  # type: ignore[arg-type]

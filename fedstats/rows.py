@@ -1,7 +1,8 @@
 """Rows: one registry's patients as typed columns.
 
-A table is loaded against the dictionary once, its cells judged by `cells`; what breaks a rule becomes missing and is counted by
-rule, never shown. After that every column is either whole steps (int64, -1 = missing) or doubles (NaN = missing), and local halves need no more checks.
+A table is loaded against the dictionary once, its cells judged by `cells`; what breaks a rule becomes missing and is
+counted by rule, never shown. After that every column is either whole steps (int64, -1 = missing) or doubles
+(NaN = missing), and local halves need no more checks.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def sheet(table: Any, *, encoding: str = "utf-8", whole: bool = False) -> Sheet:
     if any(not hasattr(column, "__len__") or isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) != 1 for _, column in named) \
             or len({len(column) for _, column in named}) > 1:
         raise InputError("the columns of a table must have one length")
-    return Sheet(len(named[0][1]) if named else 0, {name: _cells(column) for name, column in named}, {})
+    return Sheet(len(named[0][1]) if named else 0, {name: cells_of(column) for name, column in named}, {})
 
 
 def _read_whole(path: Path, encoding: str) -> Sheet:
@@ -208,7 +208,7 @@ def _csv_sheet(content: bytes, encoding: str) -> Sheet:
         pa.BufferReader(body), read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=ragged, newlines_in_values=QUOTE in body),
         convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False))
-    found = {name: _cells(column) for name, column in zip(names, table.columns)}
+    found = {name: cells_of(column) for name, column in zip(names, table.columns)}
     if QUOTE in body:       # a stray quotation mark swallows whole lines: never silently
         lost[INSIDE] = lost.get(INSIDE, 0) + sum(_count_of(cells, "\n") for cells in found.values())
     return Sheet(table.num_rows, found, lost, odd[0] if odd else None)
@@ -241,7 +241,7 @@ def _count_of(cells: Cells, mark: str) -> int:
     return int(each[cells.codes].sum())
 
 
-def _cells(column: Any) -> Cells:
+def cells_of(column: Any) -> Cells:
     """Any sequence as distinct cells."""
     import pyarrow as pa
 

@@ -52,7 +52,8 @@ nan = float("nan")
     ([datetime.date(2000, 1, 2), datetime.datetime(2000, 1, 2, 23)], {"type": "date", "range": ["2000-01-01", "2001-01-01"]},
      [10958, 10958], {}),
 ],
-ids=["text", "not numbers", "other digits", "range", "infinite", "halves", "integers", "not whole", "listed", "codes", "coded words", "levels",
+ids=["text", "not numbers", "other digits", "range",
+     "infinite", "halves", "integers", "not whole", "listed", "codes", "coded words", "levels",
      "levels as numbers",
         "coded level", "booleans", "dates", "pandas dates", "python dates"])
 def test_cells_become_values_or_missing_and_are_counted_by_rule(column, fields, expected, broken):

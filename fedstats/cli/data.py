@@ -25,7 +25,8 @@ DOMAIN = b"fedstats split/1"
 def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, one row per patient.")],
           out: Annotated[Path | None, typer.Option("--out", help="Where to write it; to the screen by default.")] = None,
           name: Annotated[str, typer.Option(help="Name of the dictionary; that of the file by default.")] = "",
-          patient_id: Annotated[str, typer.Option(help="Column that identifies a patient.")] = "patient_id") -> None:
+          patient_id: Annotated[str, typer.Option(help="Column that identifies a patient.")] = "patient_id",
+          form: FormLines = None) -> None:
     """Propose a dictionary for a table, and what to check.
 
     Types, ranges, steps, levels and cut points. Identifiers, sites and free text are skipped. A dictionary is public: read it before you
@@ -35,12 +36,14 @@ def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
     Example:  fedstats dictionary draft patients.csv --out dict.json
     """
     from ..draft import draft as propose
-    from ..tables import columns_of
+    from ..forms import read_form
+    from ..tables import read
 
     if file.is_dir():
         raise InputError(f"{file} is a folder: a dictionary is drafted from one table",
                          hint="tables of MS need none: fedstats consortium create ... --ms")
-    found = propose(columns_of(file), name or file.stem, patient_id=patient_id)
+    declared = read_form(form or [])
+    found = propose(read(file, encoding=declared.encoding), name or file.stem, patient_id=patient_id, form=declared)
     text = _one_line_each(found.source)
     if out:
         write_text(out, text, replace=False)

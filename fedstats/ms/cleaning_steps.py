@@ -122,7 +122,7 @@ def blank(name: str, column: str, wrong: Fault) -> Step:
         table = registry.table(name)
         bad = wrong(registry, table, cut)
         values = table[column]
-        if bad.any() and (name in DATED and column != "end_date" or column == "death_date"):
+        if bad.any() and column != "end_date" and (name in DATED or column == "death_date"):
             who = table["patient"][bad]
             day = table[DATED[name]][bad] if name in DATED else NEVER
             registry = registry.with_dropped(name, column, Dropped.of(who, day))

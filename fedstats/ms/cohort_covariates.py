@@ -247,11 +247,11 @@ def _drug_unknown(view: View) -> np.ndarray:
     A treatment that began later ends it, as `cleaning` ends one where the next starts: for good where nobody says when it ended,
     else as long as the later one lasts.
     """
-    rows, columns = view.records.treatments
+    rows = view.records.treatments[0]
     traces = view.records.dropped("treatments", "end_date")
     query, trace = traces.pairs(view.patient)
     day = view.day[query]
-    at, start = _course_now(view)
+    at = _course_now(view)[0]
     begun = rows.last_value(rows.day, view.patient, view.day, LONGEST_DAYS)[query]
     ended = (traces.last[trace] < begun) & (np.isinf(traces.until[trace]) | (at >= 0)[query])
     open_ = (traces.first[trace] <= day) & (traces.until[trace] > day) & ~ended

@@ -16,7 +16,6 @@ from .cohort_tree import DmtStart, EveryVisit, FirstVisit, Index, OnDate, Onset
 from .dmt import EFFICACY
 from .dropped import UNKNOWN_DRUG
 
-
 EARLIER_TREATMENTS, EARLIER_VISITS = "earlier treatments known", "earlier visits known"      # steps of the flow
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 NEVER, FOREVER = -np.inf, np.inf
-ROW = ""                    # the key of whole rows; of cells it is their column
+ROW = ""  # the key of whole rows; of cells it is their column
 UNKNOWN_DRUG = -1
-Key = tuple[str, str]       # table, column
+Key = tuple[str, str]  # table, column
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,32 @@ class Dropped:
     dmt: np.ndarray
 
     @classmethod
-    def of(cls, patient: np.ndarray, first: np.ndarray | float = NEVER, last: np.ndarray | float | None = None,
-           until: np.ndarray | float | None = None, dmt: np.ndarray | int = UNKNOWN_DRUG) -> Dropped:
+    def of(
+        cls,
+        patient: np.ndarray,
+        first: np.ndarray | float = NEVER,
+        last: np.ndarray | float | None = None,
+        until: np.ndarray | float | None = None,
+        dmt: np.ndarray | int = UNKNOWN_DRUG,
+    ) -> Dropped:
         """Traces; last is first, or not known where that is not; until is last if not given."""
         shape = np.shape(patient)
         low = np.broadcast_to(np.asarray(first, dtype=float), shape)
-        high = np.where(np.isfinite(low), low, FOREVER) if last is None else np.broadcast_to(np.asarray(last, dtype=float), shape)
+        high = (
+            np.where(np.isfinite(low), low, FOREVER)
+            if last is None
+            else np.broadcast_to(np.asarray(last, dtype=float), shape)
+        )
         end = high if until is None else np.broadcast_to(np.asarray(until, dtype=float), shape)
-        return cls(np.asarray(patient, dtype=np.int64), low, high, np.where(np.isnan(end), FOREVER, end),
-                   np.broadcast_to(np.asarray(dmt, dtype=np.int64), shape))
+        return cls(
+            np.asarray(patient, dtype=np.int64),
+            low,
+            high,
+            np.where(np.isnan(end), FOREVER, end),
+            np.broadcast_to(np.asarray(dmt, dtype=np.int64), shape),
+        )
 
-    def __repr__(self) -> str:      # a notebook must not print patients
+    def __repr__(self) -> str:  # a notebook must not print patients
         return f"Dropped({self.n})"
 
     @property
@@ -54,7 +69,9 @@ class Dropped:
 
     def where(self, keep: np.ndarray) -> Dropped:
         """Some of them. keep : boolean, or places."""
-        return Dropped(self.patient[keep], self.first[keep], self.last[keep], self.until[keep], self.dmt[keep])
+        return Dropped(
+            self.patient[keep], self.first[keep], self.last[keep], self.until[keep], self.dmt[keep]
+        )
 
     def of_patients(self, place: np.ndarray) -> Dropped:
         """Those of some patients. place : the new place of each patient, -1 for those who go."""
@@ -64,7 +81,11 @@ class Dropped:
     def begun(self, patient: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         """Whether something may have begun from day `start` to day `stop` (both included) of each of `patient`; boolean."""
         query, trace = self.pairs(patient)
-        inside = (self.first[trace] <= stop[query]) & (self.last[trace] >= start[query]) & (start[query] <= stop[query])
+        inside = (
+            (self.first[trace] <= stop[query])
+            & (self.last[trace] >= start[query])
+            & (start[query] <= stop[query])
+        )
         return self.hit(query[inside], len(patient))
 
     def pairs(self, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,4 +112,9 @@ def joined(parts: list[Dropped]) -> Dropped:
     parts = [one for one in parts if one.n]
     if not parts:
         return NOTHING
-    return Dropped(*(np.concatenate([getattr(one, name) for one in parts]) for name in ("patient", "first", "last", "until", "dmt")))
+    return Dropped(
+        *(
+            np.concatenate([getattr(one, name) for one in parts])
+            for name in ("patient", "first", "last", "until", "dmt")
+        )
+    )

@@ -68,7 +68,8 @@ class Report(msgspec.Struct, frozen=True):
     """What loading found, for the eyes of the registry only.
 
     read, kept : rows by table. findings : violations. absent : optional columns that a file does not have. ignored : columns that
-    are in no list, and what becomes of them: nothing. undeclared : forms that were not declared, see `forms`.
+    are in no list, and what becomes of them: nothing.
+    undeclared : forms that were not declared, see `forms`.
     """
 
     read: dict[str, int]
@@ -108,8 +109,9 @@ class Table:
 
     columns, each of shape (n,): `patient` int64, the place in `Registry.ids`; the table's own date int64, days since 1970-01-01;
     other dates, integers and numbers float64, NaN = missing; booleans and categories int8, the level's place, -1 = missing; texts
-    as objects, "" = missing. treatments: `dmt` int16, the place in `Treatments.names`, -1 unknown (also a drug
-    under trial), -2 no such treatment; `efficacy` int8, the place in `dmt.EFFICACY`, -1 unknown. patients: one row per id, `birth_month` days of its first day.
+    as objects, "" = missing. treatments: `dmt` int16, the place in `Treatments.names`, -1 unknown, -2 no such treatment, -3
+    none either, but one that may change the disease (a drug under trial); `efficacy` int8, the place in `dmt.EFFICACY`, -1 unknown.
+    patients: one row per id, `birth_month` days of its first day.
     """
 
     name: str

@@ -69,7 +69,8 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
     given = {name for name in found if not readers[name].refused}
     names = sorted({one for reader in readers.values() for one in reader.ids})
     places = {one: k for k, one in enumerate(names)}
-    held, listed, dropped = {}, np.full(len(names), "patients" not in given), {}
+    held, listed = {}, np.full(len(names), "patients" not in given)
+    dropped: dict[tuple[str, str], Dropped] = {}
     for name, reader in readers.items():
         table = reader.table(places)
         if name == "patients":
