@@ -94,14 +94,34 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         return self.tables.get(table, self)
 
 
-def judged(cells: Cells, judge: Judge) -> tuple[list[float | str | None], list[str]]:
-    """Values and rules of the distinct cells, and of null at the end, so that code -1 finds it."""
+def judged(cells: Cells, judge: Judge, variable: Variable | None = None) -> tuple[list[float | str | None], list[str]]:
+    """Values and rules of the distinct cells, and of null at the end, so that code -1 finds it.
+
+    variable : of a judge of numbers. A column that holds numbers already is measured at once, and only what
+    is out of the range or stands for "not known" is put before the judge: a million different doubles.
+    """
+    if variable is not None and variable.is_numeric and set(map(type, cells.distinct)) <= {int, float}:
+        return _judged_numbers(cells.distinct, judge, variable)
     verdicts = [(None, NOT_UTF8) if isinstance(cell, str) and LOST in cell else judge(cell) for cell in cells.distinct]
     return [value for value, _ in verdicts] + [None], [rule for _, rule in verdicts] + [""]
 
 
+def _judged_numbers(distinct: list[Any], judge: Judge, variable: Variable) -> tuple[list[float | str | None], list[str]]:
+    numbers = np.array(distinct, dtype=float)
+    sure = (numbers >= variable.low) & (numbers <= variable.high)
+    if variable.missing:
+        sure[:] = False
+    values: list[float | str | None] = [*numbers.tolist(), None]
+    rules = [""] * len(values)
+    for k in np.flatnonzero(~sure).tolist():
+        values[k], rules[k] = judge(distinct[k])
+    return values, rules
+
+
 def counted(codes: np.ndarray, rules: list[str]) -> dict[str, int]:
     """How many rows each rule concerns. codes : of the rows. rules : of the distinct cells and of null, see `judged`."""
+    if not any(rules):
+        return {}
     rows = np.bincount(np.where(codes < 0, len(rules) - 1, codes), minlength=len(rules))
     found: dict[str, int] = {}
     for rule, count in zip(rules, rows.tolist()):
@@ -187,12 +207,12 @@ def number_of(variable: Variable, form: Form) -> Judge:
     off its step (EDSS 2.25) was read, and is wrong for another reason."""
     low, high, beyond = variable.low, variable.high, outside(variable)
     slack = ON_STEP * (variable.unit_step or 0.0)
-    gap = _gap(variable)
+    gap, yes_no = _gap(variable), (low, high) == (0.0, 1.0)
 
     def judge(cell: Any) -> Verdict:
         if blank(cell) or gap(cell):
             return BLANK
-        value, rule = number(cell, form)
+        value, rule = number(int(cell) if yes_no and isinstance(cell, bool) else cell, form)
         if isinstance(value, float) and not low - slack <= value <= high + slack:
             return None, beyond
         return value, rule

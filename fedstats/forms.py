@@ -96,6 +96,8 @@ def undeclared(
 
     rules : that the distinct cells break, and null, see `cells.judged`. form : what was declared.
     """
+    if not any(rules):
+        return []
     readable = np.array(
         [not judge.blank(cell) and cell is not None for cell in found.distinct] + [False]
     )

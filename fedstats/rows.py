@@ -224,7 +224,8 @@ class Read:
 
 def read_column(variable: Variable, column: Cells, form: Form) -> Read:
     """One column against its line of the dictionary."""
-    values, rules = cells.judged(column, _judge(variable, form))
+    plain = variable if variable.name not in form.levels else None
+    values, rules = cells.judged(column, _judge(variable, form), plain)
     lost = [value is None for value in values]
     broken = cells.counted(column.codes, [rule if gone else "" for rule, gone in zip(rules, lost)])
     noted = cells.counted(column.codes, ["" if gone else rule for rule, gone in zip(rules, lost)])

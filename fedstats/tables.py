@@ -276,7 +276,10 @@ def _arrow_cells(array: Any) -> Cells:
         return _plain_cells(array.to_pylist())
     encoded = array.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return Cells(codes, [cell.decode(errors="replace") if isinstance(cell, bytes) else cell for cell in encoded.dictionary.to_pylist()])
+    distinct = encoded.dictionary
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        return Cells(codes, distinct.to_numpy(zero_copy_only=False).tolist())
+    return Cells(codes, [cell.decode(errors="replace") if isinstance(cell, bytes) else cell for cell in distinct.to_pylist()])
 
 
 def _plain_cells(column: Iterable[Any]) -> Cells:

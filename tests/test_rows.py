@@ -34,6 +34,8 @@ nan = float("nan")
     (["1", " 2.5 ", "1e1", "", "NA", "n/a", "."], NUMBER, [1, 2.5, 10, nan, nan, nan, nan], {}),
     (["3,5", "abc", "1"], NUMBER, [nan, nan, 1], {cells.COMMA: 1, cells.NOT_NUMBER: 1}),
     (["1_000", "\u0661", "4e0"], NUMBER, [nan, nan, 4], {cells.NOT_NUMBER: 2}),
+    ([True, False, None], {"type": "integer", "range": [0, 1]}, [1, 0, nan], {}),
+    ([True, 2], {"type": "integer", "range": [0, 10]}, [nan, 2], {cells.NOT_NUMBER: 1}),
     ([-1, 0, 10, 11], NUMBER, [nan, 0, 10, nan], {"outside 0 to 10": 2}),
     ([float("inf"), 1.0, nan], NUMBER, [nan, 1, nan], {"not a number": 1}),
     ([3.5, 3.25, 0.1 * 5], HALVES, [3.5, nan, 0.5], {"not a multiple of 0.5": 1}),
@@ -52,7 +54,7 @@ nan = float("nan")
     ([datetime.date(2000, 1, 2), datetime.datetime(2000, 1, 2, 23)], {"type": "date", "range": ["2000-01-01", "2001-01-01"]},
      [10958, 10958], {}),
 ],
-ids=["text", "not numbers", "other digits", "range",
+ids=["text", "not numbers", "other digits", "0 and 1 as booleans", "booleans as numbers", "range",
      "infinite", "halves", "integers", "not whole", "listed", "codes", "coded words", "levels",
      "levels as numbers",
         "coded level", "booleans", "dates", "pandas dates", "python dates"])
