@@ -36,6 +36,7 @@ CODES_FOR_MISSING = (-9, -99, -999, 99, 999, 9999, 99999)
 IDENTIFIER = re.compile(r"(^|[_. ])(id|ids|uuid|mrn|nr|number|name|surname|firstname|ssn|email|phone|address|zip|postcode)$"
                         r"|^(patient|subject)", re.IGNORECASE)
 SITE = re.compile(r"(^|[_. ])(site|centre|center|hospital|clinic|inst|institution|registry|country|region)s?($|[_. ])", re.IGNORECASE)
+NAMELESS = re.compile(r"\(column [0-9]+\)")        # how `tables` names a column without a name
 WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
 
@@ -117,7 +118,7 @@ def _in_plain_form(known: Sequence[str], form: Form) -> Sequence[str]:
 def _variable(name: str, known: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """One line of the dictionary and remarks. Raises _Skip."""
     distinct = Counter(known)
-    if name != name.strip() or not name:
+    if name != name.strip() or not name or NAMELESS.fullmatch(name):
         raise _Skip("it has no usable name (probably row numbers)")
     if len(known) < FEW:
         raise _Skip(f"fewer than {FEW} rows have a value")
