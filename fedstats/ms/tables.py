@@ -220,8 +220,6 @@ class _Reader:
             self.note("", error.what + (f" ({error.hint})" if error.hint else ""), 1, "refused")
             self.refused = True
             return door.Sheet(0, {}, {})
-        if not sheet.columns and not isinstance(self.source, (str, Path)):      # a data frame of nothing
-            return door.Sheet(0, {}, {})
         self.note("", door.RAGGED, sheet.lost.get(door.RAGGED, 0), "dropped")
         self.note("", door.INSIDE, sheet.lost.get(door.INSIDE, 0), "noted")
         self.rows_read = sheet.rows + sheet.lost.get(door.RAGGED, 0)
