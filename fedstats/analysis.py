@@ -25,6 +25,7 @@ from .native import listed, native
 from .nonfinite import numbered, worded
 from .release import Declared, Population
 from .statistic import Ask, Sums, plain
+from .variable import one_form
 from .views import Table
 
 T = TypeVar("T")
@@ -228,6 +229,7 @@ def names_of(columns: Any) -> tuple[str, ...]:
     found = (columns,) if isinstance(columns, str) else tuple(columns or ())
     if not found or not all(isinstance(name, str) for name in found):
         raise QuestionError("at least one column name is wanted, as a text or a list of texts")
+    found = tuple(map(one_form, found))
     if len(set(found)) != len(found):
         raise QuestionError(f'a column is named twice: {", ".join(found)}')
     return found

@@ -24,7 +24,7 @@ import numpy as np
 from .errors import InputError, QuestionError
 from .native import native
 from .reading import read_json, read_toml
-from .variable import LARGEST, ON_STEP, Every, Variable, value_text
+from .variable import LARGEST, ON_STEP, Every, Variable, one_form, value_text
 
 RESERVED = "registry"               # may appear as a stratum of a model only, see ARCHITECTURE
 MOST_GROUPS = 64                    # levels of one grouping variable
@@ -84,6 +84,7 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             found = msgspec.convert(native(source), cls, strict=True)
         except msgspec.ValidationError as error:
             raise InputError(f"dictionary: {_where(source, str(error))}", hint="see schemas/dictionary.json") from None
+        found = _one_form(found)
         check(found)
         return found
 
@@ -117,7 +118,7 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return tuple(self._by_name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return isinstance(name, str) and one_form(name) in self._by_name
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -127,8 +128,8 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
             raise QuestionError('"registry" is a reserved word: single registries are never filtered on, tabulated or printed',
                                 hint='it is allowed as strata="registry" only')
         try:
-            return self._by_name[name]
-        except (KeyError, TypeError):
+            return self._by_name[one_form(name)]
+        except (KeyError, TypeError, AttributeError):
             raise QuestionError(f'"{name}" is not a variable of the dictionary "{self.name}"',
                                 hint=_suggest(name, self._by_name)) from None
 
@@ -189,6 +190,16 @@ class Dictionary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         if not grid:
             raise QuestionError(f'"{name}" has no cut point above 0: it has no time grid')
         return grid
+
+
+def _one_form(found: Dictionary) -> Dictionary:
+    """Names and levels in one form of Unicode: "ü" is written in two, and a name must be found in both."""
+    def level(one: Any) -> Any:
+        return one_form(one) if isinstance(one, str) else one
+
+    variables = tuple(msgspec.structs.replace(one, name=one_form(one.name), levels=one.levels and tuple(map(level, one.levels)))
+                      for one in found.variables)
+    return msgspec.structs.replace(found, variables=variables, patient_id=one_form(found.patient_id))
 
 
 def check(dictionary: Dictionary) -> None:

@@ -7,6 +7,7 @@ what cannot be known from values (units, codes, plausible ranges) is listed as t
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections import Counter
@@ -16,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from . import cells as judge
+from .cells import EMPTY, Form
 from .dictionary import RESERVED, Dictionary
 from .errors import InputError
-from .rows import EMPTY
-from .variable import FALSE, TRUE, level_text
+from .forms import DAY_FORMS, date_line
+from .tables import cells_of
+from .variable import EPOCH, FALSE, TRUE, level_text
 
 MOST_LEVELS = 24            # distinct texts: more are free text, not levels
 FEW = 10                    # people behind a level, below which it is worth merging (the default smallest cell)
@@ -32,8 +36,8 @@ CODES_FOR_MISSING = (-9, -99, -999, 99, 999, 9999, 99999)
 IDENTIFIER = re.compile(r"(^|[_. ])(id|ids|uuid|mrn|nr|number|name|surname|firstname|ssn|email|phone|address|zip|postcode)$"
                         r"|^(patient|subject)", re.IGNORECASE)
 SITE = re.compile(r"(^|[_. ])(site|centre|center|hospital|clinic|inst|institution|registry|country|region)s?($|[_. ])", re.IGNORECASE)
-DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+NAMELESS = re.compile(r"\(column [0-9]+\)")        # how `tables` names a column without a name
+WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,20 @@ class _Skip(Exception):
     """A column that does not belong into a dictionary, and why."""
 
 
-def draft(columns: Mapping[str, np.ndarray], name: str, *, patient_id: str = "patient_id") -> Draft:
-    """Propose a dictionary for a table (see `tables.columns_of`). Raises InputError if no column can be used."""
+def draft(columns: Mapping[str, np.ndarray], name: str, *, patient_id: str = "patient_id", form: Form | None = None) -> Draft:
+    """Propose a dictionary for a table (see `tables.columns_of`). form : how it writes dates and numbers.
+
+    Raises InputError if no column can be used.
+    """
+    form = form or Form()
     variables, skipped, check = [], [], []
     for column, cells in columns.items():
-        texts = [_text(cell) for cell in cells.tolist()]
+        texts = [_text(cell) for cell in cells_of(cells).array().tolist()]
         known = [text for text in texts if text.lower() not in EMPTY]
         try:
             if column == patient_id:
                 raise _Skip("it identifies patients")
-            variable, remarks = _variable(column, known)
+            variable, remarks = _variable(column, _in_plain_form(known, form))
         except _Skip as why:
             skipped.append(f'"{column}": {why}')
             continue
@@ -88,10 +96,29 @@ def _text(cell: Any) -> str:
     return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else level_text(cell)
 
 
+def _in_plain_form(known: Sequence[str], form: Form) -> Sequence[str]:
+    """Numbers and dates as this software writes them. Raises _Skip for a form that was not declared: drafted from its
+    whole numbers only, or as words, a column of decimal commas would get a wrong line."""
+    distinct = list(dict.fromkeys(known))
+    numbers, days = ([read(text, form) for text in distinct] for read in (judge.number, judge.date))
+    if distinct and all(value is not None for value, _ in numbers):
+        plain = {text: text.replace(",", ".") for text in distinct}
+    elif distinct and all(value is not None for value, _ in days):
+        plain = {text: (EPOCH + datetime.timedelta(days=int(day))).isoformat() for text, (day, _) in zip(distinct, days)
+                 if isinstance(day, float)}
+    elif any(rule == judge.COMMA for _, rule in numbers) and all(rule in ("", judge.COMMA) for _, rule in numbers):
+        raise _Skip('decimal commas: declare them, decimal = ","')
+    elif any(rule in DAY_FORMS for _, rule in days) and all(rule in ("", *DAY_FORMS) for _, rule in days):
+        raise _Skip(f"dates in another form: declare it, {date_line(distinct)}")
+    else:
+        return known
+    return [plain[text] for text in known]
+
+
 def _variable(name: str, known: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """One line of the dictionary and remarks. Raises _Skip."""
     distinct = Counter(known)
-    if name != name.strip() or not name:
+    if name != name.strip() or not name or NAMELESS.fullmatch(name):
         raise _Skip("it has no usable name (probably row numbers)")
     if len(known) < FEW:
         raise _Skip(f"fewer than {FEW} rows have a value")
@@ -103,7 +130,7 @@ def _variable(name: str, known: Sequence[str]) -> tuple[dict[str, Any], list[str
         raise _Skip("it has one value only")
     if {text.lower() for text in distinct} <= {*TRUE, *FALSE}:
         return {"type": "boolean"}, []
-    if all(DATE.match(text) for text in distinct):
+    if all(judge.date(text, Form())[0] is not None for text in distinct):
         return _date(distinct)
     if all(_is_number(text) for text in distinct):
         return _whole(name, distinct) if all(WHOLE.fullmatch(text) for text in distinct) else _number(distinct)
@@ -111,10 +138,7 @@ def _variable(name: str, known: Sequence[str]) -> tuple[dict[str, Any], list[str
 
 
 def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
+    return judge.number(text, Form())[0] is not None
 
 
 def _whole(name: str, distinct: Counter[str]) -> tuple[dict[str, Any], list[str]]:

@@ -15,7 +15,7 @@ from .dictionary import RESERVED, Dictionary
 from .errors import QuestionError
 from .native import listed, native
 from .rows import Rows
-from .variable import ON_STEP, Variable
+from .variable import ON_STEP, Variable, one_form
 
 COMPARE = ("==", "!=", "<", "<=", ">", ">=")
 DEEPEST = 12                # levels of nesting in a filter
@@ -58,7 +58,8 @@ def _condition(node: Sequence[Any]) -> list[Any]:
         node = [*node, True]
     if len(node) != 3 or not isinstance(node[1], str):
         raise QuestionError('a condition is [variable, op, value], such as ["age", ">=", 18]')
-    name, op, value = str(node[0]) if isinstance(node[0], str) else node[0], str(node[1]), node[2]
+    name, op, value = node[0], str(node[1]), node[2]
+    name = one_form(str(name)) if isinstance(name, str) else name
     if op not in (*COMPARE, "in", "missing"):
         raise QuestionError(f'"{op}" is not a comparison of filters', hint="one of == != < <= > >= in missing")
     if op == "in":
@@ -77,7 +78,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()[:10]
     if not isinstance(value, (str, int, float, bool)) or (isinstance(value, float) and not np.isfinite(value)):
         raise QuestionError("a filter compares with a text, a number or a date")
-    return value
+    return one_form(value) if isinstance(value, str) else value
 
 
 def filter_columns(tree: Any) -> tuple[str, ...]:

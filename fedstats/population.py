@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .cells import Form
 from .dictionary import Dictionary
 from .errors import InputError, QuestionError
+from .forms import Undeclared, stop
 from .rows import Rows, load
 
 if TYPE_CHECKING:
@@ -170,14 +172,28 @@ def is_ms(table: Any) -> bool:
     return hasattr(table, "treatment_list")
 
 
-def read(table: Any, codebook: Codebook, *, data_cut: str | None = None, who: str = "") -> tuple[Household, Findings]:
+def read(table: Any, codebook: Codebook, *, data_cut: str | None = None, who: str = "", form: Form | None = None
+         ) -> tuple[Household, Findings]:
     """Load a registry's data. table : see `tables.columns_of`; for MS a folder, a mapping of tables, or an `ms.registry.Registry`, which is
-    taken as it is. data_cut : date after which nothing can have happened (YYYY-MM-DD), for cleaning.
+    taken as it is. data_cut : date after which nothing can have happened (YYYY-MM-DD), for cleaning. form : how the files are written.
 
-    Raises InputError for data that cannot be used at all.
+    Raises InputError for data that cannot be used at all, or is written in a form that was not declared.
     """
+    household, report = survey(table, codebook, data_cut=data_cut, who=who, form=form)
+    check(report, who=who, form=form)
+    return household, report
+
+
+def check(report: Findings, *, who: str = "", form: Form | None = None) -> None:
+    """Raises InputError where more of a column than may be lost is written in a form that was not declared (see `forms`)."""
+    stop(report.undeclared, form or Form(), who)
+
+
+def survey(table: Any, codebook: Codebook, *, data_cut: str | None = None, who: str = "", form: Form | None = None
+           ) -> tuple[Household, Findings]:
+    """As `read`, but forms that were not declared are in the report only."""
     if codebook.treatments is None:
-        rows, report = load(table, codebook.dictionary, who=who)
+        rows, report = load(table, codebook.dictionary, who=who, form=form)
         return Household(rows), report
     from .ms import cleaning
     from .ms import tables as ms_tables
@@ -185,7 +201,7 @@ def read(table: Any, codebook: Codebook, *, data_cut: str | None = None, who: st
 
     if isinstance(table, Registry):
         return Household(Held(table, frozenset(name for name in TABLES if table.held[name].n))), Several(())
-    raw, found = ms_tables.load(table, codebook=codebook.dictionary, treatment_list=codebook.treatments)
+    raw, found = ms_tables.load(table, forms=form, codebook=codebook.dictionary, treatment_list=codebook.treatments)
     if raw.refused:
         raise InputError(f"{who}: {'; '.join(str(one) for one in found.findings if one.effect == 'refused')}".removeprefix(": "),
                          hint="correct the file; the other tables are not used without it")
@@ -198,6 +214,8 @@ class Findings(Protocol):
 
     @property
     def ok(self) -> bool: ...
+    @property
+    def undeclared(self) -> tuple[Undeclared, ...]: ...
     def lines(self) -> list[str]: ...
 
 
@@ -211,8 +229,15 @@ class Several:
     def ok(self) -> bool:
         return all(getattr(one, "ok", True) for one in self.reports)
 
+    @property
+    def undeclared(self) -> tuple[Undeclared, ...]:
+        return tuple(line for one in self.reports for line in getattr(one, "undeclared", ()))
+
     def lines(self) -> list[str]:
-        return [line for one in self.reports for line in one.lines()]
+        """What was found, first; then rows, columns, and rules that found nothing."""
+        split = [one.lines() for one in self.reports]
+        found = [one.found() for one in self.reports]
+        return [line for part in found for line in part] + [line for part, first in zip(split, found) for line in part[len(first):]]
 
 
 def load_treatments(path: str | Path | None) -> Treatments:

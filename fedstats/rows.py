@@ -1,27 +1,28 @@
 """Rows: one registry's patients as typed columns.
 
-A table is loaded against the dictionary once; what breaks a rule becomes missing and is counted by rule, never shown. After
-that every column is either whole steps (int64, -1 = missing) or doubles (NaN = missing), and local halves need no more checks.
+A table is loaded against the dictionary once, its cells judged by `cells`; what breaks a rule becomes missing and is
+counted by rule, never shown. After that every column is either whole steps (int64, -1 = missing) or doubles
+(NaN = missing), and local halves need no more checks.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from . import cells, forms
+from .cells import Form
 from .dictionary import Dictionary
 from .errors import InputError
-from .tables import columns_of
-from .variable import EPOCH, FALSE, ON_STEP, TRUE, Variable, level_text
-
-ROUNDED = 2.0**-46           # of the ends of a range: a number without a step may lie so far beyond them by rounding
-EMPTY = ("", "na", "nan", "null", "none", "n/a", ".", "nat", "<na>")
+from .forms import Undeclared
+from .tables import Cells, sheet
+from .variable import ON_STEP, Variable, level_text
 
 
 @dataclass(frozen=True)
@@ -112,76 +113,90 @@ class Rows:
         return self.where(keep)
 
     def _column(self, name: str) -> np.ndarray:
-        self.dictionary[name]           # an unknown name is the question's fault
+        variable = self.dictionary[name]           # an unknown name is the question's fault
         try:
-            return self.held[name]
+            return self.held[variable.name]
         except KeyError:
             # a variable that this registry does not record: missing for everybody
-            return np.full(self.n, -1 if self.dictionary[name].unit_step is not None else np.nan,
-                           dtype=np.int64 if self.dictionary[name].unit_step is not None else float)
+            return np.full(self.n, -1 if variable.unit_step is not None else np.nan,
+                           dtype=np.int64 if variable.unit_step is not None else float)
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading found, for the eyes of the registry only: counts per column and rule, never a value."""
+    """What loading found, for the eyes of the registry only: counts per column and rule, never a value.
+
+    violations : values set to missing. noted : values kept, but not as they stood. undeclared : forms
+    that were not declared, see `forms`. missing : values. absent, ignored : columns.
+    """
 
     rows: int
     violations: Mapping[tuple[str, str], int] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    noted: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    undeclared: tuple[Undeclared, ...] = ()
 
     @property
     def ok(self) -> bool:
         return not self.violations and not self.absent
 
     def lines(self) -> list[str]:
-        """The report as sentences."""
-        out = [f"{self.rows} rows read"]
+        """The report as sentences, findings first."""
+        out = [str(one) for one in self.undeclared]
         out += [f'column "{name}": {count} values set to missing: {rule}' for (name, rule), count in self.violations.items()]
+        out += [f'column "{name}": {count} values noted: {rule}' for (name, rule), count in self.noted.items()]
+        out += [f"{self.rows} rows read"]
         out += [f'column "{name}" is not in the table: missing for everybody' for name in self.absent]
         out += [f'column "{name}" is not in the dictionary: ignored' for name in self.ignored]
         return out
 
 
-def load(table: Any, dictionary: Dictionary, *, who: str = "") -> tuple[Rows, LoadReport]:
+def load(table: Any, dictionary: Dictionary, *, who: str = "", form: Form | None = None) -> tuple[Rows, LoadReport]:
     """Read a table against the dictionary.
 
     table : see `tables.columns_of`; one row per patient. If it has the dictionary's `patient_id` column, no id may repeat more often
         than the dictionary's `most_rows`, which is 1 unless it says otherwise.
+    form : how the table writes dates, numbers and levels.
     Returns the rows and the report of every violation. Raises InputError if the table has more rows per patient, or shares no
     column with the dictionary.
     """
-    columns = columns_of(table)
-    n = len(next(iter(columns.values()))) if columns else 0
-    label = f"table of {who}" if who else "table"
+    form = form or Form()
+    found = sheet(table, encoding=form.encoding, whole=True)
+    columns, label = found.columns, f"table of {who}" if who else "table"
     if columns and not any(name in columns for name in dictionary.names):
         raise InputError(f"{label}: no column is in the dictionary \"{dictionary.name}\"",
                          hint="check the column names: they are compared exactly, capitals included")
     ids = _ids(columns, dictionary, label)
     held: dict[str, np.ndarray] = {}
     violations: dict[tuple[str, str], int] = {}
-    missing: dict[str, int] = {}
+    noted: dict[tuple[str, str], int] = {}
+    undeclared: list[Undeclared] = []
     for variable in dictionary.variables:
         if variable.name not in columns:
             continue
-        held[variable.name], broken = read_column(variable, columns[variable.name])
-        violations |= {(variable.name, rule): count for rule, count in broken.items() if count}
-        column = held[variable.name]
-        missing[variable.name] = int((column < 0).sum() if column.dtype == np.int64 else np.isnan(column).sum())
-    report = LoadReport(n, violations, missing, tuple(name for name in dictionary.names if name not in columns),
-                        tuple(name for name in columns if name not in dictionary and name != dictionary.patient_id))
-    return Rows(dictionary, n, held, ids), report
+        one = read_column(variable, columns[variable.name], form)
+        held[variable.name] = one.held
+        violations |= {(variable.name, rule): count for rule, count in one.broken.items() if count}
+        noted |= {(variable.name, rule): count for rule, count in one.noted.items()}
+        undeclared += one.undeclared
+    missing = {name: int((column < 0).sum() if column.dtype == np.int64 else np.isnan(column).sum()) for name, column in held.items()}
+    report = LoadReport(found.rows, violations, missing, tuple(name for name in dictionary.names if name not in columns),
+                        tuple(name for name in columns if name not in dictionary and name != dictionary.patient_id), noted,
+                        tuple(undeclared))
+    return Rows(dictionary, found.rows, held, ids), report
 
 
-def _ids(columns: Mapping[str, np.ndarray], dictionary: Dictionary, label: str) -> np.ndarray | None:
+def _ids(columns: Mapping[str, Cells], dictionary: Dictionary, label: str) -> np.ndarray | None:
     """The column of patients, checked for patients with too many rows."""
     if dictionary.patient_id not in columns:
         if dictionary.most_rows > 1 and columns:
             raise InputError(f'{label}: there is no column "{dictionary.patient_id}"',
                              hint="a table with several rows per patient needs it: people are counted, not rows")
         return None
-    ids = np.array([level_text(one) for one in columns[dictionary.patient_id].tolist()], dtype=object)
+    column = columns[dictionary.patient_id]
+    ids = np.array([*map(level_text, column.distinct), level_text(None)], dtype=object)[column.codes]
     check_rows_per_patient(ids, dictionary, label)
     return ids
 
@@ -197,101 +212,52 @@ def check_rows_per_patient(ids: np.ndarray, dictionary: Dictionary, label: str) 
                          hint='raise "most_rows" in the dictionary')
 
 
-def read_column(variable: Variable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    """One column against its line of the dictionary -> (held values, violations by rule)."""
-    if variable.labels is not None:
-        return _read_levels(variable, raw)
-    numbers, unread = _dates(raw) if variable.type == "date" else _numbers(raw, variable.missing)
-    known = ~np.isnan(numbers)
-    # 10 years as the difference of two dates in years may be a hair more than 10
-    slack = ON_STEP * variable.unit_step if variable.unit_step else ROUNDED * max(abs(variable.low), abs(variable.high))
-    with np.errstate(invalid="ignore"):
-        outside = known & ((numbers < variable.low - slack) | (numbers > variable.high + slack))
-    broken = {"not a date" if variable.type == "date" else "not a number": unread,
-              f"outside {_range_text(variable)}": int(outside.sum())}
-    numbers = np.where(outside, np.nan, numbers)
+@dataclass(frozen=True)
+class Read:
+    """One column. held : see `Rows`. broken, noted : rows by rule. undeclared : see `forms`."""
+
+    held: np.ndarray
+    broken: Mapping[str, int]
+    noted: Mapping[str, int]
+    undeclared: list[Undeclared]
+
+
+def read_column(variable: Variable, column: Cells, form: Form) -> Read:
+    """One column against its line of the dictionary."""
+    plain = variable if variable.name not in form.levels else None
+    values, rules = cells.judged(column, _judge(variable, form), plain)
+    lost = [value is None for value in values]
+    broken = cells.counted(column.codes, [rule if gone else "" for rule, gone in zip(rules, lost)])
+    noted = cells.counted(column.codes, ["" if gone else rule for rule, gone in zip(rules, lost)])
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=float)[column.codes]
+    undeclared = forms.undeclared("", variable.name, variable, column, rules, form)
     if variable.unit_step is None:
-        return np.clip(numbers, variable.low, variable.high), broken
-    exact = (numbers - variable.low) / variable.unit_step
+        # 10 years as the difference of two dates in years may be a hair more than 10
+        return Read(np.clip(numbers, variable.low, variable.high), broken, noted, undeclared)
+    steps, off = _whole_steps(variable, numbers)
+    return Read(steps, broken | off, noted, undeclared)
+
+
+def _judge(variable: Variable, form: Form) -> cells.Judge:
+    if variable.labels is not None:
+        found = cells.level_of(variable)
+    else:
+        found = cells.date_of(variable, form) if variable.type == "date" else cells.number_of(variable, form)
+    return cells.translated(found, form.levels.get(variable.name, {}))
+
+
+def _whole_steps(variable: Variable, numbers: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """Numbers as whole steps above the lower end, -1 where missing, and how many were none."""
+    if variable.labels is not None:
+        return np.where(np.isnan(numbers), -1, numbers).astype(np.int64), {}
+    exact = (numbers - variable.low) / (variable.unit_step or 1.0)
     with np.errstate(invalid="ignore"):
         whole = np.rint(exact)
         off = np.abs(exact - whole) > ON_STEP
-    broken[f"not a multiple of {variable.unit_step:g}"] = int(off.sum())
+    broken = {f"not a multiple of {variable.unit_step:g}": int(off.sum())}
     steps = np.where(np.isnan(whole) | off, -1, whole).astype(np.int64)
     if variable.levels is not None:         # an integer with a list of allowed values
         allowed = np.isin(steps, [round(float(level) - variable.low) for level in variable.levels])
-        broken["not a level"] = int((~allowed & (steps >= 0)).sum())
+        broken[cells.NOT_LEVEL] = int((~allowed & (steps >= 0)).sum())
         steps = np.where(allowed, steps, -1)
     return steps, broken
-
-
-def _read_levels(variable: Variable, raw: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-    labels = variable.labels or ()
-    places = {label: k for k, label in enumerate(labels)}
-    if variable.type == "boolean":
-        places = dict.fromkeys(TRUE, 1) | dict.fromkeys(FALSE, 0)
-    blank = {level_text(code) for code in variable.missing}
-    distinct, inverse = np.unique(np.array([_cell(cell) for cell in raw.tolist()], dtype=object).astype(str), return_inverse=True)
-    codes, unknown = np.empty(len(distinct), dtype=np.int64), np.zeros(len(distinct), dtype=bool)
-    for k, text in enumerate(distinct):
-        key = text.lower() if variable.type == "boolean" else text
-        # a column of whole numbers with gaps is written "1.0", "2.0" by many programs
-        codes[k] = places.get(key, places.get(key.removesuffix(".0"), -1))
-        if text in blank or text.removesuffix(".0") in blank:
-            codes[k] = -1
-        elif codes[k] < 0:
-            unknown[k] = text.lower() not in EMPTY
-    if len(distinct) == 0:
-        return np.empty(0, dtype=np.int64), {}
-    return codes[inverse], {"not a level": int(unknown[inverse].sum())}
-
-
-def _cell(cell: Any) -> str:
-    return "" if cell is None else level_text(cell)
-
-
-def _numbers(raw: np.ndarray, blanks: Sequence[Any]) -> tuple[np.ndarray, int]:
-    """Numbers and how many cells could not be read as one."""
-    unread = 0
-    if raw.dtype.kind in "iufb":
-        numbers = raw.astype(float)
-    else:
-        numbers = np.full(len(raw), np.nan)
-        for k, cell in enumerate(raw.tolist()):
-            if cell is None:
-                continue
-            try:
-                numbers[k] = float(cell)
-            except (TypeError, ValueError):
-                unread += str(cell).strip().lower() not in EMPTY
-    for blank in blanks:
-        try:
-            numbers[numbers == float(blank)] = np.nan
-        except (TypeError, ValueError):
-            unread -= int(sum(str(cell).strip() == str(blank) for cell in raw.tolist()))
-    infinite = np.isinf(numbers)
-    return np.where(infinite, np.nan, numbers), unread + int(infinite.sum())
-
-
-def _dates(raw: np.ndarray) -> tuple[np.ndarray, int]:
-    """Days since 1970-01-01 and how many cells could not be read as a date."""
-    if raw.dtype.kind == "M":
-        days = raw.astype("datetime64[D]")
-        return np.where(np.isnat(days), np.nan, days.astype(np.int64).astype(float)), 0
-    import datetime
-
-    numbers, unread = np.full(len(raw), np.nan), 0
-    for k, cell in enumerate(raw.tolist()):
-        if cell is None or str(cell).strip().lower() in EMPTY:
-            continue
-        try:
-            numbers[k] = (datetime.date.fromisoformat(str(cell).strip()[:10]) - EPOCH).days
-        except ValueError:
-            unread += 1
-    return numbers, unread
-
-
-def _range_text(variable: Variable) -> str:
-    from .variable import value_text
-
-    return f"{value_text(variable, variable.low)} to {value_text(variable, variable.high)}"

@@ -1,15 +1,16 @@
-"""Tables at the edge: a data frame, an Arrow table, a dict of columns, a CSV or Parquet file -> plain numpy columns.
+"""Tables at the edge: a data frame, an Arrow table, a dict of columns, a CSV or Parquet file -> columns.
 
-The only file that imports pyarrow. CSV cells are read as text: what they mean is the dictionary's business.
+The only file that imports pyarrow. CSV cells are read as text, and no library is asked what a date or a
+number is (Arrow makes 2 March of 31/02/2020): what cells mean is for `cells`, by the dictionary.
 
-Two ways in: `columns_of` gives plain columns and stops at the first thing that is wrong with a file; `sheet` gives every column
-as its distinct cells, for readers that judge cell by cell and count what they found, and counts the lines that are no rows.
+`sheet` gives every column as its distinct cells, for readers that judge cell by cell and count what they
+found; lines that are no rows are counted, or stop it (`whole`). `columns_of` gives plain columns.
 """
 
 from __future__ import annotations
 
+import codecs
 import datetime
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .variable import one_form
 
 Columns = dict[str, np.ndarray]
 
@@ -31,17 +33,17 @@ def columns_of(table: Any) -> Columns:
     if isinstance(table, (str, Path)):
         return read(table)
     if isinstance(table, Mapping):
-        found = {str(name): np.asarray(column) for name, column in table.items()}
+        found = {one_form(str(name)): np.asarray(column) for name, column in table.items()}
     elif hasattr(table, "column_names"):        # pyarrow
         if len(set(table.column_names)) != len(table.column_names):
             raise InputError("a column name is used twice in the table")
-        found = {name: table.column(name).to_numpy(zero_copy_only=False) if not hasattr(table.column(name), "chunks")
+        found = {one_form(name): table.column(name).to_numpy(zero_copy_only=False) if not hasattr(table.column(name), "chunks")
                  else table.column(name).to_numpy() for name in table.column_names}
     elif hasattr(table, "columns") and hasattr(table, "to_numpy"):      # pandas
         names = [str(name) for name in table.columns]
         if len(set(names)) != len(names):
             raise InputError("a column name is used twice in the table")
-        found = {str(name): np.asarray(table[name]) for name in table.columns}
+        found = {one_form(str(name)): np.asarray(table[name]) for name in table.columns}
     else:
         raise InputError(f"a table was expected, not {type(table).__name__}",
                          hint="give a data frame, an Arrow table, a dict of columns, or the path of a .csv or .parquet file")
@@ -50,43 +52,10 @@ def columns_of(table: Any) -> Columns:
     return found
 
 
-def read(path: str | Path) -> Columns:
-    """The columns of a CSV (UTF-8, first line names, every cell as text) or Parquet file. Raises InputError naming the file."""
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}")
-    try:
-        if path.suffix == ".parquet":
-            return columns_of(pyarrow.parquet.read_table(path))
-        with path.open("rb") as file:
-            head = file.readline().decode("utf-8-sig")
-        if not head.strip():
-            raise InputError(f"{path} is empty: the first line must name the columns")
-        delimiter = max(",;\t", key=head.count)
-        names = pyarrow.csv.read_csv(pa.BufferReader(head.encode() + b"\n"),
-                                     parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter)).column_names
-        if len(set(names)) != len(names):
-            raise InputError(f"{path}: a column name is used twice")
-        as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        # one thread: only then does Arrow know in which line it stumbled
-        table = pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter), convert_options=as_text,
-                                     read_options=pyarrow.csv.ReadOptions(use_threads=False))
-        return columns_of(table)
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
-    except pa.ArrowInvalid as error:
-        # Arrow quotes the row it stumbled over: keep the place, drop the cells
-        found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", str(error))
-        if found:
-            raise InputError(f"{path}, line {found[1]}: {found[3]} cells where the first line has {found[2]}",
-                             hint="every line needs as many cells as the first") from None
-        raise InputError(f"{path} cannot be read: {str(error).split(':')[0].strip()[:120]}", hint="is it a table?") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or 'not a table'}") from None
+def read(path: str | Path, *, encoding: str = "utf-8") -> Columns:
+    """The columns of a CSV (first line names, every cell as text) or Parquet file. Raises InputError naming the file."""
+    found = sheet(path, encoding=encoding, whole=True)
+    return {name: cells.array() for name, cells in found.columns.items()}
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -112,6 +81,8 @@ def write_csv(path: str | Path, columns: Mapping[str, np.ndarray]) -> None:
 RAGGED = "line with more or fewer cells than the first line"
 INSIDE = "line break inside a quoted cell"
 QUOTE = b'"'
+NO_FILE = "there is no such file"
+DECLARE_ENCODING = 'save it as UTF-8, or declare its encoding, such as encoding = "cp1252"'
 LARGEST = 10**300
 LOST = "\ufffd"         # stands in a text for bytes that were none in the declared encoding
 
@@ -128,24 +99,33 @@ class Cells:
     codes: np.ndarray
     distinct: list[Any]
 
+    def array(self) -> np.ndarray:
+        """The cells row by row; None where null."""
+        return np.array([*self.distinct, None], dtype=object)[self.codes]
+
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table cell by cell. lost : lines that did not become rows of their own, by rule (`RAGGED`, `INSIDE`)."""
+    """A table cell by cell. lost : lines that did not become rows of their own, by rule (`RAGGED`, `INSIDE`).
+
+    odd_line : the first `RAGGED` one: line of the file, its cells, those of the first line.
+    """
 
     rows: int
     columns: Mapping[str, Cells]
     lost: Mapping[str, int]
+    odd_line: tuple[int, int, int] | None = None
 
 
-def sheet(table: Any, *, encoding: str = "utf-8") -> Sheet:
+def sheet(table: Any, *, encoding: str = "utf-8", whole: bool = False) -> Sheet:
     """The cells of a table; see `columns_of` for what is a table, `encoding` for how a CSV file is written.
 
-    One bad line or cell does not stop the reading: lines that are no rows are counted, cells are handed over as they are.
+    One bad line or cell does not stop the reading: lines that are no rows are counted, cells are handed
+    over as they are. whole : they do stop it, and the error names the file.
     Raises InputError for what is no table at all.
     """
     if isinstance(table, (str, Path)):
-        return _read_sheet(Path(table), encoding)
+        return _read_whole(Path(table), encoding) if whole else _read_sheet(Path(table), encoding)
     if isinstance(table, Mapping):
         named = [(str(name), column) for name, column in table.items()]
     elif hasattr(table, "column_names"):        # pyarrow
@@ -155,11 +135,28 @@ def sheet(table: Any, *, encoding: str = "utf-8") -> Sheet:
     else:
         raise InputError(f"a table was expected, not {type(table).__name__}",
                          hint="give a data frame, an Arrow table, a dict of columns, or the path of a .csv or .parquet file")
+    named = [(one_form(name), column) for name, column in named]
     _check_names([name for name, _ in named])
     if any(not hasattr(column, "__len__") or isinstance(column, (str, bytes)) or getattr(column, "ndim", 1) != 1 for _, column in named) \
             or len({len(column) for _, column in named}) > 1:
         raise InputError("the columns of a table must have one length")
-    return Sheet(len(named[0][1]) if named else 0, {name: _cells(column) for name, column in named}, {})
+    return Sheet(len(named[0][1]) if named else 0, {name: cells_of(column) for name, column in named}, {})
+
+
+def _read_whole(path: Path, encoding: str) -> Sheet:
+    try:
+        found = _read_sheet(path, encoding)
+    except InputError as error:
+        text = f"there is no file {path}" if error.what == NO_FILE else f"{path}: {error.what}"
+        raise InputError(text, hint=error.hint) from None
+    if found.odd_line is not None:
+        line, here, there = found.odd_line
+        raise InputError(f"{path}, line {line}: {here} cells where the first line has {there}",
+                         hint="every line needs as many cells as the first")
+    torn = any(LOST in name for name in found.columns)
+    if torn or any(isinstance(cell, str) and LOST in cell for cells in found.columns.values() for cell in cells.distinct):
+        raise InputError(f"{path} is not {encoding.upper()} text", hint=DECLARE_ENCODING)
+    return found
 
 
 def _read_sheet(path: Path, encoding: str) -> Sheet:
@@ -167,7 +164,7 @@ def _read_sheet(path: Path, encoding: str) -> Sheet:
     import pyarrow.parquet
 
     if not path.is_file():
-        raise InputError("there is no such file")
+        raise InputError(NO_FILE)
     try:
         if path.suffix == ".parquet":
             return sheet(pyarrow.parquet.read_table(path))
@@ -182,20 +179,7 @@ def _csv_sheet(content: bytes, encoding: str) -> Sheet:
     import pyarrow as pa
     import pyarrow.csv
 
-    if encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
-        try:
-            content = content.decode(encoding).encode()
-        except (UnicodeError, LookupError):
-            raise InputError(f"is not {encoding} text", hint="declare the encoding that the file was saved in") from None
-    elif content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:4096]:
-        raise InputError("is not UTF-8 text", hint="save it as UTF-8, or declare its encoding, such as utf-16")
-    if content[:4] == b"PK\3\4":
-        raise InputError("is a workbook or an archive, not CSV", hint="save it as CSV, UTF-8")
-    # bytes that are no text become LOST: which cells have them is found out cell by cell
-    content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").decode(errors="replace").encode()
-    if b"\n" not in content:        # line ends of old Macintoshes
-        content = content.replace(b"\r", b"\n")
-    first, _, body = content.partition(b"\n")
+    first, _, body = _as_utf8(content, encoding).partition(b"\n")
     if not first.strip():
         raise InputError("is empty: the first line must name the columns")
     head = first.decode().strip("\r\n")
@@ -206,25 +190,45 @@ def _csv_sheet(content: bytes, encoding: str) -> Sheet:
     # the first line is read as a row, because there it may name columns twice
     line = pyarrow.csv.read_csv(pa.BufferReader(head.encode() + b"\n"), parse_options=parse, convert_options=as_text,
                                 read_options=pyarrow.csv.ReadOptions(autogenerate_column_names=True))
-    names = [str(column[0].as_py()).strip() or f"(column {k + 1})" for k, column in enumerate(line.columns)]
+    names = [one_form(str(column[0].as_py())).strip() or f"(column {k + 1})" for k, column in enumerate(line.columns)]
     _check_names(names)
     lost: dict[str, int] = {}
+    odd: list[tuple[int, int, int]] = []
 
     def ragged(row: Any) -> str:
         lost[RAGGED] = lost.get(RAGGED, 0) + 1
         lost[INSIDE] = lost.get(INSIDE, 0) + row.text.count("\n")
+        odd.append((row.number + 1, row.actual_columns, row.expected_columns)) if not odd else None
         return "skip"
 
     if not body.strip():
         return Sheet(0, {name: Cells(np.empty(0, dtype=np.int32), []) for name in names}, {})
     table = pyarrow.csv.read_csv(
-        pa.BufferReader(body), read_options=pyarrow.csv.ReadOptions(column_names=names),
+        # one thread: only then does Arrow know in which line it stumbled
+        pa.BufferReader(body), read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False),
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, invalid_row_handler=ragged, newlines_in_values=QUOTE in body),
         convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False))
-    found = Sheet(table.num_rows, {name: _cells(column) for name, column in zip(names, table.columns)}, lost)
+    found = {name: cells_of(column) for name, column in zip(names, table.columns)}
     if QUOTE in body:       # a stray quotation mark swallows whole lines: never silently
-        lost[INSIDE] = lost.get(INSIDE, 0) + sum(_count_of(cells, "\n") for cells in found.columns.values())
-    return found
+        lost[INSIDE] = lost.get(INSIDE, 0) + sum(_count_of(cells, "\n") for cells in found.values())
+    return Sheet(table.num_rows, found, lost, odd[0] if odd else None)
+
+
+def _as_utf8(content: bytes, encoding: str) -> bytes:
+    """A text file in UTF-8 with line ends of today. Bytes that are no text become `LOST`: which cells have
+    them is found out cell by cell."""
+    try:
+        is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+        if not is_utf8:
+            content = content.decode(encoding).encode()
+    except (UnicodeError, LookupError):
+        raise InputError(f"is not {encoding} text", hint="declare the encoding that the file was saved in") from None
+    if is_utf8 and (content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:4096]):
+        raise InputError("is not UTF-8 text", hint="save it as UTF-8, or declare its encoding, such as utf-16")
+    if content[:4] == b"PK\3\4":
+        raise InputError("is a workbook or an archive, not CSV", hint="save it as CSV, UTF-8")
+    content = content.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n").decode(errors="replace").encode()
+    return content if b"\n" in content else content.replace(b"\r", b"\n")       # old Macintoshes
 
 
 def _check_names(names: list[str]) -> None:
@@ -237,7 +241,7 @@ def _count_of(cells: Cells, mark: str) -> int:
     return int(each[cells.codes].sum())
 
 
-def _cells(column: Any) -> Cells:
+def cells_of(column: Any) -> Cells:
     """Any sequence as distinct cells."""
     import pyarrow as pa
 
@@ -272,7 +276,10 @@ def _arrow_cells(array: Any) -> Cells:
         return _plain_cells(array.to_pylist())
     encoded = array.dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return Cells(codes, [cell.decode(errors="replace") if isinstance(cell, bytes) else cell for cell in encoded.dictionary.to_pylist()])
+    distinct = encoded.dictionary
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        return Cells(codes, distinct.to_numpy(zero_copy_only=False).tolist())
+    return Cells(codes, [cell.decode(errors="replace") if isinstance(cell, bytes) else cell for cell in distinct.to_pylist()])
 
 
 def _plain_cells(column: Iterable[Any]) -> Cells:

@@ -8,6 +8,8 @@ a double.
 from __future__ import annotations
 
 import datetime
+import re
+import unicodedata
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +21,7 @@ EPOCH = datetime.date(1970, 1, 1)
 LARGEST = 1e300                     # no value, bound or cut point is beyond it: differences and squares stay finite
 ON_STEP = 1e-6                      # of a step: how far a value may lie from a whole step (decimal fractions are not exact)
 TRUE, FALSE = ("true", "1", "yes", "y", "t", "1.0"), ("false", "0", "no", "n", "f", "0.0")
+ISO_DAY = r"([0-9]{4})-([0-9]{2})-([0-9]{2})"      # date.fromisoformat takes weeks (2020-W01-1) as well
 Type = Literal["number", "integer", "boolean", "category", "date"]
 
 
@@ -132,7 +135,12 @@ def level_text(level: Any) -> str:
         return "true" if level else "false"
     if isinstance(level, (float, np.floating)) and float(level).is_integer():
         return str(int(level))
-    return str(level).strip()
+    return one_form(str(level)).strip()
+
+
+def one_form(text: str) -> str:
+    """Text in one form of Unicode (NFC): "é" may be one character or two, and looks the same."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def value_text(variable: Variable, value: float) -> str:
@@ -143,11 +151,21 @@ def value_text(variable: Variable, value: float) -> str:
 
 
 def read_date(value: Any, name: str) -> datetime.date:
+    """A date of a dictionary or a question."""
     if isinstance(value, datetime.datetime):
         return value.date()
     if isinstance(value, datetime.date):
         return value
+    found = iso_date(value)
+    if found is None:
+        raise QuestionError(f'variable "{name}" is a date: a date as YYYY-MM-DD is wanted here')
+    return found
+
+
+def iso_date(value: Any) -> datetime.date | None:
+    """The day of a text as YYYY-MM-DD and nothing else; None for any other text."""
+    found = re.fullmatch(ISO_DAY, str(value))
     try:
-        return datetime.date.fromisoformat(str(value)[:10])
+        return datetime.date(*(int(part) for part in found.groups())) if found else None
     except ValueError:
-        raise QuestionError(f'variable "{name}" is a date: a date as YYYY-MM-DD is wanted here') from None
+        return None

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedstats.cli.manners import Json, note, plain_group, write_text
+from fedstats.cli.manners import FormLines, Json, note, plain_group, write_text
 
 app = plain_group("Set up, check and run a registry's node.")
 Settings = Annotated[Path, typer.Argument(help="The node's settings.")]
@@ -24,17 +24,21 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder for node.toml and t
          data: Annotated[Path, typer.Option(help="The table, .csv or .parquet, one row per patient; or the folder with the tables of MS.")],
          data_cut: Annotated[str, typer.Option(help="Name of the frozen data cut, such as its date.")],
          coordinator: Annotated[str, typer.Option(help="Another URL to call, for a house behind its own gateway.")] = "",
-         round_seconds: Annotated[float, typer.Option(help="Seconds to wait for the others in a round.", min=1)] = 300.0) -> None:
+         round_seconds: Annotated[float, typer.Option(help="Seconds to wait for the others in a round.", min=1)] = 300.0,
+         form: FormLines = None) -> None:
     """Write node.toml, check the data against the dictionary, and print what was found.
 
-    The report is for the eyes of the registry: counts per rule, never a value.
+    The report is for the eyes of the registry: counts per rule, never a value. Data in a form that is not declared (decimal commas,
+    day-first dates, other words for levels) is refused, with the line to write.
 
     \b
     Example:  fedstats node init lyon --consortium ms.toml --key lyon.key --data patients.csv --data-cut 2026-06-30
     """
+    import msgspec
     import tomli_w
 
     from fedstats.errors import FedstatsError
+    from fedstats.forms import read_form
     from fedstats.wire.roster import Consortium, check_pin
 
     from .house import RegistryHouse
@@ -46,7 +50,9 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder for node.toml and t
     found |= {"coordinator": coordinator} if coordinator else {}
     more: dict[str, Any] = {"round_seconds": round_seconds} if round_seconds != 300.0 else {}
     roster, name = Consortium.load(consortium), _registry(consortium, key)
-    settings = _absolute(consortium, key, data, data_cut)
+    declared = read_form(form or [])
+    more |= {"form": msgspec.to_builtins(declared)} if form else {}
+    settings = _absolute(consortium, key, data, data_cut, declared)
     house = RegistryHouse(settings, roster, name)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "node.toml", f"# node of {name}; paths are relative to this file\n" + tomli_w.dumps(found | more), replace=False)
@@ -120,10 +126,11 @@ def _registry(consortium: Path, key: Path) -> str:
     return name
 
 
-def _absolute(consortium: Path, key: Path, data: Path, data_cut: str) -> Any:
+def _absolute(consortium: Path, key: Path, data: Path, data_cut: str, form: Any) -> Any:
     from .config import Settings as Found
 
-    return Found(consortium=str(consortium.resolve()), key=str(key.resolve()), data=str(data.resolve()), data_cut=data_cut)
+    return Found(consortium=str(consortium.resolve()), key=str(key.resolve()), data=str(data.resolve()), data_cut=data_cut,
+                 form=form)
 
 
 def _print_report(report: Any, json: bool = False) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from fedstats.cells import Form
 from fedstats.disclosure import Rules
 from fedstats.errors import InputError
 from fedstats.reading import read_toml
@@ -25,7 +26,8 @@ class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """consortium, key, data, journal : paths, relative to this file. data_cut : name of the frozen data cut, such as its date.
-    coordinator : another address to call, for a house behind its own gateway. analysts : who may ask; everybody if empty."""
+    coordinator : another address to call, for a house behind its own gateway. analysts : who may ask; everybody if empty.
+    form : how the files of the data are written, see `fedstats.cells.Form`."""
 
     consortium: str
     key: str
@@ -35,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     coordinator: str = ""
     analysts: tuple[str, ...] = ()
     minima: Minima = Minima()
+    form: Form = Form()
     round_seconds: float = 300.0
 
 
@@ -47,6 +50,8 @@ def load(path: str | Path) -> Settings:
         found = msgspec.convert(read_toml(path, "node settings"), Settings, strict=True)
     except msgspec.ValidationError as error:
         raise InputError(f"node settings {path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"node settings {path}: {error.what}", hint=error.hint) from None
     home = path.resolve().parent
     absolute = {name: str(home / getattr(found, name)) for name in ("consortium", "key", "data", "journal")}
     return msgspec.structs.replace(found, **absolute)

@@ -5,7 +5,6 @@ What the house decides comes on top of the shared rules and never depends on row
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fedstats.disclosure import Rules
 from fedstats.errors import InputError, Refused
 from fedstats.population import Codebook, read
 from fedstats.rows import Rows
+from fedstats.variable import iso_date
 from fedstats.wire.messages import Query
 from fedstats.wire.roster import Consortium
 
@@ -29,7 +29,7 @@ class RegistryHouse:
         self.data_cut = settings.data_cut
         self.name, self._analysts = name, settings.analysts
         cut = _date(settings.data_cut) if consortium.tables == "ms" else None
-        self._data, self.report = read(Path(settings.data), self.codebook, data_cut=cut, who=name)
+        self._data, self.report = read(Path(settings.data), self.codebook, data_cut=cut, who=name, form=settings.form)
 
     def rows(self, recipe: Any) -> Rows:
         return self._data.rows(recipe)
@@ -45,7 +45,6 @@ class RegistryHouse:
 
 def _date(text: str) -> str:
     """The data cut of MS tables is a date: nothing in them can have happened after it."""
-    try:
-        return datetime.date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise InputError(f'data_cut is "{text}": for tables of MS it is the date of the cut', hint="write it as 2026-06-30") from None
+    if iso_date(text) is None:
+        raise InputError(f'data_cut is "{text}": for tables of MS it is the date of the cut', hint="write it as 2026-06-30")
+    return text

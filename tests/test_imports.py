@@ -15,7 +15,8 @@ FILES = sorted(path for package in ("fedstats", "nodes") for path in (ROOT / pac
 LAYERS = [
     {"errors", "views", "nonfinite", "native"},
     {"reading", "tables", "variable"},
-    {"dictionary"},
+    {"dictionary", "cells"},
+    {"forms"},
     {"rows"},
     {"filters", "statistic", "steady", "disclosure", "crypto"},
     {"splines"},

@@ -105,3 +105,36 @@ def test_a_consortium_on_tables_of_ms(folder, type_):
     assert json.loads((folder / "dictionary.json").read_text())["name"] == "multiple sclerosis"
     assert no_date[0] == 2 and "data_cut" in no_date[2] and not (folder / "one").exists()
     assert made[0] == 0 and "rows before cleaning" in made[1], made
+
+
+def test_a_house_declares_how_its_files_are_written(folder, type_):
+    """Decimal commas: init, check and serve stop with the line to write; with the line in node.toml the node loads."""
+    type_("consortium", "create", "ms.toml", "--name", "MS", "--ms")
+    for name, role in {"aarhus": "registry", "bari": "registry", "calgary": "registry", "ana": "analyst"}.items():
+        _, public, _ = type_("keys", "new", name)
+        type_("consortium", "add", "ms.toml", "--role", role, "--public", public.strip())
+    type_("keys", "new", "hub")
+    type_("consortium", "add", "ms.toml", "--role", "coordinator", "--key", "hub.key", "--address", "http://127.0.0.1:9")
+    type_("consortium", "accept", "ms.toml", "--key", "bari.key", "--yes")
+    visits = folder / "parts" / "bari" / "visits.csv"
+    lines = visits.read_text().splitlines()
+    visits.write_text("\n".join(line.replace(",", ";").replace(".", ",") for line in lines) + "\n")
+    words = ("node", "init", "b", "--consortium", "ms.toml", "--key", "bari.key", "--data", "parts/bari", "--data-cut", "2026-06-30")
+
+    code, _, err = type_(*words)
+    assert code == 2 and 'column "edss": decimal commas' in err and 'decimal = ","' in err and not (folder / "b").exists()
+    code, out, err = type_("dictionary", "check", "parts/bari", "--data-cut", "2026-06-30")
+    assert code == 2 and out.startswith('visits.csv, column "edss": decimal commas') and "[form]" in err
+
+    assert type_("dictionary", "check", "parts/bari", "--data-cut", "2026-06-30", "--form", 'decimal = ","')[0] == 0
+    assert type_(*words, "--form", 'decimal = ","')[0] == 0
+    assert type_("node", "check", "b/node.toml")[0] == 0
+    text = (folder / "b" / "node.toml").read_text()
+    assert '[form]\ndecimal = ","' in text
+    (folder / "b" / "node.toml").write_text(text.replace('decimal = ","', 'dates = "d/m/y"'))
+    for command in ("check", "serve"):
+        code, _, err = type_("node", command, "b/node.toml")
+        assert code == 2 and "decimal commas" in err
+    (folder / "b" / "node.toml").write_text(text.replace('decimal = ","', 'decimal = "comma"'))
+    code, _, err = type_("node", "check", "b/node.toml")
+    assert code == 2 and "node.toml" in err and "decimal" in err

@@ -401,8 +401,8 @@ def test_eligibility_is_counted_condition_by_condition():
     steps = [text for text, _ in derived.flow]
     counts = [count for _, count in derived.flow]
 
-    assert steps == ["patients in the registry", "with the index event", "alive at time zero", "eligible: age >= 30",
-                     "eligible: edss known", "eligible: sex == F or relapses_12m >= 1", "in the cohort"]
+    assert steps == ["patients in the registry", "with the index event", "earlier treatments known", "alive at time zero",
+                     "eligible: age >= 30", "eligible: edss known", "eligible: sex == F or relapses_12m >= 1", "in the cohort"]
     assert counts == sorted(counts, reverse=True) and counts[-1] == derived.rows.n == len(derived.patient_id) > 50
 
 

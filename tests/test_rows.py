@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedstats import Dictionary
+from fedstats import Dictionary, cells
 from fedstats.errors import InputError, QuestionError
 from fedstats.filters import DEEPEST, MOST_CONDITIONS, check_filter, filter_columns, keep, normal_filter
 from fedstats.rows import load
@@ -32,7 +32,10 @@ nan = float("nan")
 
 @pytest.mark.parametrize(("column", "fields", "expected", "broken"), [
     (["1", " 2.5 ", "1e1", "", "NA", "n/a", "."], NUMBER, [1, 2.5, 10, nan, nan, nan, nan], {}),
-    (["3,5", "abc", "1"], NUMBER, [nan, nan, 1], {"not a number": 2}),
+    (["3,5", "abc", "1"], NUMBER, [nan, nan, 1], {cells.COMMA: 1, cells.NOT_NUMBER: 1}),
+    (["1_000", "\u0661", "4e0"], NUMBER, [nan, nan, 4], {cells.NOT_NUMBER: 2}),
+    ([True, False, None], {"type": "integer", "range": [0, 1]}, [1, 0, nan], {}),
+    ([True, 2], {"type": "integer", "range": [0, 10]}, [nan, 2], {cells.NOT_NUMBER: 1}),
     ([-1, 0, 10, 11], NUMBER, [nan, 0, 10, nan], {"outside 0 to 10": 2}),
     ([float("inf"), 1.0, nan], NUMBER, [nan, 1, nan], {"not a number": 1}),
     ([3.5, 3.25, 0.1 * 5], HALVES, [3.5, nan, 0.5], {"not a multiple of 0.5": 1}),
@@ -46,12 +49,13 @@ nan = float("nan")
     (["F", "9", "M", "9.0"], {"type": "category", "levels": ["F", "M"], "missing": [9]}, [0, nan, 1, nan], {}),
     ([True, 0, "yes", "NO", "1.0", "T", "maybe", None], {"type": "boolean"}, [1, 0, 1, 0, 1, 1, nan, nan], {"not a level": 1}),
     (["2000-01-02", "2000-01-02T10:00", "02.01.2000", "1999-12-31", None], {"type": "date", "range": ["2000-01-01", "2001-01-01"]},
-     [10958, 10958, nan, nan, nan], {"not a date": 1, "outside 2000-01-01 to 2001-01-01": 1}),
+     [10958, 10958, nan, nan, nan], {cells.UNDECLARED: 1, "outside 2000-01-01 to 2001-01-01": 1}),
     (pd.to_datetime(["2000-01-02", None]), {"type": "date", "range": ["2000-01-01", "2001-01-01"]}, [10958, nan], {}),
     ([datetime.date(2000, 1, 2), datetime.datetime(2000, 1, 2, 23)], {"type": "date", "range": ["2000-01-01", "2001-01-01"]},
      [10958, 10958], {}),
 ],
-ids=["text", "not numbers", "range", "infinite", "halves", "integers", "not whole", "listed", "codes", "coded words", "levels",
+ids=["text", "not numbers", "other digits", "0 and 1 as booleans", "booleans as numbers", "range",
+     "infinite", "halves", "integers", "not whole", "listed", "codes", "coded words", "levels",
      "levels as numbers",
         "coded level", "booleans", "dates", "pandas dates", "python dates"])
 def test_cells_become_values_or_missing_and_are_counted_by_rule(column, fields, expected, broken):

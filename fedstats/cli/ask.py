@@ -16,7 +16,7 @@ from . import filters
 from .answers import Answers, flow, unique
 from .manners import Json, check_places, machine, note, progress, write_text
 from .questions import Asked, Sheet, analyses, read_cohort, read_sheet
-from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Pooled, RulesOrNot, Simulated, Timeout, Whom
+from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Forms, Pooled, RulesOrNot, Simulated, Timeout, Whom
 
 if TYPE_CHECKING:
     from ..client.explain import Explanation
@@ -59,6 +59,7 @@ def ask(analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="Name o
         simulate: Simulated = None,
         dictionary: DictionaryFile = None,
         rules: RulesOrNot = None,
+        form: Forms = None,
         explain: Annotated[bool, typer.Option("--explain", help="Say what asking would mean; ask nobody.")] = False,
         json: Json = False,
         report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
@@ -93,7 +94,8 @@ def ask(analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="Name o
         raise InputError("--receipt goes with --consortium", hint="only results over the network are signed")
     check_places(report, plot, receipt)
     columns, more = _tables_among(columns or (), bool(pooled or simulate))
-    whom = Whom(consortium, key, timeout, [*pooled, *more] if pooled else None, [*simulate, *more] if simulate else None, dictionary, rules)
+    whom = Whom(consortium, key, timeout, [*pooled, *more] if pooled else None, [*simulate, *more] if simulate else None, dictionary, rules,
+                form)
     roles = {role: name for role, name in zip(ROLES, (by, time_, event, events)) if name}
     sheet = _sheet(file, analysis, columns, roles | dict(map(filters.option, option or ())), where or (), cohort_file)
     if plot and plot.suffix not in PICTURES:

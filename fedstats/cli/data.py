@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .manners import Json, machine, note, plain_group, table, write_text, writing
+from .manners import FormLines, Json, machine, note, plain_group, table, write_text, writing
 
 if TYPE_CHECKING:
     from ..variable import Variable
@@ -25,7 +25,8 @@ DOMAIN = b"fedstats split/1"
 def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, one row per patient.")],
           out: Annotated[Path | None, typer.Option("--out", help="Where to write it; to the screen by default.")] = None,
           name: Annotated[str, typer.Option(help="Name of the dictionary; that of the file by default.")] = "",
-          patient_id: Annotated[str, typer.Option(help="Column that identifies a patient.")] = "patient_id") -> None:
+          patient_id: Annotated[str, typer.Option(help="Column that identifies a patient.")] = "patient_id",
+          form: FormLines = None) -> None:
     """Propose a dictionary for a table, and what to check.
 
     Types, ranges, steps, levels and cut points. Identifiers, sites and free text are skipped. A dictionary is public: read it before you
@@ -35,12 +36,14 @@ def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
     Example:  fedstats dictionary draft patients.csv --out dict.json
     """
     from ..draft import draft as propose
-    from ..tables import columns_of
+    from ..forms import read_form
+    from ..tables import read
 
     if file.is_dir():
         raise InputError(f"{file} is a folder: a dictionary is drafted from one table",
                          hint="tables of MS need none: fedstats consortium create ... --ms")
-    found = propose(columns_of(file), name or file.stem, patient_id=patient_id)
+    declared = read_form(form or [])
+    found = propose(read(file, encoding=declared.encoding), name or file.stem, patient_id=patient_id, form=declared)
     text = _one_line_each(found.source)
     if out:
         write_text(out, text, replace=False)
@@ -58,18 +61,21 @@ def check(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
           dictionary: Annotated[Path | None, typer.Option(help="The dictionary (JSON or TOML); for tables of MS the one that comes with "
                                                           "fedstats without it.")] = None,
           data_cut: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="For tables of MS: nothing is later than this.")] = None,
-          json: Json = False) -> None:
+          form: FormLines = None, json: Json = False) -> None:
     """Check a table against a dictionary: counts, never values.
 
-    How many values break which rule. What breaks a rule counts as missing. Exit code 0, with the number of warnings; 2 only if the table
-    cannot be used at all. Tables of MS are cleaned, too, as a node cleans them: the report lists every rule.
+    How many values break which rule. What breaks a rule counts as missing. Exit code 0, with the number of warnings; 2 if the table
+    cannot be used: also if more than a small share of a column is written in a form that was not declared (decimal commas, day-first
+    dates, other words for levels), with the line to write. Tables of MS are cleaned, too, as a node cleans them.
 
     \b
     Examples:  fedstats dictionary check lyon.csv --dictionary dict.json
-               fedstats dictionary check lyon/ --data-cut 2026-06-30
+               fedstats dictionary check lyon/ --data-cut 2026-06-30 --form 'decimal = ","'
     """
     from ..dictionary import Dictionary
-    from ..population import Codebook, is_ms, load_treatments, read
+    from ..forms import read_form
+    from ..population import Codebook, is_ms, load_treatments, survey
+    from ..population import check as check_form
 
     if dictionary is None and not is_ms(file):
         raise InputError("a table of one row per patient needs a --dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
@@ -79,8 +85,11 @@ def check(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
         book = shipped()
     else:
         book = Dictionary.load(dictionary)
-    _, report = read(file, Codebook(book, load_treatments(None) if is_ms(file) else None), data_cut=data_cut, who=str(file))
+    declared = read_form(form or [])
+    _, report = survey(file, Codebook(book, load_treatments(None) if is_ms(file) else None), data_cut=data_cut, who=str(file),
+                       form=declared)
     print_report(report, json)
+    check_form(report, who=str(file), form=declared)
 
 
 def print_report(report: Any, json: bool) -> None:
@@ -90,7 +99,10 @@ def print_report(report: Any, json: bool) -> None:
         return
     if json:
         machine({"rows": report.rows, "missing": dict(report.missing), "absent": list(report.absent), "ignored": list(report.ignored),
-                 "violations": [{"column": name, "rule": rule, "values": n} for (name, rule), n in report.violations.items()]})
+                 "violations": [{"column": name, "rule": rule, "values": n} for (name, rule), n in report.violations.items()],
+                 "noted": [{"column": name, "rule": rule, "values": n} for (name, rule), n in report.noted.items()],
+                 "undeclared": [{"column": one.column, "form": one.form, "share": one.share, "line": one.line}
+                                for one in report.undeclared]})
         return
     print("\n".join(report.lines()))
     if any(report.missing.values()):

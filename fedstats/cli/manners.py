@@ -20,6 +20,9 @@ from ..errors import InputError
 PIPE_WIDTH = 120            # columns where stdout is not a terminal
 PART = ".part"
 
+FORM_HELP = """How the files are written, a line as under [form] in node.toml, such as 'decimal = ","', 'dates = "d/m/y"', \
+'encoding = "cp1252"' or 'levels.sex.w = "F"'. May be given several times."""
+FormLines = Annotated[list[str] | None, typer.Option("--form", metavar="LINE", help=FORM_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 

@@ -11,7 +11,7 @@ import typer
 from . import filters
 from . import risk_screen as screen
 from .manners import Json, machine, note, plain_group, progress, write_text
-from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Pooled, RulesOrNot, Simulated, Timeout, Whom
+from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Forms, Pooled, RulesOrNot, Simulated, Timeout, Whom
 
 if TYPE_CHECKING:
     from ..analyses.boosting.model import RiskModel
@@ -43,6 +43,7 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
           simulate: Simulated = None,
           dictionary: DictionaryFile = None,
           rules: RulesOrNot = None,
+          form: Forms = None,
           json: Json = False) -> None:
     """Train a model, validate it, and write it with its card.
 
@@ -75,7 +76,7 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
     from ..risk.study import read_study
 
     read = read_study(study)
-    whom = Whom(consortium, key, timeout, pooled, simulate, dictionary, rules)
+    whom = Whom(consortium, key, timeout, pooled, simulate, dictionary, rules, form)
     with progress("training") as moved, whom.federation(moved) as fed:
         model, made, receipt = _train(read, fed)
     write_folder(out, model, made, receipt)

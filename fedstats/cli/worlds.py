@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError
+from .manners import FORM_HELP
 
 if TYPE_CHECKING:
     from ..client.federation import Federation
@@ -24,6 +25,7 @@ Pooled = Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Com
 Simulated = Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="All parties in this process, with the real seal. The "
                                                      "default release rules unless --no-rules.")]
 DictionaryFile = Annotated[Path | None, typer.Option(help="The dictionary, for --pooled and --simulate.")]
+Forms = Annotated[list[str] | None, typer.Option("--form", metavar="LINE", help=f"For --pooled and --simulate. {FORM_HELP}")]
 RulesOrNot = Annotated[bool | None, typer.Option("--rules/--no-rules", help="Apply the default release rules, or none (on this machine "
                                                  "only).")]
 
@@ -39,6 +41,7 @@ class Whom:
     simulate: Sequence[str] | None = None
     dictionary: Path | None = None
     rules: bool | None = None
+    form: Sequence[str] | None = None
 
     def federation(self, moved: Callable[[str, int, int], None]) -> Federation:
         """moved : is told of progress over the network. Raises InputError for no world, for several, and for files that are none."""
@@ -58,19 +61,23 @@ class Whom:
             raise InputError("--consortium needs the analyst's --key")
         if self.rules is not None:
             raise InputError("over the network the rules of the consortium apply", hint="leave --rules and --no-rules out")
+        if self.form:
+            raise InputError("over the network each registry says how its files are written", hint="leave --form out")
         return fedstats.connect(self.consortium, key=self.key, dictionary=self.dictionary, progress=moved, timeout=self.timeout)
 
     def _machine(self) -> Federation:
         import fedstats
 
         from ..disclosure import NO_RULES
+        from ..forms import read_form
 
         tables = tables_of([*(self.pooled or self.simulate or ())])
         if self.dictionary is None and not all(path.is_dir() for path in tables.values()):
             raise InputError("--pooled and --simulate need a --dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
+        form = read_form(list(self.form or []))
         if self.pooled:
-            return fedstats.pooled(tables, dictionary=self.dictionary, rules=fedstats.Rules() if self.rules else None)
-        return fedstats.simulate(tables, dictionary=self.dictionary, rules=NO_RULES if self.rules is False else None)
+            return fedstats.pooled(tables, dictionary=self.dictionary, rules=fedstats.Rules() if self.rules else None, form=form)
+        return fedstats.simulate(tables, dictionary=self.dictionary, rules=NO_RULES if self.rules is False else None, form=form)
 
 
 def tables_of(texts: Sequence[str]) -> dict[str, Path]:

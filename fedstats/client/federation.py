@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import analyses, population  # noqa: F401  (analyses: registers them)
 from ..analysis import ANALYSES, Failed, Question, Result, question_of
+from ..cells import Form
 from ..dictionary import Dictionary
 from ..disclosure import NO_RULES, Rules
 from ..driver import check_questions
 from ..errors import InputError, QuestionError
 from ..filters import check_filter, filter_columns, normal_filter
+from ..forms import as_form
 from ..population import Codebook, Findings, Household
 from . import explain as _explain
 
 Tables = Mapping[str, Any]
+FormLike = Form | Mapping[str, Any] | None
 Book = Dictionary | Mapping[str, Any] | str | Path
 Progress = Callable[[str, int, int], None]
 
@@ -223,11 +226,11 @@ def _install() -> None:
 _install()
 
 
-def load_tables(tables: Tables, dictionary: Book | None, data_cut: str | None
+def load_tables(tables: Tables, dictionary: Book | None, data_cut: str | None, form: FormLike = None
                 ) -> tuple[Codebook, dict[str, Household], dict[str, Findings]]:
     """The data of every registry. tables : {registry name: table, see `tables.columns_of`, or tables of MS, see `population.is_ms`}.
 
-    Raises InputError naming the registry.
+    form : see `pooled`. Raises InputError naming the registry.
     """
     if not isinstance(tables, Mapping) or not tables:
         raise InputError("tables must be a dict of registry name to table", hint='{"lyon": "lyon.csv", "turin": frame}')
@@ -240,8 +243,16 @@ def load_tables(tables: Tables, dictionary: Book | None, data_cut: str | None
     codebook = _codebook(dictionary, kinds == {True}, next(iter(tables.values())))
     data, reports = {}, {}
     for name, table in tables.items():
-        data[str(name)], reports[str(name)] = population.read(table, codebook, data_cut=data_cut, who=str(name))
+        data[str(name)], reports[str(name)] = population.read(table, codebook, data_cut=data_cut, who=str(name),
+                                                              form=_form_of(form, name, tables))
     return codebook, data, reports
+
+
+def _form_of(form: FormLike, name: str, tables: Tables) -> Form:
+    """The form of one registry's tables. form : one for all, or by registry."""
+    if isinstance(form, Mapping) and form and set(form) <= set(tables):
+        return as_form(form.get(name))
+    return as_form(form)
 
 
 def _codebook(dictionary: Book | None, ms: bool, first: Any) -> Codebook:
@@ -258,28 +269,32 @@ def _codebook(dictionary: Book | None, ms: bool, first: Any) -> Codebook:
     return Codebook(book, (getattr(first, "treatment_list", None) or population.load_treatments(None)) if ms else None)
 
 
-def pooled(tables: Tables, *, dictionary: Book | None = None, rules: Rules | None = None, data_cut: str | None = None) -> Federation:
+def pooled(tables: Tables, *, dictionary: Book | None = None, rules: Rules | None = None, data_cut: str | None = None,
+           form: FormLike = None) -> Federation:
     """All registries in one process, without a seal: the pooled analysis, for method work and comparison.
 
     tables : {registry name: table}, one row per patient each; or {registry name: folder, or mapping, of the tables of MS}.
     dictionary : the one that comes with fedstats for tables of MS. rules : release rules; none unless given.
     data_cut : for tables of MS the date of the cut (YYYY-MM-DD), so that later dates are found.
+    form : how the tables write numbers, dates and levels, such as {"decimal": ",", "dates": "d/m/y", "encoding": "cp1252",
+        "levels": {"sex": {"w": "F", "m": "M"}}} (see `cells.Form`), or {registry name: form}. A form that is not declared is an
+        error where it concerns more than a small share of a column.
     """
     from .worlds import Pooled
 
-    return Federation(Pooled(*load_tables(tables, dictionary, data_cut), rules or NO_RULES))
+    return Federation(Pooled(*load_tables(tables, dictionary, data_cut, form), rules or NO_RULES))
 
 
 def simulate(tables: Tables, *, dictionary: Book | None = None, rules: Rules | None = None, data_cut: str | None = None,
-             seed: int = 0) -> Federation:
+             seed: int = 0, form: FormLike = None) -> Federation:
     """All parties in one process and one thread: the real conversation and the real seal, with injected clock and randomness.
 
-    tables, dictionary, data_cut : as for `pooled`. rules : as in `Rules`; may be relaxed for tests, and results then say so.
+    tables, dictionary, data_cut, form : as for `pooled`. rules : as in `Rules`; may be relaxed for tests, and results then say so.
     seed : of the randomness; never used by `connect`.
     """
     from .worlds import Simulated
 
-    return Federation(Simulated(*load_tables(tables, dictionary, data_cut), rules or Rules(), seed=seed))
+    return Federation(Simulated(*load_tables(tables, dictionary, data_cut, form), rules or Rules(), seed=seed))
 
 
 def connect(consortium: str | Path, *, key: str | Path, dictionary: Dictionary | str | Path | None = None,

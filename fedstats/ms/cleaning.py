@@ -4,6 +4,9 @@ How this works: the rules run in the order of `RULES`, each on what the ones bef
 looks at one patient at a time: cleaning a registry and cleaning its halves give the same rows, so that pooled and federated answers
 agree (limits such as "15 standard deviations" depend on who else is in the registry, and are not among them).
 
+What a rule takes away has happened, unless it says that it has not (a steroid is no such treatment; a second entry is no second
+relapse): it leaves a trace in the registry (`dropped`), so that a patient whose treatment was dropped is not taken for untreated.
+
 Dates are compared as early as they may be: an onset known to the year began on 1 January, a patient born in a year was born on its
 first day; so nothing is dropped because a date was rounded.
 """
@@ -18,9 +21,9 @@ from typing import Any
 import msgspec
 
 from ..errors import InputError
-from ..variable import EPOCH
+from ..variable import EPOCH, iso_date
 from . import cleaning_steps as step
-from .dmt import NOT_DMT, UNKNOWN
+from .dmt import NOT_DMT, TRIAL, UNKNOWN
 from .registry import Registry
 
 DE_BROUWER = "De Brouwer et al. 2021, code msbase2020 (data_preprocessing.py)"
@@ -67,9 +70,13 @@ class CleaningReport(msgspec.Struct, frozen=True):
         return next(one.count or 0 for one in self.rules if one.rule == rule)
 
     def lines(self) -> list[str]:
-        """The report as sentences."""
-        out = [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
-        return out + [str(one) for one in self.rules]
+        """The report as sentences: rules that changed something first, those that found nothing last."""
+        out = self.found() + [f"{name}: {self.before[name]} rows before cleaning, {self.after[name]} after" for name in self.before]
+        return out + [str(one) for one in self.rules if one.count == 0]
+
+    def found(self) -> list[str]:
+        """The rules that changed something, and those that did not run, as sentences."""
+        return [str(one) for one in self.rules if one.count] + [str(one) for one in self.rules if one.count is None]
 
     def to_dict(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
@@ -102,19 +109,19 @@ def clean(registry: Registry, *, data_cut: datetime.date | str | None, without: 
 
 
 def _days(date: datetime.date | str) -> float:
-    try:
-        found = date if isinstance(date, datetime.date) else datetime.date.fromisoformat(date)
-        return float((datetime.date(found.year, found.month, found.day) - EPOCH).days)
-    except (TypeError, ValueError):
-        raise InputError("the data cut is a date as YYYY-MM-DD") from None
+    found = date if isinstance(date, datetime.date) else iso_date(date)
+    if found is None:
+        raise InputError("the data cut is a date as YYYY-MM-DD")
+    return float((datetime.date(found.year, found.month, found.day) - EPOCH).days)
 
 
 # -- the rules -----------------------------------------------------------------------------------------------------------------
 
 
-def _drops(table: str, name: str, sentence: str, fault: step.Fault, source: str = OWN, *, needs_cut: bool = False) -> Rule:
-    """Rows that are dropped."""
-    return Rule(name, table, sentence, source, step.drop(table, fault), needs_cut)
+def _drops(table: str, name: str, sentence: str, fault: step.Fault, source: str = OWN, *, needs_cut: bool = False,
+           trace: step.Trace | None = step.that_day) -> Rule:
+    """Rows that are dropped. trace : what they leave behind."""
+    return Rule(name, table, sentence, source, step.drop(table, fault, trace), needs_cut)
 
 
 def _blanks(table: str, column: str, name: str, sentence: str, fault: step.Fault, source: str = OWN, *, needs_cut: bool = False) -> Rule:
@@ -125,10 +132,10 @@ def _blanks(table: str, column: str, name: str, sentence: str, fault: step.Fault
 def _dated(table: str, one: str, words: str, source: str = OWN) -> list[Rule]:
     """What holds for everything that has a date."""
     found = [_drops(table, f"{one}_in_future", f"{words} after the data cut are dropped", step.in_future, source, needs_cut=True),
-             _drops(table, f"{one}_before_birth", f"{words} before birth are dropped", step.before_birth)]
+             _drops(table, f"{one}_before_birth", f"{words} before birth are dropped", step.before_birth, trace=step.some_day)]
     if table != "mri":      # an incidental finding may come before the first symptoms
         found.append(_drops(table, f"{one}_before_onset", f"{words} before onset are dropped", step.before_onset, source))
-    return [*found, _drops(table, f"{one}_after_death", f"{words} after death are dropped", step.after_death)]
+    return [*found, Rule(f"{one}_after_death", table, f"{words} after death are dropped", OWN, step.drop_dead(table))]
 
 
 def _not_in_future(column: str, words: str) -> Rule:
@@ -171,13 +178,16 @@ RULES: tuple[Rule, ...] = (
     Rule("relapse_repeated", "relapses", "entries of a relapse with one onset become one", OWN,
          step.merge("relapses", "relapse_onset_date")),
     _drops("relapses", "relapse_within_30_days", f"onsets less than {step.RELAPSE_GAP} days after the last one that counted are dropped",
-           step.too_soon, "customary definition of a new relapse; source not verified"),
+           step.too_soon, "customary definition of a new relapse; source not verified", trace=None),
 
     _drops("treatments", "not_a_dmt", "what is no disease-modifying treatment (steroids, vitamins, trial drugs) is dropped",
-           step.is_code(NOT_DMT), DE_BROUWER),
+           step.is_code(NOT_DMT, TRIAL), DE_BROUWER, trace=step.a_drug),
     _drops("treatments", "unknown_dmt", "treatments that are not in the list are dropped", step.is_code(UNKNOWN), DE_BROUWER),
     *_dated("treatments", "treatment", "treatments that start"),
-    _drops("treatments", "treatment_end_before_start", "treatments that end before they start are dropped", step.ends_early),
+    _drops("treatments", "treatment_end_before_start", "treatments that end before they start are dropped", step.ends_early,
+           trace=step.either_day),
+    Rule("treatment_infusions", "treatments", "infusions last until the next one is due, courses until another treatment starts",
+         "infusion_days and course_days of the list of treatments", step.infusions),
     _drops("treatments", "treatment_of_no_days", "treatments that end on the day they start are dropped", step.no_days, DE_BROUWER),
     _blanks("treatments", "end_date", "treatment_end_in_future", "treatments that end after the data cut go on", step.later("end_date"),
             needs_cut=True),

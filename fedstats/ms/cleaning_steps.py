@@ -1,6 +1,7 @@
 """What the cleaning rules do: which rows are wrong (faults), and what becomes of them (steps). Arrays, one registry at a time.
 
-Rows of a table come by patient and date (`registry.Table`). Nothing here looks across patients.
+Rows of a table come by patient and date (`registry.Table`). Nothing here looks across patients. What is taken away although it
+happened leaves a trace (`dropped`); how it may have been is a `Trace`.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ from collections.abc import Callable
 import numpy as np
 
 from ..variable import EPOCH, ON_STEP
+from .dmt import NOT_DMT
+from .dropped import NEVER, ROW, Dropped
 from .registry import DATED, Registry, Table, missing
 
 RELAPSE_GAP = 30            # days from one onset to the next; the customary definition of a new relapse, source not verified
 EDSS_HALF, EDSS_DEAD, EDSS_STEP = 0.5, 10.0, 0.5
+INFUSION, LATE = 1, 2       # days that an infusion is written down with, at most; times the interval: extended dosing
 TEXTS_OF_ROW = ("visit_id", "dose")     # may differ between two entries of the same thing
 
 Fault = Callable[[Registry, Table, "float | None"], np.ndarray]               # (registry, table, data cut) -> boolean, shape (rows,)
 Step = Callable[[Registry, "float | None"], tuple[Registry, int]]             # (registry, data cut) -> (registry, how many changed)
+Trace = Callable[[Table], Dropped]                                            # what rows leave behind that are taken away
 
 
 # -- what the rules compare with ---------------------------------------------------------------------------------------------
@@ -58,21 +63,69 @@ def onset(registry: Registry) -> np.ndarray:
 # -- kinds of rules ------------------------------------------------------------------------------------------------------------
 
 
-def drop(name: str, wrong: Fault) -> Step:
-    """Rows that are gone. wrong : boolean, shape (rows,)."""
+def drop(name: str, wrong: Fault, trace: Trace | None) -> Step:
+    """Rows that are gone. wrong : boolean, shape (rows,). trace : None where nothing happened, or other rows say it."""
     def apply(registry: Registry, cut: float | None) -> tuple[Registry, int]:
         table = registry.table(name)
         bad = wrong(registry, table, cut)
+        if trace is not None and bad.any():
+            registry = registry.with_dropped(name, ROW, trace(table.where(bad)))
         return registry.with_table(table.where(~bad)), int(bad.sum())
     return apply
 
 
+def drop_dead(name: str) -> Step:
+    """Rows after death are gone, and the day of death is not known any more: one of the two is wrong."""
+    take = drop(name, after_death, that_day)
+
+    def apply(registry: Registry, cut: float | None) -> tuple[Registry, int]:
+        table = registry.table(name)
+        who = np.unique(table["patient"][after_death(registry, table, cut)])
+        found, count = take(registry, cut)
+        return found.with_dropped("patients", "death_date", Dropped.of(who, registry.patients["death_date"][who], np.inf)), count
+    return apply
+
+
+# -- what rows leave behind ----------------------------------------------------------------------------------------------------
+
+
+def that_day(table: Table) -> Dropped:
+    """It was on its day; a treatment lasted as it says."""
+    return _trace(table, table[DATED[table.name]], table[DATED[table.name]])
+
+
+def some_day(table: Table) -> Dropped:
+    """The day is wrong, and nobody knows which it was."""
+    return _trace(table, np.full(table.n, NEVER), np.full(table.n, np.inf))
+
+
+def a_drug(table: Table) -> Dropped:
+    """Treatments that may have modified the disease; steroids and vitamins do not."""
+    return that_day(table.where(table["dmt"] != NOT_DMT))
+
+
+def either_day(table: Table) -> Dropped:
+    """A treatment whose end is before its start: one of the two days is wrong."""
+    return _trace(table, table["end_date"], table["start_date"], np.inf)
+
+
+def _trace(table: Table, first: np.ndarray, last: np.ndarray, until: np.ndarray | float | None = None) -> Dropped:
+    if table.name != "treatments":
+        return Dropped.of(table["patient"], first, last)
+    until = np.maximum(table["end_date"], last + 1) if until is None else until         # of one day: that day
+    return Dropped.of(table["patient"], first, last, until, np.maximum(table["dmt"], -1))
+
+
 def blank(name: str, column: str, wrong: Fault) -> Step:
-    """Cells that are missing from then on."""
+    """Cells that are missing from then on. A measurement was made and a death happened; a treatment whose end lies ahead goes on."""
     def apply(registry: Registry, cut: float | None) -> tuple[Registry, int]:
         table = registry.table(name)
         bad = wrong(registry, table, cut)
         values = table[column]
+        if bad.any() and column != "end_date" and (name in DATED or column == "death_date"):
+            who = table["patient"][bad]
+            day = table[DATED[name]][bad] if name in DATED else NEVER
+            registry = registry.with_dropped(name, column, Dropped.of(who, day))
         return registry.with_table(table.changed(**{column: np.where(bad, missing(values), values).astype(values.dtype)})), int(bad.sum())
     return apply
 
@@ -105,8 +158,8 @@ def half(registry: Registry, table: Table, cut: float | None) -> np.ndarray:
     return table["edss"] == EDSS_HALF
 
 
-def is_code(code: int) -> Fault:
-    return lambda registry, table, cut: table["dmt"] == code
+def is_code(*codes: int) -> Fault:
+    return lambda registry, table, cut: np.isin(table["dmt"], codes)
 
 
 def ends_early(registry: Registry, table: Table, cut: float | None) -> np.ndarray:
@@ -184,6 +237,9 @@ def cells_disagree(name: str, *keys: str, but: tuple[str, ...] = ()) -> Step:
             differs = high > low
             if differs.any():
                 torn |= differs
+                if name in DATED:
+                    places = np.flatnonzero(first)[differs]
+                    registry = registry.with_dropped(name, column, Dropped.of(table["patient"][places], table[DATED[name]][places]))
                 changed[column] = np.where(differs[group], missing(values), values).astype(values.dtype)
         return registry.with_table(table.changed(**changed)), int(torn.sum())
     return apply
@@ -257,6 +313,31 @@ def too_soon(registry: Registry, table: Table, cut: float | None) -> np.ndarray:
 # -- treatments ----------------------------------------------------------------------------------------------------------------
 
 
+def infusions(registry: Registry, cut: float | None) -> tuple[Registry, int]:
+    """Infusions and courses that are written down one by one last until the next one of the drug, if it is not `LATE` times as
+    late as it should be, else as long as one counts; a course lasts until another treatment begins. Counts them."""
+    table, treatments = registry.treatments, registry.treatment_list.treatments
+    every, course = (np.array([*(getattr(one, name) for one in treatments), 0, 0, 0], dtype=float)[table["dmt"]]
+                     for name in ("infusion_days", "course_days"))
+    lasted = table["end_date"] - table["start_date"]
+    lasting = (course > 0) & (lasted >= 0) & (lasted <= course)
+    infusion = (every > 0) & (lasted >= 0) & (lasted <= INFUSION)
+    if not (lasting | infusion).any():
+        return registry, 0
+    again = _next_of_drug(table)
+    soon = again - table["start_date"] <= LATE * every
+    end = np.where(infusion, np.where(soon, again, table["start_date"] + every), table["end_date"])
+    return registry.with_table(table.changed(end_date=np.where(lasting, np.nan, end))), int((lasting | infusion).sum())
+
+
+def _next_of_drug(table: Table) -> np.ndarray:
+    """The patient's next start of the same drug, infinite without one; another drug in between is a switch."""
+    found = np.full(table.n, np.inf)
+    same = (table["patient"][1:] == table["patient"][:-1]) & (table["dmt"][1:] == table["dmt"][:-1])
+    found[:-1] = np.where(same, table["start_date"][1:], np.inf)
+    return found
+
+
 def same_start(registry: Registry, table: Table, cut: float | None) -> np.ndarray:
     if not table.n:
         return np.zeros(0, dtype=bool)
@@ -306,6 +387,10 @@ def overlap(registry: Registry, cut: float | None) -> tuple[Registry, int]:
     until[:-1] = np.where(table["patient"][1:] == table["patient"][:-1], table["start_date"][1:], np.inf)
     end = np.where(np.isnan(table["end_date"]), np.inf, table["end_date"])
     over = (end > until) & (until > table["start_date"])
+    # who says that the first went on after the next one may be right once that has ended
+    said = over & np.isfinite(end)
+    trace = Dropped.of(table["patient"][said], table["start_date"][said], table["start_date"][said], end[said], table["dmt"][said])
+    registry = registry.with_dropped("treatments", "end_date", trace)
     return registry.with_table(table.changed(end_date=np.where(over, until, table["end_date"]))), int(over.sum())
 
 

@@ -12,6 +12,7 @@ How this works: `cohort_tree` reads the tree, `cohort_index` finds time zero, `c
 (see `filters`) decides on what was seen, `cohort_outcomes` looks forward. `cohort_labels` says what had happened by a fixed horizon,
 `cohort_intervals` cuts the time into (start, stop] rows, `cohort_limits` has the registered steps of dates and lengths of time. Who belongs
 to a cohort, and every covariate, rest on records up to and including time zero (or the start of an interval); only outcomes look past it.
+What was dropped from the tables although it happened (`dropped`) makes "not known" of whatever rests on its absence, never "no".
 The same tree gives the same rows on every machine: whole numbers throughout.
 """
 
@@ -59,7 +60,7 @@ from .dmt import Treatments, shipped
 from .registry import DATED, Registry
 from .registry import dictionary as shipped_dictionary
 
-VERSION = 1             # of this recipe: what a tree means never changes under one number
+VERSION = 2             # of this recipe: what a tree means never changes under one number
 COUNTED = "relapse_count"
 IF_EVER = ("days_since_relapse", "days_on_dmt")     # covariates of those who had a relapse, who are treated
 LONGEST_LAG = 1096      # days: three years
@@ -221,7 +222,11 @@ class Recipe:
     def _in_time(self, records: Records, zero: Episodes, flow: list[tuple[str, int]]) -> Episodes:
         """Times zero of the living, before the end of the study."""
         flow.append(("with the index event", len(np.unique(zero.patient))))
-        zero = zero.where(records.died[zero.patient] > zero.day)
+        if (known := cohort_index.known(self.tree.index, records, zero)) is not None:
+            step, stay = known
+            zero = zero.where(stay)
+            flow.append((step, len(np.unique(zero.patient))))
+        zero = zero.where((records.died[zero.patient] > zero.day) & (records.may_have_died[zero.patient] >= zero.day))
         flow.append(("alive at time zero", len(np.unique(zero.patient))))
         if self.tree.follow_up.end_date is not None:
             zero = zero.where(zero.day < day_of(self.tree.follow_up.end_date, "follow_up.end_date"))

@@ -21,6 +21,7 @@ from .cohort_limits import LONGEST_DAYS
 from .cohort_records import Records
 from .cohort_tree import Baseline, DmtStart, Index
 from .dmt import EFFICACY
+from .dropped import Dropped
 
 QUAD = 1461                 # days in four years
 HUNDREDTHS = 25 * QUAD     # a point per day is so many hundredths of a point per year
@@ -121,11 +122,22 @@ def _levels(view: View, column: str, codes: np.ndarray, skip: tuple[str, ...] = 
     return np.array([*place, np.nan])[codes]
 
 
+def _unless(view: View, traces: Dropped, days: int, since: np.ndarray | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Values that are not known where something was dropped in the last `days` days, after the day `since` (NaN: none)."""
+    start = view.day - days
+    start = start if since is None else np.fmax(start, since + 1)
+    lost = traces.begun(view.patient, start, view.day) if traces.n else np.zeros(len(view.day), dtype=bool)
+    return lambda values: np.where(lost, np.nan, values)
+
+
 def _course(view: View) -> np.ndarray:
     rows, columns = view.records.visits
     course = _levels(view, "course_at_visit", columns["course_at_visit"], skip=("unknown",))
     known = ~np.isnan(course)
-    return type(rows)(rows.patient[known], rows.day[known], rows.key[known]).last_value(course[known], view.patient, view.day, LONGEST_DAYS)
+    dated = type(rows)(rows.patient[known], rows.day[known], rows.key[known])
+    since = dated.last_value(dated.day, view.patient, view.day, LONGEST_DAYS)
+    kept = _unless(view, view.records.dropped("visits", "course_at_visit"), LONGEST_DAYS, since)
+    return kept(dated.last_value(course[known], view.patient, view.day, LONGEST_DAYS))
 
 
 # -- visits and images ---------------------------------------------------------------------------------------------------------
@@ -134,8 +146,15 @@ def _course(view: View) -> np.ndarray:
 def _last(column: str, table: str = "visits") -> Callable[[View], np.ndarray]:
     def find(view: View) -> np.ndarray:
         rows, values = view.records.known(column, table=table) if column != "edss" else view.records.edss
-        return rows.last_value(values, view.patient, view.day, view.baseline.now_days)
+        days = view.baseline.now_days
+        since = rows.last_value(rows.day, view.patient, view.day, days)
+        return _unless(view, view.records.dropped(table, column), days, since)(rows.last_value(values, view.patient, view.day, days))
     return find
+
+
+def _scored(find: Callable[[View], np.ndarray]) -> Callable[[View], np.ndarray]:
+    """Of all scores of the history window: not known where one was dropped."""
+    return lambda view: _unless(view, view.records.dropped("visits", "edss"), view.baseline.history_days)(find(view))
 
 
 def _window(view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +203,8 @@ def _slope(view: View) -> np.ndarray:
 
 def _visits(view: View) -> np.ndarray:
     rows = view.records.visits[0]
-    return (rows.upto(view.patient, view.day) - rows.upto(view.patient, view.day - view.baseline.history_days - 1)).astype(float)
+    found = (rows.upto(view.patient, view.day) - rows.upto(view.patient, view.day - view.baseline.history_days - 1)).astype(float)
+    return _unless(view, view.records.dropped("visits"), view.baseline.history_days)(found)
 
 
 # -- relapses and treatments -----------------------------------------------------------------------------------------------------
@@ -193,13 +213,15 @@ def _visits(view: View) -> np.ndarray:
 def _relapses(days: int) -> Callable[[View], np.ndarray]:
     def find(view: View) -> np.ndarray:
         rows = view.records.relapses
-        return (rows.upto(view.patient, view.day) - rows.upto(view.patient, view.day - days)).astype(float)
+        found = (rows.upto(view.patient, view.day) - rows.upto(view.patient, view.day - days)).astype(float)
+        return _unless(view, view.records.dropped("relapses"), days - 1)(found)
     return find
 
 
 def _since_relapse(view: View) -> np.ndarray:
     rows = view.records.relapses
-    return view.day - rows.last_value(rows.day, view.patient, view.day, LONGEST_DAYS)
+    since = rows.last_value(rows.day, view.patient, view.day, LONGEST_DAYS)
+    return _unless(view, view.records.dropped("relapses"), LONGEST_DAYS, since)(view.day - since)
 
 
 def _course_now(view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +238,30 @@ def _dmt(view: View) -> np.ndarray:
     place = [float(levels.index(one)) if one in levels else np.nan for one in names]
     at = _course_now(view)[0]
     code = np.append(view.records.treatments[1]["dmt"], -1)[at]
-    return np.array([*place, float(levels.index(UNTREATED))])[code]
+    return np.where(_drug_unknown(view), np.nan, np.array([*place, float(levels.index(UNTREATED))])[code])
+
+
+def _drug_unknown(view: View) -> np.ndarray:
+    """Whether a treatment that was dropped may have been the one of the day.
+
+    A treatment that began later ends it, as `cleaning` ends one where the next starts: for good where nobody says when it ended,
+    else as long as the later one lasts.
+    """
+    rows = view.records.treatments[0]
+    traces = view.records.dropped("treatments", "end_date")
+    query, trace = traces.pairs(view.patient)
+    day = view.day[query]
+    at = _course_now(view)[0]
+    begun = rows.last_value(rows.day, view.patient, view.day, LONGEST_DAYS)[query]
+    ended = (traces.last[trace] < begun) & (np.isinf(traces.until[trace]) | (at >= 0)[query])
+    open_ = (traces.first[trace] <= day) & (traces.until[trace] > day) & ~ended
+    return traces.hit(query[open_], len(view.day))
+
+
+def _before_unknown(view: View, since: np.ndarray) -> np.ndarray:
+    """Whether a treatment that was dropped may have begun before time zero, and after the day `since` (NaN: ever)."""
+    start = np.where(np.isnan(since), -np.inf, since)
+    return view.records.dropped("treatments").begun(view.patient, start, view.day - 1)
 
 
 def _class_of(view: View, at: np.ndarray) -> np.ndarray:
@@ -229,19 +274,21 @@ def _class_before(view: View) -> np.ndarray:
     rows = view.records.treatments[0]
     at = rows.upto(view.patient, view.day - 1) - 1
     mine = (at >= 0) & (np.append(rows.patient, -1)[at] == view.patient)
-    return _class_of(view, np.where(mine, at, -1))
+    since = np.where(mine, np.append(rows.day, 0)[at], np.nan)
+    return np.where(_before_unknown(view, since), np.nan, _class_of(view, np.where(mine, at, -1)))
 
 
 def _days_on(view: View) -> np.ndarray:
     at, start = _course_now(view)
-    return np.where(at >= 0, view.day - start, np.nan)
+    return np.where((at >= 0) & ~_drug_unknown(view), view.day - start, np.nan)
 
 
 def _switches(view: View) -> np.ndarray:
     rows, columns = view.records.treatments
     other = np.zeros(len(rows.day), dtype=np.int64)
     other[1:] = (np.diff(rows.patient) == 0) & (np.diff(columns["dmt"]) != 0)
-    return _sum(other, np.searchsorted(rows.patient, view.patient), rows.upto(view.patient, view.day - 1)).astype(float)
+    found = _sum(other, np.searchsorted(rows.patient, view.patient), rows.upto(view.patient, view.day - 1)).astype(float)
+    return np.where(_before_unknown(view, np.full(len(view.day), np.nan)), np.nan, found)
 
 
 _HISTORY = "from {history} days before time zero to that day"
@@ -258,11 +305,11 @@ COVARIATES: dict[str, Covariate] = {one.name: one for one in (
               lambda view: _years(view.day - _onset(view), 10), 0.1),
     Covariate("course", "visits", "course at the last visit up to time zero that says", _course),
     Covariate("edss", "visits", f"EDSS, {_NOW}", _last("edss")),
-    Covariate("edss_mean", "visits", f"mean EDSS {_HISTORY}, in hundredths", _mean, 0.01),
-    Covariate("edss_max", "visits", f"highest EDSS {_HISTORY}", _extreme(np.maximum)),
-    Covariate("edss_min", "visits", f"lowest EDSS {_HISTORY}", _extreme(np.minimum)),
+    Covariate("edss_mean", "visits", f"mean EDSS {_HISTORY}, in hundredths", _scored(_mean), 0.01),
+    Covariate("edss_max", "visits", f"highest EDSS {_HISTORY}", _scored(_extreme(np.maximum))),
+    Covariate("edss_min", "visits", f"lowest EDSS {_HISTORY}", _scored(_extreme(np.minimum))),
     Covariate("edss_slope", "visits", f"least-squares change of EDSS per year {_HISTORY}, from visits at least {SLOPE_DAYS} days apart",
-              _slope, 0.01),
+              _scored(_slope), 0.01),
     Covariate("visits_in_window", "visits", f"visits {_HISTORY}", _visits),
     Covariate("sdmt", "visits", f"Symbol Digit Modalities Test, {_NOW}", _last("sdmt")),
     Covariate("t25fw_s", "visits", f"timed 25-foot walk, {_NOW}", _last("t25fw_s")),
@@ -272,7 +319,7 @@ COVARIATES: dict[str, Covariate] = {one.name: one for one in (
     Covariate("days_since_relapse", "relapses", "days since the last onset of a relapse; missing where there was none", _since_relapse),
     Covariate("dmt", "treatments", "treatment at time zero, one that begins that day included", _dmt, treated=True),
     Covariate("dmt_class", "treatments", "efficacy class of the treatment at time zero",
-              lambda view: _class_of(view, _course_now(view)[0]), treated=True),
+              lambda view: np.where(_drug_unknown(view), np.nan, _class_of(view, _course_now(view)[0])), treated=True),
     Covariate("dmt_class_before", "treatments", "efficacy class of the last treatment that began before time zero", _class_before,
               like="dmt_class"),
     Covariate("days_on_dmt", "treatments", "days on the treatment of time zero; missing where there is none", _days_on),

@@ -14,6 +14,9 @@ from .cohort_limits import day_of
 from .cohort_records import Dated, Records
 from .cohort_tree import DmtStart, EveryVisit, FirstVisit, Index, OnDate, Onset
 from .dmt import EFFICACY
+from .dropped import UNKNOWN_DRUG
+
+EARLIER_TREATMENTS, EARLIER_VISITS = "earlier treatments known", "earlier visits known"      # steps of the flow
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,28 @@ def _starts(index: DmtStart, records: Records) -> Episodes:
     return found.where(before == 0)
 
 
+def _wanted(index: DmtStart, records: Records, dmt: np.ndarray) -> np.ndarray:
+    """Whether dropped treatments may be ones of the index event; a drug that nobody knows may be any."""
+    treatments = records.registry.treatment_list
+    some = [k for k, one in enumerate(treatments.treatments) if one.efficacy in index.classes or one.name in index.dmts]
+    return (dmt == UNKNOWN_DRUG) | np.isin(dmt, some) | (not index.classes and not index.dmts)
+
+
+def known(index: Index, records: Records, zero: Episodes) -> tuple[str, np.ndarray] | None:
+    """Which times zero are known to be the first ones, and the step of the flow that says so; None where that does not matter.
+
+    A visit or a treatment that was dropped may have come before: whoever had one is no new user, and no untreated patient either.
+    """
+    if isinstance(index, DmtStart):
+        step, traces = EARLIER_TREATMENTS, records.dropped("treatments")
+        traces = traces if index.naive else traces.where(_wanted(index, records, traces.dmt))
+    elif isinstance(index, FirstVisit):
+        step, traces = EARLIER_VISITS, records.dropped("visits")
+    else:
+        return None
+    return step, ~traces.begun(zero.patient, np.full(len(zero.day), -np.inf), zero.day - 1)
+
+
 def _landmarks(visits: Dated, gap: int, most: int) -> Episodes:
     """Visits at least `gap` days after the last one that was taken; one per day."""
     found = _firsts(visits)
@@ -97,7 +122,7 @@ def describe(index: Index) -> str:
             return ("Time zero was the first symptom. Patients come under observation at their first visit: the time before it is known "
                     "only of those who stayed free of death until then.")
         case FirstVisit():
-            return "Time zero was the first visit."
+            return "Time zero was the first visit; patients who may have had an earlier one were left out."
         case OnDate(date=date):
             return f"Time zero was {date}, for patients seen by then."
         case EveryVisit(gap_days=gap, most=most):
@@ -105,5 +130,6 @@ def describe(index: Index) -> str:
             return f"Every visit{text} was a time zero of its own (up to {most} of a patient); a patient counts once for each."
     kinds = [f"{one} efficacy" for one in index.classes] + list(index.dmts)
     of = f" ({', '.join(kinds)})" if kinds else ""
-    first = "; patients with an earlier treatment were left out" if index.naive else ""
+    first = ("; patients with an earlier treatment were left out, and those whose earlier treatments are not known" if index.naive
+             else "; patients of whom it is not known to be the first were left out")
     return f"Time zero was the first start of a disease-modifying treatment{of}{first}."

@@ -70,7 +70,10 @@ def _changes(records: Records) -> list[tuple[np.ndarray, np.ndarray]]:
     visits, (courses, columns) = records.visits[0], records.treatments
     ended = np.isfinite(columns["end"])
     ends = columns["end"][ended].astype(np.int64)
-    return [(visits.patient, visits.day), (courses.patient, courses.day), (courses.patient[ended], ends)]
+    traces = records.dropped("treatments", "end_date")      # from and until when nobody knows the treatment
+    dropped = [(traces.patient[known], day[known].astype(np.int64)) for day in (traces.first, traces.until)
+               if (known := np.isfinite(day)) is not None]
+    return [(visits.patient, visits.day), (courses.patient, courses.day), (courses.patient[ended], ends), *dropped]
 
 
 def describe(names: tuple[str, ...]) -> str:

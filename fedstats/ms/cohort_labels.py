@@ -2,7 +2,7 @@
 
 How this works: a label is known where it was seen to happen, and where it could not have been missed: observed to the horizon, and seen
 so long after it that an event before it could have been confirmed. Whoever was lost earlier has no label, rather than a "no". Death ends
-the matter: an outcome that had not happened before it will not.
+the matter: an outcome that had not happened before it will not. Where records were dropped that may say otherwise, nobody knows.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def neda(label: Neda, worsening: np.ndarray, records: Records, zero: Episodes, e
     if "relapses" in records.recorded:
         rows = records.relapses
         until = np.minimum(zero.day + horizon, ending.cut).astype(np.int64)
-        relapsed, relapse_known = rows.upto(zero.patient, until) > rows.upto(zero.patient, zero.day), observed
+        relapsed = rows.upto(zero.patient, until) > rows.upto(zero.patient, zero.day)
+        relapse_known = observed & ~records.dropped("relapses").begun(zero.patient, zero.day + 1, until)
     lesions, imaged = _images(label, records, zero, ending, horizon)
     active = relapsed | (worsening == YES) | lesions
     free = relapse_known & (worsening == NO) & imaged & observed
@@ -88,7 +89,8 @@ def _images(label: Neda, records: Records, zero: Episodes, ending: Ends, horizon
         return total[rows.upto(zero.patient, until)] > total[rows.upto(zero.patient, np.minimum(after, until))]
 
     known = ~np.isnan(new) & ~np.isnan(enhancing)
-    return some((new > 0) | (enhancing > 0), start), some(known, np.maximum(zero.day + horizon - HALF_YEAR, start))
+    lost = records.dropped("mri", "new_t2_count", "gd_lesion_count").begun(zero.patient, start + 1, until)
+    return some((new > 0) | (enhancing > 0), start), some(known, np.maximum(zero.day + horizon - HALF_YEAR, start)) & ~lost
 
 
 def counts(name: str, values: np.ndarray, levels: tuple[str, ...]) -> list[tuple[str, int]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 
 from ..errors import QuestionError
-from ..variable import EPOCH
+from ..variable import EPOCH, iso_date
 
 LONGEST_DAYS = 36_500                       # of a window: a hundred years
 STEP_DAYS = 30
@@ -23,16 +23,16 @@ HORIZONS = tuple(half / 2 for half in range(1, 41))       # years: half a year t
 
 def day_of(text: str, field: str) -> int:
     """Days since 1970-01-01 of a date as YYYY-MM-DD."""
-    try:
-        return (datetime.date.fromisoformat(text) - EPOCH).days
-    except ValueError:
-        raise QuestionError(f'cohort: {field}: "{text}" is not a date', hint="write it as 2015-01-01") from None
+    date = iso_date(text)
+    if date is None:
+        raise QuestionError(f'cohort: {field}: "{text}" is not a date', hint="write it as 2015-01-01")
+    return (date - EPOCH).days
 
 
 def check_date(text: str, field: str) -> int:
     """Days since 1970-01-01 of a date that begins a quarter; raises QuestionError for another one."""
     day = day_of(text, field)
-    date = datetime.date.fromisoformat(text)
+    date = EPOCH + datetime.timedelta(days=day)
     if date.day != 1 or date.month not in QUARTERS:
         raise QuestionError(f"cohort: {field}: {text} does not begin a quarter",
                             hint="the first of January, April, July or October: a date that can be moved by a day selects one patient")

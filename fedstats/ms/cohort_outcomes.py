@@ -9,7 +9,7 @@ counted, and stay in the cohort: whether somebody belongs to it never depends on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from .cohort_limits import day_of
 from .cohort_records import EDSS_STEP, Records
 from .cohort_tree import Baseline, Death, FollowUp, Milestone, Relapse, Timed, Worsening
 from .definitions import definition
+from .dropped import UNKNOWN_DRUG
 from .milestone import milestone
 
 ENDS = ("event", "death", "treatment switched", "treatment stopped", "end of study", "longest follow-up", "last visit",
@@ -29,6 +30,12 @@ MILESTONE: dict[str, Any] = {"conf_days": 168, "conf_tol_days": (7, 84), "onset"
 NO_RELAPSES, NO_SCORE, SINGLE, NO_REFERENCE, THERE, NO_TIME = (
     "relapses not recorded", "no visit with a score", "a single visit with a score", "no reference with a later visit after time zero",
     "reached before time zero", "no observation after time zero")
+OPEN = "dropped records leave it open"
+NEAR_RELAPSE = 90           # days: how far before a score a relapse matters to some definition (`relapse_assoc`)
+AFTER_RELAPSE = 30          # and how far after it (`relapse_indep`)
+
+
+Doubt = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -102,9 +109,21 @@ def _treatment_ends(records: Records, zero: Episodes, grace: int) -> tuple[np.nd
     after = np.where(on, next_change[np.searchsorted(next_change, safe, side="right").clip(max=len(next_change) - 1)], at + 1)
     there = np.append(rows.patient, -1)[after] == zero.patient
     switched = np.where(there, np.append(rows.day, 0)[after], np.inf)
+    current = np.where(on, columns["dmt"][safe], UNKNOWN_DRUG)
+    switched = np.minimum(switched, _dropped_starts(records, zero, current))
     run = np.cumsum(begins) - 1
     stopped = np.where(on, columns["end"][last_of_run[run[safe]]], np.inf)
     return switched, stopped
+
+
+def _dropped_starts(records: Records, zero: Episodes, current: np.ndarray) -> np.ndarray:
+    """Per time zero the first day on which a treatment may have begun that was dropped, if it is not the one of that day."""
+    traces, found = records.dropped("treatments"), np.full(len(zero.day), np.inf)
+    query, trace = traces.pairs(zero.patient)
+    other = (traces.dmt[trace] == UNKNOWN_DRUG) | (traces.dmt[trace] != current[query])
+    later = other & (traces.last[trace] > zero.day[query])
+    np.minimum.at(found, query[later], np.maximum(traces.first[trace], zero.day[query])[later])
+    return found
 
 
 def follow_up_days(zero: Episodes, ending: Ends) -> tuple[np.ndarray, np.ndarray]:
@@ -118,10 +137,10 @@ def follow_up_days(zero: Episodes, ending: Ends) -> tuple[np.ndarray, np.ndarray
 def reasons(outcome: Timed) -> tuple[str, ...]:
     """Why somebody may not be at risk of an outcome: steps of the flow, the same at every registry."""
     if isinstance(outcome, Death):
-        return (NO_TIME,)
+        return NO_TIME, OPEN
     if isinstance(outcome, Relapse):
-        return NO_RELAPSES, NO_TIME
-    return NO_RELAPSES, NO_SCORE, THERE if isinstance(outcome, Milestone) else SINGLE, NO_REFERENCE
+        return NO_RELAPSES, NO_TIME, OPEN
+    return NO_RELAPSES, NO_SCORE, THERE if isinstance(outcome, Milestone) else SINGLE, NO_REFERENCE, OPEN
 
 
 def find(outcome: Timed, records: Records, zero: Episodes, ending: Ends, baseline: Baseline, follow_up: FollowUp) -> Found:
@@ -130,16 +149,21 @@ def find(outcome: Timed, records: Records, zero: Episodes, ending: Ends, baselin
     if isinstance(outcome, Death):
         contact = records.registry.patients["last_contact_date"][zero.patient]
         alive = np.fmax(ending.last_visit, contact)
-        return _decide(zero, ending, ending.died, np.where(np.isfinite(ending.died), np.inf, alive), LAST)
+        lost = np.isfinite(records.may_have_died[zero.patient])     # dead, but since when? alive as long as a cut comes first
+        return _decide(zero, ending, ending.died, np.where(np.isfinite(ending.died), np.inf, alive), LAST,
+                       doubt=lambda until: lost & (until >= alive))
     if isinstance(outcome, Relapse):
         if "relapses" not in records.recorded:
             return _nobody(zero)
         rows = records.relapses
         before = rows.upto(zero.patient, zero.day)
         mine = np.append(rows.patient, -1)[before] == zero.patient
-        found = _decide(zero, ending, np.where(mine, np.append(rows.day, 0)[before], np.inf), natural, LAST)
-        count = rows.upto(zero.patient, np.minimum(natural, ending.cut).astype(np.int64)) - before
-        return Found(found.days, found.event, found.end, found.not_at_risk, np.where(np.isnan(found.days), np.nan, count))
+        traces, until = records.dropped("relapses"), np.minimum(natural, ending.cut)
+        found = _decide(zero, ending, np.where(mine, np.append(rows.day, 0)[before], np.inf), natural, LAST,
+                        doubt=lambda until: traces.begun(zero.patient, zero.day + 1, until))
+        count = rows.upto(zero.patient, until.astype(np.int64)) - before
+        counted = ~np.isnan(found.days) & ~traces.begun(zero.patient, zero.day + 1, until)
+        return Found(found.days, found.event, found.end, found.not_at_risk, np.where(counted, count, np.nan))
     if "relapses" not in records.recorded:
         return _nobody(zero)
     return _scores(outcome, records, zero, ending, baseline, follow_up)
@@ -152,13 +176,19 @@ def _nobody(zero: Episodes) -> Found:
 
 
 def _decide(zero: Episodes, ending: Ends, event: np.ndarray, natural: np.ndarray, last: int, at_risk: np.ndarray | None = None,
-            why: dict[str, int] | None = None) -> Found:
-    """The earliest of event, natural end and cut. event : day, infinite if there is none; natural : day of death or last sight."""
+            why: dict[str, int] | None = None, doubt: Doubt | None = None) -> Found:
+    """The earliest of event, natural end and cut. event : day, infinite if there is none; natural : day of death or last sight.
+
+    doubt : where dropped records leave open whether it was so, given the last day looked at.
+    """
     until = np.minimum(np.minimum(event, natural), ending.cut)
     natural_code = np.where(natural == ending.died, DEATH, last)
     end = np.where(event <= until, EVENT, np.where(natural <= until, natural_code, ending.why_cut)).astype(float)
     risk = until > zero.day if at_risk is None else at_risk
     counted = {NO_TIME: int((~risk).sum())} if why is None else why
+    if doubt is not None:
+        open_ = risk & doubt(until)
+        counted, risk = counted | {OPEN: int(open_.sum())}, risk & ~open_
     days, happened, end = (np.where(risk, one, np.nan) for one in (until - zero.day, event <= until, end))
     return Found(days, happened, end, counted)
 
@@ -195,8 +225,26 @@ def _scores(outcome: Worsening | Milestone, records: Records, zero: Episodes, en
     nothing = int((scored == 0).sum())
     why = {NO_SCORE: nothing, SINGLE: single, THERE: reached_before, NO_REFERENCE: int(out.sum()) - nothing - single - reached_before}
     last = CONFIRMABLE if isinstance(outcome, Worsening) and outcome.censor == "last_confirmable" else LAST
-    found = _decide(zero, ending, event, until, last, at_risk, why)      # without an event, death ends it or the last visit
+    found = _decide(zero, ending, event, until, last, at_risk, why,
+                    _scores_dropped(records, zero, baseline, waited))       # without an event, death ends it or the last visit
     return dataclasses.replace(found, lag=np.where(found.event == 1, waited, np.nan))
+
+
+def _scores_dropped(records: Records, zero: Episodes, baseline: Baseline, waited: np.ndarray) -> Doubt:
+    """Where a score was dropped between the reference and the day that decided, or a relapse near that time.
+
+    waited : days from an event to its confirmation, NaN without.
+    """
+    scores, relapses = records.dropped("visits", "edss"), records.dropped("relapses")
+    rows = records.edss[0]
+    since = rows.last_value(rows.day, zero.patient, zero.day, baseline.now_days)
+    since = np.where(np.isnan(since), zero.day - baseline.now_days - 1, since)
+
+    def doubt(until: np.ndarray) -> np.ndarray:
+        decided = until + np.nan_to_num(waited, nan=0.0)
+        return scores.begun(zero.patient, since + 1, decided) | relapses.begun(zero.patient, since - NEAR_RELAPSE,
+                                                                               decided + AFTER_RELAPSE)
+    return doubt
 
 
 def _lag(rows: Mapping[str, np.ndarray]) -> np.ndarray:

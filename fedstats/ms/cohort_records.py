@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import InputError
+from .dropped import NOTHING, ROW, Dropped, joined
 from .registry import DATED, Registry
 
 SPAN, SHIFT = 1 << 18, 1 << 17      # days: 1970 +- 358 years fit
@@ -123,11 +124,35 @@ class Records:
             values = np.rint(values / EDSS_STEP).astype(np.int64)
         return Dated(dated.patient[keep], dated.day[keep], dated.key[keep]), values
 
+    def dropped(self, table: str, *columns: str) -> Dropped:
+        """What is not in a table any more although it happened: rows, and cells of these columns."""
+        found = self.registry.dropped
+        return joined([found.get((table, column), NOTHING) for column in (ROW, *columns)]) if found else NOTHING
+
+    @cached_property
+    def last_seen(self) -> np.ndarray:
+        """Last day on which anything was recorded of each patient, -infinite without one, shape (patients,)."""
+        contact = self.registry.patients["last_contact_date"]
+        found = np.where(np.isnan(contact), -np.inf, contact)
+        for name, column in DATED.items():
+            if name in self.recorded:
+                table = self.registry.table(name)
+                np.maximum.at(found, table["patient"], table[column])
+        return found
+
+    @cached_property
+    def may_have_died(self) -> np.ndarray:
+        """The first day on which somebody may have died of whom only that is known, infinite for the others; shape (patients,)."""
+        found, traces = np.full(self.patients, np.inf), self.registry.dropped.get(("patients", "death_date"), NOTHING)
+        np.minimum.at(found, traces.patient, np.maximum(traces.first, self.last_seen[traces.patient]))
+        return np.where(np.isinf(self.died), found, np.inf)
+
     @cached_property
     def died(self) -> np.ndarray:
-        """Day of death or of the first EDSS 10, infinite for the living, shape (patients,)."""
+        """Day of death or of the first EDSS 10, infinite for the living and where it is not known, shape (patients,)."""
         date = self.registry.patients["death_date"]
         found = np.where(np.isnan(date), np.inf, date)
+        found[self.registry.dropped.get(("patients", "death_date"), NOTHING).patient] = np.inf
         dated, columns = self.visits
         ten = columns["edss"] >= DEATH
         np.minimum.at(found, dated.patient[ten], dated.day[ten])

@@ -17,6 +17,8 @@ def describe(tree: Tree, longest: int) -> str:
     now, history = tree.baseline.now_days, tree.baseline.history_days
     parts.append(f"Baseline values were the last ones known, from {now} days before time zero to that day; means, extremes and slopes go "
                  f"back {history} days. Nothing recorded later entered eligibility or a covariate.")
+    parts.append("Records that could not be used (without a readable day, or contradicting each other) count as not known, never as "
+                 "absent.")
     if tree.rows is not None:
         parts.append(cohort_intervals.describe(tree.rows.time_varying))
     return " ".join([*parts, *(sentence(one, tree) for one in tree.outcomes), follow_up(tree, longest)])

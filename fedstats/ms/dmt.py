@@ -21,14 +21,20 @@ from ..reading import read_json
 SHIPPED = Path(__file__).with_name("dmt.json")
 Efficacy = Literal["low", "moderate", "high"]
 EFFICACY: tuple[str, ...] = ("low", "moderate", "high")
-UNKNOWN, NOT_DMT = -1, -2       # codes of names that are in no list, and of names that are no such treatment
+# codes of names that are in no list, of names that are no such treatment, and, in tables, of those
+# among them that may change the disease nevertheless
+UNKNOWN, NOT_DMT, TRIAL = -1, -2, -3
 
 _ATC = re.compile(r"[A-Z][0-9]{2}[A-Z]{2}[0-9]{2}")
 _DOSE = re.compile(r"\s+[0-9]+([.,/][0-9]+)?\s*(mg|mcg|ug|µg|g|ml|iu|ie|ui|miu|mui|mio|million)?\b.*$")
 
 
 class Treatment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One disease-modifying treatment. unverified : fields that nobody has checked against their source."""
+    """One disease-modifying treatment. unverified : fields that nobody has checked against their source.
+
+    infusion_days : days from one infusion to the next, of what is written down infusion by infusion.
+    course_days : a treatment of at most so many days is a course, whose effect lasts; 0: there are none.
+    """
 
     name: str
     efficacy: Efficacy
@@ -39,16 +45,22 @@ class Treatment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     atc_source: str = ""
     unverified: tuple[str, ...] = ()
     note: str = ""
+    infusion_days: int = 0
+    course_days: int = 0
 
 
 class Other(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is written into treatment tables but modifies no disease: steroids, vitamins, trial drugs."""
+    """What is written into treatment tables but modifies no disease: steroids, vitamins, trial drugs.
+
+    exposes : whoever had it is not untreated all the same: it may have been a treatment (a blinded drug).
+    """
 
     name: str
     atc: tuple[str, ...] = ()
     spellings: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
     note: str = ""
+    exposes: bool = False
 
 
 class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
@@ -102,6 +114,17 @@ class Treatments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def find_atc(self, text: str) -> int:
         """The code of a treatment from its current or an earlier ATC code, `NOT_DMT` or `UNKNOWN`."""
         return self._codes.get(text.strip().upper().replace(" ", ""), UNKNOWN)
+
+    def exposes(self, text: str) -> bool:
+        """Whether a name or code that is no such treatment may have been one all the same."""
+        words = [plain(part) for part in _readings(text)]
+        codes = [part.strip().upper().replace(" ", "") for part in _readings(text)]
+        return not self._exposing.isdisjoint([*words, *(_DOSE.sub("", one) for one in words), *codes])
+
+    @cached_property
+    def _exposing(self) -> set[str]:
+        others = [one for one in self.not_dmt if one.exposes]
+        return {plain(text) for one in others for text in (one.name, *one.spellings)} | {atc for one in others for atc in one.atc}
 
     def _find_one(self, text: str) -> int:
         if (code := self.find_atc(text)) != UNKNOWN:

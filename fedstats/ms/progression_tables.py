@@ -102,6 +102,8 @@ def _column(table: Any, name: str, what: str) -> Any:
 
 def _ids(table: Any, names: Mapping[str, str], what: str) -> np.ndarray:
     ids = np.asarray(_column(table, names["patient_id"], what))
+    if not len(ids):                    # a table without rows has columns of any type
+        return ids.astype(str)
     if ids.dtype.kind == "f":
         raise InputError(f'column "{names["patient_id"]}" of the {what} holds decimal numbers',
                          hint="identifiers are text or whole numbers; a missing one makes them decimal")

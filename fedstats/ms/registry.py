@@ -13,8 +13,10 @@ import numpy as np
 
 from ..dictionary import Dictionary
 from ..errors import InputError
+from ..forms import Undeclared
 from ..variable import Variable
 from .dmt import Treatments
+from .dropped import NOTHING, Dropped, Key, joined
 
 # "*": a row is nothing without it; "+": should be there; "!": if it is there, it must be readable.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -38,6 +40,7 @@ WORDS = {       # columns that are no variables of the dictionary
 }
 
 Effect = Literal["refused", "dropped", "missing", "noted"]
+EFFECTS: tuple[Effect, ...] = ("refused", "dropped", "missing", "noted")
 SAYS: dict[str, str] = {"refused": "table refused", "dropped": "rows dropped", "missing": "cells set to missing", "noted": "noted"}
 
 
@@ -66,6 +69,7 @@ class Report(msgspec.Struct, frozen=True):
 
     read, kept : rows by table. findings : violations. absent : optional columns that a file does not have. ignored : columns that
     are in no list, and what becomes of them: nothing.
+    undeclared : forms that were not declared, see `forms`.
     """
 
     read: dict[str, int]
@@ -73,6 +77,7 @@ class Report(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
     absent: tuple[tuple[str, str], ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
+    undeclared: tuple[Undeclared, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -84,11 +89,15 @@ class Report(msgspec.Struct, frozen=True):
         return sum(one.count for one in self.findings if one.rule == rule and column in (None, one.column))
 
     def lines(self) -> list[str]:
-        """The report as sentences."""
-        out = [f"{name}: {self.read[name]} rows read, {self.kept[name]} kept" for name in self.read]
-        out += [str(one) for one in self.findings]
+        """The report as sentences, findings first."""
+        out = self.found() + [f"{name}: {self.read[name]} rows read, {self.kept[name]} kept" for name in self.read]
         out += [f'{file}: no column "{column}": missing for everybody' for file, column in self.absent]
         return out + [f'{file}: column "{column}" is not in the list of columns: ignored' for file, column in self.ignored]
+
+    def found(self) -> list[str]:
+        """The findings as sentences, the gravest first."""
+        out = [str(one) for one in self.undeclared]
+        return out + [str(one) for one in sorted(self.findings, key=lambda one: EFFECTS.index(one.effect))]
 
     def to_dict(self) -> dict[str, Any]:
         return msgspec.to_builtins(self)
@@ -100,8 +109,9 @@ class Table:
 
     columns, each of shape (n,): `patient` int64, the place in `Registry.ids`; the table's own date int64, days since 1970-01-01;
     other dates, integers and numbers float64, NaN = missing; booleans and categories int8, the level's place, -1 = missing; texts
-    as objects, "" = missing. treatments: `dmt` int16, the place in `Treatments.names`, -1 unknown, -2 no such treatment;
-    `efficacy` int8, the place in `dmt.EFFICACY`, -1 unknown. patients: one row per id, `birth_month` days of its first day.
+    as objects, "" = missing. treatments: `dmt` int16, the place in `Treatments.names`, -1 unknown, -2 no such treatment, -3
+    none either, but one that may change the disease (a drug under trial); `efficacy` int8, the place in `dmt.EFFICACY`, -1 unknown.
+    patients: one row per id, `birth_month` days of its first day.
     """
 
     name: str
@@ -131,7 +141,7 @@ class Registry:
     """The tables of one registry. A table that was refused raises InputError when it is asked for; one not given has no rows.
 
     ids : patients' identifiers, increasing, shape (patients,); row k of `patients` is patient k. listed : boolean, same shape,
-    whether the table of patients has them (everybody if it was not given).
+    whether the table of patients has them (everybody if it was not given). dropped : see `dropped`.
     """
 
     ids: np.ndarray
@@ -140,6 +150,7 @@ class Registry:
     dictionary: Dictionary
     treatment_list: Treatments
     refused: frozenset[str] = field(default_factory=frozenset)
+    dropped: Mapping[Key, Dropped] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         rows = ", ".join(f"{table.n} {name}" for name, table in self.held.items() if name != "patients")
@@ -185,6 +196,13 @@ class Registry:
     def with_table(self, table: Table) -> Registry:
         return replace(self, held={**self.held, table.name: table})
 
+    def with_dropped(self, table: str, column: str, more: Dropped) -> Registry:
+        """With traces of rows (column "") or cells that are not in the tables any more."""
+        if not more.n:
+            return self
+        key = (table, column)
+        return replace(self, dropped={**self.dropped, key: joined([self.dropped.get(key, NOTHING), more])})
+
     def only(self, keep: np.ndarray) -> Registry:
         """Some of the patients, with all their rows. keep : boolean, shape (patients,)."""
         if keep.all():
@@ -194,7 +212,8 @@ class Registry:
         for name, table in self.held.items():
             rows = table.where(keep if name == "patients" else keep[table["patient"]])
             held[name] = rows.changed(patient=place[rows["patient"]])
-        return replace(self, ids=self.ids[keep], listed=self.listed[keep], held=held)
+        dropped = {key: one.of_patients(place) for key, one in self.dropped.items()}
+        return replace(self, ids=self.ids[keep], listed=self.listed[keep], held=held, dropped=dropped)
 
 
 def missing(column: np.ndarray) -> Any:

@@ -7,6 +7,7 @@ What a violation does: `refused` - the whole table cannot be used; `dropped` - t
 read, or an end date that is there cannot: such a treatment must not look as if it went on); `missing` - the cell is missing from
 then on; `noted` - nothing was changed, but somebody should look (a stray quotation mark hides lines inside a cell). Rows read less
 rows kept are the rows dropped, always. What is wrong *between* cells (a visit before birth, two EDSS on one day) is for `cleaning`.
+Rows and cells of a patient that cannot be read leave a trace (`dropped`): what cannot be read has happened nevertheless.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from .. import cells
 from .. import tables as door
+from ..cells import Form, Judge
 from ..dictionary import Dictionary
 from ..errors import InputError
+from ..forms import Undeclared, ragged, undeclared
 from ..variable import EPOCH
-from . import cells
-from .cells import Form, Judge
-from .dmt import NOT_DMT, UNKNOWN, Treatments, shipped
+from . import traces
+from .dmt import NOT_DMT, TRIAL, UNKNOWN, Treatments, shipped
+from .dropped import Dropped
 from .registry import COLUMNS, DATED, WORDS, Effect, Finding, Registry, Report, Table, dictionary, missing, schema
 
 __all__ = ["COLUMNS", "DATED", "WORDS", "Finding", "Form", "Registry", "Report", "Table", "dictionary", "load", "missing", "schema"]
@@ -34,6 +38,7 @@ NO_COLUMN, NO_FILE, BOTH = "column is missing", "table is not given", "found as 
 TWICE, DISAGREE = "patient listed twice, rows equal: one kept", "patient listed twice, rows disagree: none kept"
 UNSORTED, UNLISTED = "row is earlier than the one before it: sorted", "treatment is not in the list"
 CONFLICT = "name and ATC code are of different treatments"
+YEAR_TAKEN = "date where a year is wanted: the year is taken"
 
 
 def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codebook: Dictionary | None = None,
@@ -54,9 +59,10 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
                              hint="start from the shipped MS dictionary and narrow it")
     found, findings = _sources(source)
     if not found and all(one.rule == NO_FILE for one in findings):
-        raise InputError("there is no table", hint="tables are: " + ", ".join(f"{name}.csv or {name}.parquet" for name in COLUMNS))
-    by_table = dict(forms) if isinstance(forms, Mapping) else dict.fromkeys(COLUMNS, forms or Form())
-    _check_tables(by_table)
+        raise InputError("there is no table", hint="tables are: " + ", ".join(f"{name}.csv or {name}.parquet" for name in COLUMNS)
+                         + _others(source))
+    _check_tables(forms if isinstance(forms, Mapping) else forms.tables if forms else {})
+    by_table = dict(forms) if isinstance(forms, Mapping) else {name: (forms or Form()).of(name) for name in COLUMNS}
     readers = {name: _Reader(name, found.get(name), by_table.get(name, Form()), codebook, treatment_list) for name in COLUMNS}
     for reader in readers.values():
         reader.read()
@@ -64,6 +70,7 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
     names = sorted({one for reader in readers.values() for one in reader.ids})
     places = {one: k for k, one in enumerate(names)}
     held, listed = {}, np.full(len(names), "patients" not in given)
+    dropped: dict[tuple[str, str], Dropped] = {}
     for name, reader in readers.items():
         table = reader.table(places)
         if name == "patients":
@@ -72,13 +79,23 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
         else:
             table = _in_order(table, reader)
         held[name] = table
+        dropped |= reader.dropped(places)
     reports = [reader for name, reader in readers.items() if name in found]
     report = Report({one.name: one.rows_read for one in reports}, {one.name: one.rows_kept for one in reports},
                     (*findings, *(finding for one in readers.values() for finding in one.findings)),
-                    tuple(pair for one in reports for pair in one.absent), tuple(pair for one in reports for pair in one.ignored))
+                    tuple(pair for one in reports for pair in one.absent), tuple(pair for one in reports for pair in one.ignored),
+                    tuple(one for reader in reports for one in reader.undeclared))
     ids = np.array(names, dtype=object)
     refused = frozenset(name for name, one in readers.items() if one.refused) | {one.file for one in findings if one.effect == "refused"}
-    return Registry(ids, listed, held, codebook, treatment_list, refused), report
+    return Registry(ids, listed, held, codebook, treatment_list, refused, dropped), report
+
+
+def _others(source: Any) -> str:
+    """The tables that a folder has instead: exports of other systems."""
+    if not isinstance(source, (str, Path)):
+        return ""
+    names = sorted(path.name for path in Path(source).iterdir() if path.suffix in (".csv", ".parquet"))[:5]
+    return f"; there are {', '.join(names)} instead: what other systems export has to be written into these tables first" if names else ""
 
 
 def _check_tables(names: Mapping[str, Any]) -> None:
@@ -108,6 +125,21 @@ def _sources(source: Any) -> tuple[dict[str, Any], list[Finding]]:
     return found, findings + [Finding(name, "", NO_FILE, 1, "noted") for name in COLUMNS if name not in found and name not in refused]
 
 
+Spread = Mapping[str, tuple[np.ndarray, list[Any], list[str]]]      # by column: code of each row, values, rules
+
+
+def _year(judge: Judge, form: Form) -> Judge:
+    """A year of birth, also from a date of birth: the day is not kept."""
+    def year(cell: Any) -> cells.Verdict:
+        value, rule = judge(cell)
+        day = cells.date(cell, form)[0] if rule == cells.NOT_NUMBER else None
+        if not isinstance(day, float):
+            return value, rule
+        value, rule = judge(int(np.datetime64(int(day), "D").astype("datetime64[Y]").astype(int)) + EPOCH.year)
+        return (value, rule) if value is None else (value, YEAR_TAKEN)
+    return year
+
+
 class _Reader:
     """Reads one table; afterwards it knows its rows and what was wrong."""
 
@@ -117,6 +149,8 @@ class _Reader:
         self.findings: list[Finding] = []
         self.absent: list[tuple[str, str]] = []
         self.ignored: list[tuple[str, str]] = []
+        self.undeclared: list[Undeclared] = []
+        self.traces: dict[str, Dropped] = {}        # by column; patients by their place among the distinct cells
         self.rows_read = self.rows_kept = 0
         self.refused = False
         self.ids: list[str] = []            # of the rows kept
@@ -132,6 +166,9 @@ class _Reader:
         for column in held:
             if column in sheet.columns:
                 spread[column] = (sheet.columns[column].codes, *cells.judged(sheet.columns[column], self._judge(column)))
+                if column not in WORDS:
+                    self.undeclared += undeclared(self.file, column, self.codebook[column], sheet.columns[column],
+                                                  spread[column][2], self.form)
         for column, need in held.items():           # first which rows stay
             if need and need in "*!" and column in spread:
                 codes, values, rules = spread[column]
@@ -141,6 +178,8 @@ class _Reader:
                 self._count(column, codes[keep], [rule if bad else "" for rule, bad in zip(rules, gone.tolist())], "dropped")
                 keep &= ~gone[codes]
         self.rows_kept = int(keep.sum())
+        self.drugs = self._drugs(spread, sheet.rows) if self.name == "treatments" else np.empty(0, np.int16)
+        self.traces = traces.of_file(self.name, sheet.columns, spread, keep, self.drugs, self.codebook)
         for column, need in held.items():
             if column in spread:
                 codes, values, rules = spread[column]
@@ -163,6 +202,11 @@ class _Reader:
         number = np.array([places.get(one, -1) for one in self._who] + [-1], dtype=np.int64)
         return Table(self.name, self.rows_kept, {"patient": number[self._of], **self.columns})
 
+    def dropped(self, places: Mapping[str, int]) -> dict[tuple[str, str], Dropped]:
+        """Traces of what could not be read, patients numbered."""
+        number = np.array([places.get(one, -1) for one in self._who] + [-1], dtype=np.int64)
+        return {(self.name, column): one.of_patients(number) for column, one in self.traces.items() if one.n}
+
     def note(self, column: str, rule: str, count: int, effect: Effect) -> None:
         if count:
             self.findings.append(Finding(self.file, column, rule, int(count), effect))
@@ -179,6 +223,7 @@ class _Reader:
         self.note("", door.RAGGED, sheet.lost.get(door.RAGGED, 0), "dropped")
         self.note("", door.INSIDE, sheet.lost.get(door.INSIDE, 0), "noted")
         self.rows_read = sheet.rows + sheet.lost.get(door.RAGGED, 0)
+        self.undeclared += ragged(self.file, sheet.lost.get(door.RAGGED, 0), self.rows_read)
         wanted = [column.rstrip("*+!") for column in COLUMNS[self.name]]
         for column in COLUMNS[self.name]:
             name = column.rstrip("*+!")
@@ -201,14 +246,18 @@ class _Reader:
     def _judge(self, column: str) -> Judge:
         if column in ("patient_id", "site_id"):
             return cells.identifier
-        if column == "birth_month":
-            return cells.month
         if column in WORDS:
-            return cells.words
-        variable = self.codebook[column]
+            return cells.translated(cells.month if column == "birth_month" else cells.words, self.form.levels.get(column, {}))
+        variable, form = self.codebook[column], self.form
         if variable.type == "date":
-            return cells.date_of(variable, self.form)
-        return cells.number_of(variable, self.form) if variable.is_numeric else cells.level_of(variable)
+            found = cells.date_of(variable, form)
+        elif variable.is_numeric:
+            found = cells.number_of(variable, form)
+            found = cells.whole(found) if variable.type == "integer" else found
+            found = _year(found, form) if column == "birth_year" else found
+        else:
+            found = cells.level_of(variable)
+        return cells.translated(found, form.levels.get(column, {}))
 
     def _count(self, column: str, codes: np.ndarray, rules: list[str], effect: Effect) -> None:
         if any(rules):
@@ -232,27 +281,39 @@ class _Reader:
         else:
             self.columns[column] = np.array([np.nan if value is None else value for value in values], dtype=float)[codes]
 
-    def _treatments(self, spread: Mapping[str, tuple[np.ndarray, list[Any], list[str]]], keep: np.ndarray) -> None:
-        """`dmt` and `efficacy` from the name, else from the ATC code; names win nothing over codes that contradict them."""
-        absent = np.full(self.rows_kept, UNKNOWN, dtype=np.int16)
-        blank = np.ones(self.rows_kept, dtype=bool)
-        found, empty = {"dmt_name": absent, "atc": absent}, {"dmt_name": blank, "atc": blank}
-        for column, find in (("dmt_name", self.treatments.find), ("atc", self.treatments.find_atc)):
+    def _drugs(self, spread: Spread, rows: int) -> np.ndarray:
+        """The treatment of every row from its name, else from its ATC code; names win nothing over codes that contradict them."""
+        found = [self._found(spread, column, rows) for column in ("dmt_name", "atc")]
+        name, code = found
+        clash = (name != UNKNOWN) & (code != UNKNOWN) & (name != code)
+        return np.where(clash, UNKNOWN, np.where(name != UNKNOWN, name, code)).astype(np.int16)
+
+    def _found(self, spread: Spread, column: str, rows: int) -> np.ndarray:
+        if column not in spread:
+            return np.full(rows, UNKNOWN, dtype=np.int16)
+        codes, values, _ = spread[column]
+        find = self.treatments.find if column == "dmt_name" else self.treatments.find_atc
+        each = [UNKNOWN if value is None else find(value) for value in values]
+        each = [TRIAL if code == NOT_DMT and self.treatments.exposes(value) else code for code, value in zip(each, values)]
+        return np.array(each, dtype=np.int16)[codes]
+
+    def _treatments(self, spread: Spread, keep: np.ndarray) -> None:
+        """`dmt` and `efficacy`, and what was wrong with names and codes."""
+        empty = {column: np.ones(self.rows_kept, dtype=bool) for column in ("dmt_name", "atc")}
+        for column in empty:
             if column in spread:
                 codes, values, _ = spread[column]
-                each = [UNKNOWN if value is None else find(value) for value in values]
-                found[column] = np.array(each, dtype=np.int16)[codes[keep]]
                 empty[column] = np.array([value is None for value in values])[codes[keep]]
-        name, code = found["dmt_name"], found["atc"]
+        name, code = (self._found(spread, column, len(keep))[keep] for column in ("dmt_name", "atc"))
         clash = (name != UNKNOWN) & (code != UNKNOWN) & (name != code)
-        dmt = np.where(clash, UNKNOWN, np.where(name != UNKNOWN, name, code)).astype(np.int16)
+        dmt = self.drugs[keep]
         self.note("dmt_name", CONFLICT, int(clash.sum()), "missing")
         self.note("dmt_name", UNLISTED, int(((dmt == UNKNOWN) & ~clash & ~empty["dmt_name"]).sum()), "missing")
         self.note("atc", UNLISTED, int(((code == UNKNOWN) & ~empty["atc"]).sum()), "noted" if "dmt_name" in spread else "missing")
         if "dmt_name" in spread and "atc" in spread:
             self.note("dmt_name", cells.NEEDED, int((empty["dmt_name"] & empty["atc"]).sum()), "missing")
-        classes = np.array([self.treatments.efficacy(k) for k in range(len(self.treatments.names))] + [-1, -1], dtype=np.int8)
-        assert (UNKNOWN, NOT_DMT) == (-1, -2)       # so that they find the two at the end
+        classes = np.array([self.treatments.efficacy(k) for k in range(len(self.treatments.names))] + [-1, -1, -1], dtype=np.int8)
+        assert (UNKNOWN, NOT_DMT, TRIAL) == (-1, -2, -3)       # so that they find the three at the end
         self.columns |= {"dmt": dmt, "efficacy": classes[dmt]}
 
     def _birth(self) -> None:
