@@ -138,10 +138,10 @@ class RiskModel(Result, frozen=True, kw_only=True):
         return booster_of(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the file that `xgboost.Booster.load_model` reads: .json or .ubj. Raises InputError for other endings."""
-        if Path(path).suffix not in (".json", ".ubj"):
-            raise InputError(f'a model is saved as .json or .ubj, not "{Path(path).suffix}"')
-        self.booster().save_model(str(path))
+        """Write the file that `load_model` of xgboost 1.7 and later reads: .json or .ubj. Raises InputError for other endings."""
+        from ...booster import save
+
+        save(self, path)
 
     # -- views ---------------------------------------------------------------------------------------------------------------
 

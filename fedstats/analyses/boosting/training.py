@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from ...analysis import Joint, Setting
+from ...booster import names_for_xgboost
 from ...disclosure import intervals, may_count, may_imply
 from ...errors import Refused
 from ...statistic import INDICATORS, Ask, Sums, plain
@@ -132,7 +133,8 @@ class Training:
             ends = self.target.ends
         if self.target.objective == HAZARD:
             inner = [self.target.ends[self.target.ends.index(end) + 1] for end in ends[:-1]]
-            clock = Feature(str(params.time), str(params.time), None, tuple(float(np.float32(one)) for one in inner))
+            name = names_for_xgboost([*(one.name for one in self.model_columns), str(params.time)])[-1]
+            clock = Feature(name, str(params.time), None, tuple(float(np.float32(one)) for one in inner))
             self.model_columns.append(clock)
             found.append(clock)
         if not found:
