@@ -94,7 +94,7 @@ def _train(read: Study, fed: Federation) -> tuple[RiskModel, Card, Receipt | Non
     from ..analyses.validation.result import Validation
     from ..analysis import Failed
     from ..risk.card import INTENDED, card_of
-    from ..risk.study import outcome_sentence
+    from ..risk.study import eligible_of, outcome_sentence
 
     cohort = fed.cohort(read.cohort, where=filters.conditions(read.where))
     model, validation = fed.ask(*read.questions(cohort), purpose=read.purpose)
@@ -104,7 +104,7 @@ def _train(read: Study, fed: Federation) -> tuple[RiskModel, Card, Receipt | Non
     assert isinstance(model, RiskModel) and isinstance(validation, Validation)
     words = " ".join(filter(None, (cohort.describe(), filters.words(cohort.where) if cohort.where != {"all": []} else "")))
     receipt = fed.receipt(model)
-    made = card_of(model, validation, title=read.title, intended_use=read.intended_use or INTENDED, cohort=words,
+    made = card_of(model, validation, eligible=eligible_of(cohort), title=read.title, intended_use=read.intended_use or INTENDED, cohort=words,
                    outcome=read.outcome or outcome_sentence(cohort, read.model["outcome"]), data_cut=read.data_cut,
                    date=time.strftime("%Y-%m-%d"), rules=fed.rules, receipt=receipt)
     return model, made, receipt
@@ -145,10 +145,13 @@ def card(file: Annotated[Path, typer.Argument(help="card.json, or the folder tha
 @app.command()
 def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk train wrote.")],
             patient: Annotated[Path, typer.Option(help="Patients: a JSON object or list, or a CSV file with a header.")],
-            html: Annotated[Path | None, typer.Option(help="Write it as a page.")] = None, json: Json = False) -> None:
+            html: Annotated[Path | None, typer.Option(help="Write it as a page.")] = None,
+            csv: Annotated[Path | None, typer.Option(help="Write a CSV file: a line for each patient, with the column reason.")] = None,
+            json: Json = False) -> None:
     """What a model says of a patient, and why.
 
-    Risks, where they lie among the patients of the registries, and what drives them.
+    Risks, where they lie among the patients of the registries, and what drives them. Of a patient unlike those that the model has seen, or
+    of whom too much is not known, it gives no risk but the reason. Several patients are a line each.
 
     \b
     Example:  fedstats risk predict model --patient patient.json --html patient.html
@@ -166,11 +169,18 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
     if html:
         write_text(html, page(said, found))
         note(f"page written to {html}")
+    if csv:
+        from ..tables import write_csv
+
+        heads, rows = screen.sheet(said)
+        write_csv(csv, {name: [row[k] for row in rows] for k, name in enumerate(heads)})
+        note(f"{len(rows)} patients written to {csv}")
     if json:
         machine(msgspec.to_builtins(said))
-        return
-    for one in said:
-        screen.patient(one, found)
+    elif len(said) == 1:
+        screen.patient(said[0], found)
+    elif not csv:
+        screen.patients(said)
 
 
 @app.command()

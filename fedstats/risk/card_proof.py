@@ -27,6 +27,7 @@ from ..wire.roster import Consortium
 from .card import card_of, model_hash
 from .card_form import Card
 from .files import MOST_BYTES, read_json
+from .study import eligible_of_query
 
 OWN_WORDS = ("title", "intended_use")                           # of a card: the analyst's
 OWN_TRAINING_WORDS = ("cohort", "outcome", "data_cut")
@@ -82,7 +83,7 @@ def check_model(model: Result, card: Card, receipt: Receipt, roster: Consortium)
     signers = proof.signers(model.to_dict())
     if not signers:
         raise Tampered(f"the model is not what the registries released{_where(model, proof)}")
-    _check_card(model, card, [read_result(content) for content in proof.results[signers[0]]], receipt, roster)
+    _check_card(model, card, [read_result(content) for content in proof.results[signers[0]]], receipt, roster, proof.query)
     return ModelProof(proof, signers, one.model)
 
 
@@ -111,13 +112,13 @@ def _where(model: Result, proof: Proof) -> str:
     return f": {there} differs" if there else ""
 
 
-def _check_card(model: Result, card: Card, results: list[Result], receipt: Receipt, roster: Consortium) -> None:
+def _check_card(model: Result, card: Card, results: list[Result], receipt: Receipt, roster: Consortium, query: Any) -> None:
     """The card is made anew from the released results with the analyst's own words, and must be the same."""
     made = card.training
     validation = next((one for one in results if isinstance(one, Validation)), None) if card.folds is not None else None
     again = card_of(model, validation, **{name: getattr(card, name) for name in OWN_WORDS},
                     **{name: getattr(made, name) for name in OWN_TRAINING_WORDS}, date=card.provenance.date,
-                    rules=roster.effective_rules, receipt=receipt)
+                    rules=roster.effective_rules, receipt=receipt, eligible=eligible_of_query(query))
     again = msgspec.structs.replace(again, provenance=msgspec.structs.replace(again.provenance, software=card.provenance.software))
     there = first_difference(plain(card), plain(again))
     if there or card != again:

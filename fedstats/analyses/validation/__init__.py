@@ -31,8 +31,10 @@ from ..scores import sums as ask
 from ..scores.classes import cut_classes, groups_shown, keep_classes
 from ..survival import life_table
 from .params import ValidationParams, call
-from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, size_bands, spread_of
+from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, recalibration_of, size_bands, spread_of
 from .result import Validation
+from .seen import first_ask as seen_ask
+from .seen import seen as patients_seen
 
 
 @analysis("validation/1", params=ValidationParams, result=Validation, call=call)
@@ -49,8 +51,10 @@ def validation(params: ValidationParams, setting: Setting) -> Joint:
              ask.registry_sizes(columns=list(params.columns()))]
     if params.horizons:
         first.append(life_table(time=params.time, event=params.event))
-    totals = yield first
+    covariates, needs = params.boost.covariates, params.boost.columns()
+    totals = yield [*first, seen_ask(covariates, needs)]
     _check_folds(totals[0], params, setting)
+    seen = yield from patients_seen(totals[-1], covariates, needs, setting.dictionary, setting.rules)
     scorers = yield from _models(params, setting, totals)
     found = yield [ask.scores(scorer=one, by=list(params.by)) for one in scorers]
     notes: list[str] = []
@@ -64,7 +68,7 @@ def validation(params: ValidationParams, setting: Setting) -> Joint:
                         for k, spread in zip(shown, more[len(cut):]))
     return Validation(size=setting.size, outcome=params.boost.outcome, objective=params.boost.objective, folds=params.folds,
                       performance=performance, sizes=size_bands(totals[1]), confidence=params.confidence, time=params.time,
-                      unit=setting.dictionary[params.time].unit if params.time else "", parameters=plain(msgspec.to_builtins(params.boost)),
+                      unit=setting.dictionary[params.time].unit if params.time else "", seen=seen, parameters=plain(msgspec.to_builtins(params.boost)),
                       notes=tuple(notes), methods=_methods(params))
 
 
@@ -174,7 +178,8 @@ def _performance(params: ValidationParams, setting: Setting, scorer: dict[str, A
     if apart is None:
         notes.append("no spread between registries: fewer than five of them have enough patients with and without the outcome")
     made = Performance(horizon, metrics_of(totals, 0, params.confidence, rules), tuple(found), shown_classes,
-                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart)
+                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart,
+                       recalibration=recalibration_of(totals, rules))
     return msgspec.structs.replace(made, **over_classes(shown_classes))
 
 
