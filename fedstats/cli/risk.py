@@ -43,10 +43,12 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
           simulate: Simulated = None,
           dictionary: DictionaryFile = None,
           rules: RulesOrNot = None,
+          release_anyway: Annotated[bool, typer.Option(help="Also a model that the cross-validation cannot tell from one that knows "
+                                                       "nothing.")] = False,
           json: Json = False) -> None:
     """Train a model, validate it, and write it with its card.
 
-    Training and cross-validation are one query. Over the network a receipt is written beside the card, for fedstats risk verify.
+    Training and cross-validation are one query, which also chooses the number of trees if [model] names no rounds. Over the network a receipt is written beside the card, for fedstats risk verify.
 
     \b
     Examples:
@@ -77,7 +79,7 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
     read = read_study(study)
     whom = Whom(consortium, key, timeout, pooled, simulate, dictionary, rules)
     with progress("training") as moved, whom.federation(moved) as fed:
-        model, made, receipt = _train(read, fed)
+        model, made, receipt = _train(read, fed, release_anyway)
     write_folder(out, model, made, receipt)
     if json:
         screen.as_json(made)
@@ -88,20 +90,25 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
         note(f"anybody can check that the registries signed it: fedstats risk verify {out} --consortium {consortium}")
 
 
-def _train(read: Study, fed: Federation) -> tuple[RiskModel, Card, Receipt | None]:
+def _train(read: Study, fed: Federation, release_anyway: bool) -> tuple[RiskModel, Card, Receipt | None]:
     """The model of a study with its card and, over the network, its receipt. Raises the error of what was not answered."""
     from ..analyses.boosting.model import RiskModel
     from ..analyses.validation.result import Validation
     from ..analysis import Failed
-    from ..risk.card import INTENDED, card_of
+    from ..errors import Refused
+    from ..risk.card import INTENDED, card_of, knows_nothing
     from ..risk.study import eligible_of, outcome_sentence
 
     cohort = fed.cohort(read.cohort, where=filters.conditions(read.where))
-    model, validation = fed.ask(*read.questions(cohort), purpose=read.purpose)
+    anyway = release_anyway or bool(read.model.get("release_anyway"))
+    model, validation = fed.ask(*read.questions(cohort, release_anyway=anyway), purpose=read.purpose)
     for one in (model, validation):
         if isinstance(one, Failed):
             raise one.error()
     assert isinstance(model, RiskModel) and isinstance(validation, Validation)
+    if knows_nothing(validation.performance) and not anyway:
+        raise Refused("the model is not written: the cross-validation cannot tell it from one that knows nothing, by its area under the "
+                      "ROC curve or its calibration slope", hint="take other covariates, or widen the cohort; --release-anyway writes it")
     words = " ".join(filter(None, (cohort.describe(), filters.words(cohort.where) if cohort.where != {"all": []} else "")))
     receipt = fed.receipt(model)
     made = card_of(model, validation, eligible=eligible_of(cohort), title=read.title, intended_use=read.intended_use or INTENDED, cohort=words,

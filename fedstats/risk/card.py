@@ -18,6 +18,7 @@ from .. import __version__
 from ..analyses._coefficients import ModelResult
 from ..analyses.boosting.model import RiskModel
 from ..analyses.boosting.objectives import COX, HAZARD
+from ..analyses.validation.performance import Performance
 from ..analyses.validation.result import Validation
 from ..analysis import Failed, Result
 from ..disclosure import Rules
@@ -61,6 +62,12 @@ def card_of(model: Result, validation: Validation | None = None, *, title: str =
         training = _training(model, None, what, events, cohort, outcome, data_cut, eligible)
         return _regression(model, title, intended_use, training, date, rules, receipt)
     raise InputError(f"a {model.kind} is not a model: it has no card", hint="models are the results of boost, cox and glm")
+
+
+def knows_nothing(performance: Sequence[Performance]) -> bool:
+    """Whether at no horizon those with the outcome had higher risks than the others, beyond chance, or the slope lies above 0."""
+    return not any((one.overall.auc_low or 0.0) > 0.5 and (one.overall.slope is None or (one.overall.slope_low or 0.0) > 0)
+                   for one in performance)
 
 
 def model_hash(model: Result) -> str:

@@ -59,9 +59,9 @@ class Study:
     model: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
 
-    def questions(self, cohort: Cohort) -> tuple[CohortQuestion, CohortQuestion]:
-        """The model, and its validation with the same settings. Raises QuestionError."""
-        model, own = dict(self.model), dict(self.validation)
+    def questions(self, cohort: Cohort, *, release_anyway: bool = False) -> tuple[CohortQuestion, CohortQuestion]:
+        """The model, and its validation with the same settings. release_anyway : also if it knows nothing. Raises QuestionError."""
+        model, own = dict(self.model) | {"release_anyway": release_anyway}, dict(self.validation)
         outcome, covariates = model.pop("outcome"), model.pop("covariates")
         follow_up = own.pop("time", model.pop("time", None))
         hazard = {"time": follow_up} if follow_up and model.get("objective", "").startswith(("hazard", "survival")) else {}

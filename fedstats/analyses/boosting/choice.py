@@ -1,10 +1,11 @@
 """How many trees: chosen by cross-validation under the seal, where nobody names a number.
 
 How this works. Patients are dealt into folds by a hash; a model of each fold is grown on all others, all side by side in the same rounds,
-and every few trees the loss on the patients that each has not seen is summed. The number of trees with the smallest loss is taken; growth
-ends once it has not fallen for a while. More trees would learn the patients instead of the disease: their risks are then too far apart (a
-calibration slope below 1), fewer leave them too close together. Rules allow one leaf for every five patients, so where patients are few
-the steps are longer.
+and every few trees the loss on the patients that each has not seen is summed. Fewer trees than are right leave risks too close together;
+more learn the patients instead of the disease, and risks are too far apart. So for a yes or no growth ends where the risks of patients
+not seen are spread as they should be, at a calibration slope of 1: near there the held-out loss is smallest too, but flat, and its
+minimum is a matter of chance. For numbers the smallest loss decides, once it has not fallen for a while. Rules allow one leaf for every
+five patients, so where patients are few the steps are longer.
 
 Nothing of the fold models is released. What they say of those they have not seen also tells whether the model knows anything: one that
 tells those with the outcome from those without no better than chance is not released, unless that is asked for (`release_anyway`).
@@ -22,13 +23,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ... import steady
 from ...analysis import Setting, Size, abreast
 from ...disclosure import Rules
 from ...errors import Refused
 from ...statistic import INDICATORS, Ask, Sums
 from .._common import CONFIDENCE
 from ..folds import fold_sizes, of_fold, outside
-from ..scores import BINS, EDGES, auc_interval, recalibrate
+from ..scores import BINS, CENTRES, EDGES, auc_interval, recalibrate
 from . import sums as ask
 from .objectives import HAZARD, LOGISTIC
 from .params import BoostParams
@@ -41,6 +43,7 @@ EVERY = 5                   # trees between two looks at the held-out loss: one 
 PATIENCE = 30               # trees without a smaller loss, after which growth ends
 JOURNEY = 5.0               # trees times learning rate that must be possible: less would end before the loss does
 LARGEST_STEP = 0.3          # learning rate at most, however few trees rules allow
+NEWTON_STEPS, SETTLED, FARTHEST, SINGULAR = 30, 1e-8, 500.0, 1e-10
 NOT_RELEASED = "release_anyway=True releases it nevertheless"
 
 Totals = Generator[list[Ask], list[Sums], Any]
@@ -77,7 +80,7 @@ def choose(params: BoostParams, setting: Setting) -> Totals:
     fits = [_first(fit, best) for fit in fits]
     chosen = Choice(msgspec.structs.replace(params, rounds=max(best, 1)), runs, fits, people)
     if params.objective in (LOGISTIC, HAZARD) and setting.size.n:
-        chosen.cells = yield from _held_cells(params, runs, fits)
+        _, chosen.cells = yield from _held(params, runs, fits)
     return chosen
 
 
@@ -130,27 +133,67 @@ def _side_by_side(params: BoostParams, halves: Sequence[Totals]) -> Totals:
 
 
 def _grow(params: BoostParams, runs: Sequence[Training], most: int) -> Totals:
-    """The fold models, and the number of trees at which their loss on those held out was smallest."""
-    fits, stopping = [Fit([], [], []) for _ in runs], Stopping(PATIENCE)
+    """The fold models, and the number of trees that is right for those held out; 0 where none makes their loss smaller."""
+    fits, stopping, spread = [Fit([], [], []) for _ in runs], Stopping(PATIENCE), Spread()
     for t in range(most + 1):
-        if t % EVERY == 0 or t == most or t == 1:
-            loss = yield from _held_loss(params, runs, fits)
-            if stopping.judge(t, loss):
+        if t % EVERY == 0 or t in (1, most):
+            loss, cells = yield from _held(params, runs, fits)
+            stopped = stopping.judge(t, loss)
+            if spread.judge(t, cells) or stopped:
                 break
         if t < most:
             fits = yield from _side_by_side(params, [run.one_tree(fit, t) for run, fit in zip(runs, fits)])
-    return fits, stopping.best_at
+    best = stopping.best_at
+    return fits, spread.best_at if best and spread.best_at else best
 
 
-def _held_loss(params: BoostParams, runs: Sequence[Training], fits: Sequence[Fit]) -> Totals:
-    totals = yield [_inside(params, k, run.loss_ask(fit, held=False)) for k, (run, fit) in enumerate(zip(runs, fits))]
+class Spread:
+    """The number of trees at which the calibration slope comes nearest to 1, from above, as trees are added."""
+
+    def __init__(self) -> None:
+        self.best_at, self.nearest = 0, math.inf
+
+    def judge(self, trees: int, cells: np.ndarray | None) -> bool:
+        """Whether to stop, now that the model of so many trees has these people without and with the outcome per bin."""
+        slope = None if cells is None or not trees else slope_of(cells[0].tolist(), cells[1].tolist())
+        if slope is None:
+            return False
+        if abs(slope - 1.0) < self.nearest:
+            self.best_at, self.nearest = trees, abs(slope - 1.0)
+        return slope <= 1.0
+
+
+def slope_of(without: Sequence[int], with_: Sequence[int]) -> float | None:
+    """The calibration slope: see `scores.recalibrate`. In steady arithmetic, as it decides whether one more tree is asked for. None where
+    all margins lie in one bin, or no finite answer exists."""
+    there = [(x, float(b), float(a + b)) for x, a, b in zip(CENTRES.tolist(), without, with_) if a + b]
+    intercept, slope = 0.0, 1.0
+    for _ in range(NEWTON_STEPS):
+        p = [1.0 / (1.0 + steady.exp(min(FARTHEST, -(intercept + slope * x)))) for x, _, _ in there]
+        w = [n * one * (1.0 - one) for one, (_, _, n) in zip(p, there)]
+        left = [y - n * one for one, (_, y, n) in zip(p, there)]
+        first = [v * x for v, (x, _, _) in zip(w, there)]
+        sums = [math.fsum(w), math.fsum(first), math.fsum(v * x for v, (x, _, _) in zip(first, there))]
+        score = [math.fsum(left), math.fsum(v * x for v, (x, _, _) in zip(left, there))]
+        determinant = sums[0] * sums[2] - sums[1] * sums[1]
+        if not determinant > SINGULAR * sums[0] * sums[2]:
+            return None
+        moved = ((sums[2] * score[0] - sums[1] * score[1]) / determinant, (sums[0] * score[1] - sums[1] * score[0]) / determinant)
+        intercept, slope = intercept + moved[0], slope + moved[1]
+        if abs(intercept) + abs(slope) > FARTHEST:
+            return None
+        if abs(moved[0]) + abs(moved[1]) < SETTLED:
+            return slope
+    return None
+
+
+def _held(params: BoostParams, runs: Sequence[Training], fits: Sequence[Fit]) -> Totals:
+    """The mean loss on those held out, and for a yes or no people without and with it per bin of the margin."""
+    edges = EDGES if params.objective in (LOGISTIC, HAZARD) else ()
+    totals = yield [_inside(params, k, run.loss_ask(fit, held=False, edges=edges)) for k, (run, fit) in enumerate(zip(runs, fits))]
     parts = [run.loss_of(found, fit) for run, fit, found in zip(runs, fits, totals)]
-    return math.fsum(loss for loss, _ in parts) / (math.fsum(weight for _, weight in parts) or 1.0)
-
-
-def _held_cells(params: BoostParams, runs: Sequence[Training], fits: Sequence[Fit]) -> Totals:
-    totals = yield [_inside(params, k, run.loss_ask(fit, held=False, edges=EDGES)) for k, (run, fit) in enumerate(zip(runs, fits))]
-    return np.sum([one["people"] for one in totals], axis=0).reshape(2, BINS)
+    loss = math.fsum(one for one, _ in parts) / (math.fsum(weight for _, weight in parts) or 1.0)
+    return loss, np.sum([one["people"] for one in totals], axis=0).reshape(2, BINS) if edges else None
 
 
 def _inside(params: BoostParams, fold: int, one: Ask) -> Ask:
