@@ -1,4 +1,4 @@
-"""The number of trees where nobody names one: risks of patients not seen are spread as they should be, and a model of nothing is refused."""
+"""The number of trees where nobody names one: risks of patients not seen are spread as they should be, a model of nothing is refused."""
 
 import json
 
@@ -78,13 +78,13 @@ def noise():
 def test_a_model_that_knows_nothing_is_refused_unless_asked_for():
     """Also beside its validation, which says so with its numbers."""
     one = cohort(noise())
-    with pytest.raises(Refused, match="tell nothing|knows nothing") as caught:
+    with pytest.raises(Refused, match=r"tell nothing|knows nothing") as caught:
         one.boost("worse", COVARIATES, **QUICK)
     model, made = one._federation.ask(one.question.boost("worse", COVARIATES, release_anyway=True, **QUICK),
                                       one.question.validation("worse", COVARIATES, release_anyway=True, **QUICK))
 
     assert "release_anyway" in caught.value.hint
-    assert len(model.trees) >= 1 and made.overall.auc_low < 0.5 or made.overall.slope_low < 0
+    assert (len(model.trees) >= 1 and made.overall.auc_low < 0.5) or made.overall.slope_low < 0
 
 
 def test_numbers_and_hazards_are_chosen_too():

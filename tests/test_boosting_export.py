@@ -41,7 +41,8 @@ def table(n, seed):
     level, relapses = rng.integers(0, len(LEVELS), n), rng.integers(0, 5, n)
     risk = 1 / (1 + np.exp(1.5 - 0.4 * relapses - 0.8 * (level % 2)))
     return {"Raucher": np.array(LEVELS, dtype=object)[level], "Schübe [n]": np.where(rng.random(n) < 0.1, None, relapses),
-            "age": rng.integers(18, 80, n), "worse": rng.random(n) < risk, "count": rng.poisson(3 * risk), "Zeit (d) <": rng.integers(1, 720, n)}
+            "age": rng.integers(18, 80, n), "worse": rng.random(n) < risk, "count": rng.poisson(3 * risk),
+            "Zeit (d) <": rng.integers(1, 720, n)}
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,8 @@ def test_an_older_xgboost_reads_the_same_model(models, new, tmp_path, version):
     """In an environment of its own: margins to the last bit, contributions within 1e-5 (other versions add them up in another order)."""
     python = tmp_path / "old" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "old")], check=True)
-    done = subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "-q", f"xgboost=={version}", "numpy<2", "scipy"],
-                          capture_output=True, text=True)
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", f"xgboost=={version}", "numpy<2", "scipy"]
+    done = subprocess.run(install, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"xgboost {version} cannot be installed here: no package index answers, or it has none for this machine")
     names = []
@@ -130,7 +131,8 @@ def test_an_older_xgboost_reads_the_same_model(models, new, tmp_path, version):
         for ending in ("json", "ubj"):
             model.save(tmp_path / f"m{k}.{ending}")
             names.append((str(tmp_path / f"m{k}.{ending}"), objective))
-    found = json.loads(subprocess.run([str(python), "-c", READ, *(name for name, _ in names)], capture_output=True, text=True, check=True).stdout)
+    read = subprocess.run([str(python), "-c", READ, *(name for name, _ in names)], capture_output=True, text=True, check=True)
+    found = json.loads(read.stdout)
 
     assert found["version"] == version
     for name, objective in names:

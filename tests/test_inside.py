@@ -22,7 +22,8 @@ BOOK = Dictionary.from_dict({"name": "seen", "variables": [
     {"name": "age", "type": "integer", "range": [0, 110], "unit": "years", "cut_points": [18, 25, 30, 35, 40, 45, 50, 55, 60, 65, 70]},
     {"name": "age_at_onset", "type": "integer", "range": [0, 110], "unit": "years", "cut_points": {"from": 10, "to": 70, "step": 5}},
     {"name": "disease_duration", "type": "number", "step": 0.1, "range": [0, 90], "unit": "years", "cut_points": [1, 2, 5, 10, 15, 20, 30]},
-    {"name": "edss", "type": "number", "range": [0, 10], "step": 0.5}, {"name": "sex", "type": "category", "levels": ["F", "M", "weiß nicht"]},
+    {"name": "edss", "type": "number", "range": [0, 10], "step": 0.5},
+    {"name": "sex", "type": "category", "levels": ["F", "M", "weiß nicht"]},
     {"name": "lesions", "type": "integer", "range": [0, 200], "cut_points": [1, 5, 10, 20, 50]}, {"name": "worse", "type": "boolean"}]})
 ANA = {"age": 38, "age_at_onset": 30, "disease_duration": 8.0, "edss": 2.5, "sex": "F", "lesions": 12}
 
@@ -40,7 +41,8 @@ def people(n, seed):
         sex[:5] = "weiß nicht"
     eta = -1.2 + 0.4 * (edss - 2.5) + 0.03 * (age - 40)
     return {"patient_id": [f"{seed}-{k}" for k in range(n)], "age": age, "age_at_onset": onset, "disease_duration": duration, "edss": edss,
-            "sex": sex, "lesions": np.where(rng.random(n) < 0.1, None, rng.integers(0, 60, n)), "worse": rng.random(n) < 1 / (1 + np.exp(-eta))}
+            "sex": sex, "lesions": np.where(rng.random(n) < 0.1, None, rng.integers(0, 60, n)),
+            "worse": rng.random(n) < 1 / (1 + np.exp(-eta))}
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,8 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
           json: Json = False) -> None:
     """Train a model, validate it, and write it with its card.
 
-    Training and cross-validation are one query, which also chooses the number of trees if [model] names no rounds. Over the network a receipt is written beside the card, for fedstats risk verify.
+    Training and cross-validation are one query, which also chooses the number of trees if [model] names no rounds.
+    Over the network a receipt is written beside the card, for fedstats risk verify.
 
     \b
     Examples:
@@ -111,7 +112,8 @@ def _train(read: Study, fed: Federation, release_anyway: bool) -> tuple[RiskMode
                       "ROC curve or its calibration slope", hint="take other covariates, or widen the cohort; --release-anyway writes it")
     words = " ".join(filter(None, (cohort.describe(), filters.words(cohort.where) if cohort.where != {"all": []} else "")))
     receipt = fed.receipt(model)
-    made = card_of(model, validation, eligible=eligible_of(cohort), title=read.title, intended_use=read.intended_use or INTENDED, cohort=words,
+    made = card_of(model, validation, eligible=eligible_of(cohort), title=read.title,
+                   intended_use=read.intended_use or INTENDED, cohort=words,
                    outcome=read.outcome or outcome_sentence(cohort, read.model["outcome"]), data_cut=read.data_cut,
                    date=time.strftime("%Y-%m-%d"), rules=fed.rules, receipt=receipt)
     return model, made, receipt
@@ -177,10 +179,12 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
         write_text(html, page(said, found))
         note(f"page written to {html}")
     if csv:
+        import numpy as np
+
         from ..tables import write_csv
 
         heads, rows = screen.sheet(said)
-        write_csv(csv, {name: [row[k] for row in rows] for k, name in enumerate(heads)})
+        write_csv(csv, {name: np.array([row[k] for row in rows], dtype=object) for k, name in enumerate(heads)})
         note(f"{len(rows)} patients written to {csv}")
     if json:
         machine(msgspec.to_builtins(said))

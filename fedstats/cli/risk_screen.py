@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from .manners import console, machine, note, table
 
 if TYPE_CHECKING:
-    from ..analyses.validation.performance import Metrics
-    from ..risk.card_form import Card
     from collections.abc import Sequence
 
+    from ..analyses.validation.performance import Metrics
+    from ..risk.card_form import Card
     from ..risk.patients import Prediction, Risk
 
 SHOWN = 8               # contributions of one patient on the screen

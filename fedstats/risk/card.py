@@ -39,12 +39,13 @@ NOT_SAID = (
     "The outcome is the one defined above; another definition has other risks.",
 )
 MOST_LOGIT = 1000.0     # of a recalibration
-VERSION = 2             # of the form: since 2 it says which patients the model has seen, and how its risks are recalibrated
+VERSION: Literal[2] = 2             # of the form: since 2 it says which patients the model has seen, and how its risks are recalibrated
 MOST_HASHED = ("trees", "columns", "base_score", "base_margin", "objective", "outcome", "covariates", "ends", "variables")
 
 
 def card_of(model: Result, validation: Validation | None = None, *, title: str = "", intended_use: str = INTENDED, cohort: str = "",
-            outcome: str = "", data_cut: str = "", date: str = "", rules: Rules | None = None, receipt: Any = None, eligible: Sequence[Any] = ()) -> Card:
+            outcome: str = "", data_cut: str = "", date: str = "", rules: Rules | None = None, receipt: Any = None,
+            eligible: Sequence[Any] = ()) -> Card:
     """The card of a released model: a `RiskModel`, or the result of `glm` or `cox`.
 
     validation : its cross-validation. cohort, outcome : sentences (`cohort.describe()`, and what counts as the outcome). date : today,
@@ -159,7 +160,8 @@ def _boosted(model: RiskModel, validation: Validation | None, title: str, intend
     if model.objective == HAZARD and not horizons:
         horizons = model.ends
     covariates = tuple(covariate(one, splits.get(one.name, 0)) for one in model.variables)
-    return Card("fedstats model card", VERSION, title or f"Risk of {model.outcome}", "boosting", intended, RESEARCH, NOT_SAID, training, facts,
+    return Card("fedstats model card", VERSION, title or f"Risk of {model.outcome}", "boosting", intended, RESEARCH, NOT_SAID, training,
+                facts,
                 covariates, _privacy(model, settings), _provenance(model, date, receipt),
                 performance=validation.performance if validation is not None else (),
                 folds=validation.folds if validation is not None else None, horizons=horizons,
@@ -181,8 +183,8 @@ def _regression(model: ModelResult, title: str, intended: str, training: Trainin
                          for one in model.coefficients)
     codebook: Sequence[Variable] = getattr(model, "codebook", ())
     settings = {"released coefficients": len(coefficients), **_floor_settings(rules)}
-    return Card("fedstats model card", VERSION, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID, training,
-                facts, tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
+    return Card("fedstats model card", VERSION, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID,
+                training, facts, tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
                 coefficients=coefficients, notes=model.notes)
 
 

@@ -80,8 +80,8 @@ def where_seen(one: Covered) -> str:
 def for_whom(card: Card) -> str:
     """Of which patients the model says something."""
     if card.seen is None:
-        return ("This card does not say which patients the model has seen: no risk of a single patient is read off it. Train it anew with a "
-                "validation." if card.kind == "boosting" else "")
+        return ("This card does not say which patients the model has seen: no risk of a single patient is read off it. Train it anew "
+                "with a validation." if card.kind == "boosting" else "")
     conditions = "; ".join(condition_text(one) for one in card.training.eligible)
     only = f" It is for patients with {conditions}." if conditions else ""
     return (f"A risk is given only where the model has seen at least {card.seen.fewest} patients: with this value of each covariate, with "

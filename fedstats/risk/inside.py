@@ -95,8 +95,9 @@ def _contradicting(rows: Rows, seen: Seen) -> Reasons:
         with np.errstate(invalid="ignore"):
             yield np.abs(age - onset - duration) > ROUNDED_DOWN, f"{_and(AGES)} contradict each other"
     for one in seen.distances:
+        had = _or(_spans(one.spans, rows.dictionary[one.first], whole=False))
         yield _far(rows, one), (f'"{one.first}" less "{one.second}" is where fewer than {seen.fewest} patients were that the model has '
-                                f"seen: they had {_or(_spans(one.spans, rows.dictionary[one.first], whole=False))}")
+                                f"seen: they had {had}")
 
 
 def _far(rows: Rows, one: Distance) -> np.ndarray:
@@ -129,7 +130,7 @@ def _group(rows: Rows, one: Covered) -> np.ndarray:
 def check_seen(seen: Seen, names: Sequence[str]) -> None:
     """Whether what a card says of the patients fits a model's covariates. Raises QuestionError."""
     known = [one.name for one in seen.covariates]
-    pairs = [(one.first, one.second) for one in (*seen.distances, *seen.unseen)]
+    pairs = [(one.first, one.second) for one in seen.distances] + [(one.first, one.second) for one in seen.unseen]
     if sorted(known) != sorted(names) or not all({*pair} <= {*known} for pair in pairs):
         raise QuestionError("the card speaks of other covariates than the model has")
     for one in seen.covariates:

@@ -196,7 +196,8 @@ def _predict(patients: Sequence[Mapping[str, Any]], labels: Sequence[str], model
     end = horizons[-1] if model.objective == HAZARD else None
     shares, assumed = model.contributions(some, at=end), tuple(unchecked(rows, card.training.eligible))
     if not (np.isfinite(logits).all() and np.isfinite(shares).all()):
-        raise InputError("this model gives a risk that is no number", hint="its leaves or covers are wrong: take the folder from its source")
+        raise InputError("this model gives a risk that is no number",
+                         hint="its leaves or covers are wrong: take the folder from its source")
     validated = {one.horizon: one for one in card.performance}
     for row, k in enumerate(answered):
         risks = _risks(logits[row], horizons, [one for one in again if one is not None], validated)

@@ -2,8 +2,9 @@
 
     python -m tests.bench.bench_risk [ways] [defaults] [cost] [attacks]
 
-defaults : calibration slope and AUC of cross-validation and for patients of another draw, with the number of trees chosen and with 100 trees
-of depth 4, 5 seeds of two designs; the largest cohort takes some minutes. ways : joint, local, bagged, left out, over 5 seeds of synthetic registries of three designs, with one setting for all. cost : a
+defaults : calibration slope and AUC of cross-validation and for patients of another draw, with the number of trees chosen and with 100
+trees of depth 4, 5 seeds of two designs; a seed of the large one takes a minute. ways : joint, local, bagged, left out, over 5 seeds of
+synthetic registries of three designs, with one setting for all. cost : a
 validation beside its model, pooled and simulated. attacks : see attacks/test_model_inversion.
 """
 
@@ -76,10 +77,10 @@ def ways():
             for one in compare_ways(cohort, outcome, covariates, folds=5, seed=seed, **TRAINING):
                 found[one.how].append((one.auc, np.mean(list(one.registries.values())), one.brier))
         print(f"  {words}; {len(SEEDS)} seeds, 5 folds: mean (SD); joint better by mean (SD), in how many seeds", flush=True)
-        for how, scores in found.items():
-            gains = (np.array(found[JOINT]) - np.array(scores)) * [1, 1, -1]
+        for how, numbers in found.items():
+            gains = (np.array(found[JOINT]) - np.array(numbers)) * [1, 1, -1]
             parts = [f"{name} {one.mean():.4f} ({one.std(ddof=1):.4f}), {gain.mean():+.4f} ({gain.std(ddof=1):.4f}) in {(gain > 0).sum()}"
-                     for name, one, gain in zip(("AUC", "within registries", "Brier"), np.array(scores).T, gains.T)]
+                     for name, one, gain in zip(("AUC", "within registries", "Brier"), np.array(numbers).T, gains.T)]
             print(f"    {how:13}", "; ".join(parts), flush=True)
 
 
@@ -141,8 +142,8 @@ def defaults():
         for name, numbers in found.items():
             if numbers:
                 auc, slope, auc_there, slope_there = np.mean(numbers, axis=0)
-                print(f"  {make.__name__}, {name}, mean: cross-validated AUC {auc:.3f}, slope {slope:.2f}; elsewhere AUC {auc_there:.3f}, slope "
-                      f"{slope_there:.2f}", flush=True)
+                print(f"  {make.__name__}, {name}, mean: cross-validated AUC {auc:.3f}, slope {slope:.2f}; elsewhere AUC "
+                      f"{auc_there:.3f}, slope {slope_there:.2f}", flush=True)
 
 
 def cost():

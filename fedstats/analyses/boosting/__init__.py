@@ -25,7 +25,6 @@ from .random import RandomTraining
 from .rules import check_leaves
 from .training import Training
 
-
 USUAL_ROUNDS, USUAL_DEPTH, USUAL_RATE = 100, 4, 0.1     # where rounds are named, or cannot be chosen
 CHOSEN_DEPTH, CHOSEN_RATE = 3, 0.05                     # where they are chosen: short steps, and leaves for many of them
 CHOSEN = ("The number of trees was chosen by {folds}-fold cross-validation by patient, as the one with the smallest loss in patients whom "
@@ -33,13 +32,14 @@ CHOSEN = ("The number of trees was chosen by {folds}-fold cross-validation by pa
 
 
 def _call(outcome: str, covariates: Sequence[str] | str, *, objective: str = LOGISTIC, time: str | None = None, rounds: int | None = None,
-          max_depth: int | None = None, learning_rate: float | None = None, bins: int = 16, min_child_weight: float | None = None, reg_lambda: float = 1.0,
+          max_depth: int | None = None, learning_rate: float | None = None, bins: int = 16,
+          min_child_weight: float | None = None, reg_lambda: float = 1.0,
           reg_alpha: float = 0.0, gamma: float = 0.0, max_delta_step: float | None = None, subsample: float = 1.0, colsample: float = 1.0,
           seed: int = 0, weights: str | None = None, scale_pos_weight: float = 1.0, monotone: Mapping[str, int] | None = None,
           validation: float = 0.0, early_stopping: int | None = None, intervals: Sequence[float] | None = None, intercepts: bool = False,
           base_score: float | None = None, bits: int | None = None, splits: str = BEST, batch: int | None = None,
           rho: float | None = None, release_anyway: bool = False) -> BoostParams:
-    """boost("worse", ["age", "edss"], objective="binary:logistic", bins=16, ...): rounds chosen by cross-validation, or rounds=100, max_depth=4, learning_rate=0.1"""
+    """boost("worse", ["age", "edss"], objective="binary:logistic", rounds=100, max_depth=4, learning_rate=0.1, bins=16, ...)"""
     chosen = rounds is None and chooses(objective, splits, early_stopping)
     usual_depth, usual_rate = (CHOSEN_DEPTH, CHOSEN_RATE) if chosen else (USUAL_DEPTH, USUAL_RATE)
     rounds, max_depth = rounds if rounds or chosen else USUAL_ROUNDS, usual_depth if max_depth is None else max_depth
@@ -61,7 +61,8 @@ def boost(params: BoostParams, setting: Setting) -> Joint:
     outcome : yes/no for binary:logistic (a probability), survival:cox and hazard:logistic (then with `time`; the latter gives absolute
     risks at registered times); a number for reg:squarederror and count:poisson. covariates may be missing; trees learn where missing
     values go. rounds : trees; where none are named, the number with the smallest loss in a cross-validation under the seal, of short
-    steps, and a model that tells nothing about patients it has not seen is refused unless release_anyway. Names and meaning of rounds, max_depth, learning_rate, reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step,
+    steps, and a model that tells nothing about patients it has not seen is refused unless release_anyway. Names and
+    meaning of rounds, max_depth, learning_rate, reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step,
     subsample, scale_pos_weight and monotone as in xgboost. bins : at most so many per covariate, cut at registered cut points.
     validation, early_stopping : hold out this share of patients, and stop after so many trees without a better loss there.
     intercepts : each registry adds its own starting score, which never leaves it. splits="random" opens less: splits are drawn from the

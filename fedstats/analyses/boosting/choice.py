@@ -31,7 +31,6 @@ from ...statistic import INDICATORS, Ask, Sums
 from .._common import CONFIDENCE
 from ..folds import fold_sizes, of_fold, outside
 from ..scores import BINS, CENTRES, EDGES, auc_interval, recalibrate
-from . import sums as ask
 from .objectives import HAZARD, LOGISTIC
 from .params import BoostParams
 from .rules import MOST_LEVELS, PATIENTS_PER_LEAF

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ...dictionary import Dictionary, check
@@ -75,13 +76,13 @@ def _check_start(model: RiskModel) -> None:
     base = model.base_score
     if not (math.isfinite(base) and abs(base) <= LARGEST_SINGLE and abs(model.base_margin) <= LARGEST_SINGLE):
         raise ValueError("the starting score is not finite")
-    if model.objective in (LOGISTIC, HAZARD) and not 0 < base < 1 or model.objective in (POISSON, COX) and not base > 0:
+    if (model.objective in (LOGISTIC, HAZARD) and not 0 < base < 1) or (model.objective in (POISSON, COX) and not base > 0):
         raise ValueError("the starting score is not one of this objective")
 
 
 def _check_ends(model: RiskModel) -> None:
     ends: tuple[Any, ...] = (0.0, *model.ends)
-    if not all(a < b <= LARGEST_SINGLE for a, b in zip(ends, ends[1:])) or len(model.ends) > MOST_INTERVALS:
+    if not all(a < b <= LARGEST_SINGLE for a, b in pairwise(ends)) or len(model.ends) > MOST_INTERVALS:
         raise ValueError("the ends of intervals must increase")
     if model.objective == HAZARD and (not model.ends or not model.time):
         raise ValueError("a hazard needs a follow-up time and its intervals")
@@ -109,5 +110,5 @@ def _check_column(column: Column, model: RiskModel) -> None:
     if variable is None:
         raise ValueError("a column belongs to no variable of the codebook")
     count = len(variable.labels or ()) if variable.type == "category" else 0
-    if (column.level is None) == (variable.type == "category") or column.level is not None and not 0 <= column.level < count:
+    if (column.level is None) == (variable.type == "category") or (column.level is not None and not 0 <= column.level < count):
         raise ValueError("a column stands for a level that does not exist")

@@ -75,7 +75,8 @@ def validation(params: ValidationParams, setting: Setting) -> Joint:
 def _opening(params: ValidationParams, setting: Setting) -> Generator[list[Ask], list[Sums], tuple[list[Sums], Seen]]:
     """The first totals (sizes of folds and registries, follow-up), and which patients the model has seen."""
     covariates, needs = params.boost.covariates, params.boost.columns()
-    first = [fold_sizes(columns=list(needs), seed=params.boost.seed, folds=params.folds), ask.registry_sizes(columns=list(params.columns()))]
+    first = [fold_sizes(columns=list(needs), seed=params.boost.seed, folds=params.folds),
+             ask.registry_sizes(columns=list(params.columns()))]
     if params.horizons:
         first.append(life_table(time=params.time, event=params.event))
     totals = yield [*first, seen_ask(covariates, needs)]
@@ -87,7 +88,8 @@ def _opening(params: ValidationParams, setting: Setting) -> Generator[list[Ask],
 # -- the models of the folds ---------------------------------------------------------------------------------------------------------
 
 
-def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums], chosen: Choice | None) -> Generator[list[Ask], list[Sums], list[dict[str, Any]]]:
+def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums], chosen: Choice | None
+            ) -> Generator[list[Ask], list[Sums], list[dict[str, Any]]]:
     """The scorer of each horizon, with one model per fold, grown side by side."""
     seed, people = params.boost.seed, totals[0]["people"]
     halves = []

@@ -198,7 +198,8 @@ def _cuts(people: np.ndarray, dictionary: Dictionary, name: str, fewest: int) ->
     counts = [int(one) for one in people[:-1]]
     n = sum(counts)
     groups = max((g for g in range(1, MOST_GROUPS + 1) if g == 1 or g * g * fewest * PER_CELL <= n), default=1)
-    found, held, total = [], 0, 0
+    held = total = 0
+    found: list[float] = []
     for k, count in enumerate(counts[:-1]):
         held, total = held + count, total + count
         if held * groups >= n and total < n and len(found) < groups - 1:
