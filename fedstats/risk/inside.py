@@ -58,9 +58,12 @@ def _unlike_cohort(rows: Rows, eligible: Sequence[Any]) -> Reasons:
 
 def _missing(rows: Rows, seen: Seen) -> Reasons:
     lacking = {one.name: ~rows.present(one.name) for one in seen.covariates}
-    for one in seen.covariates:
-        if not one.missing:
-            yield lacking[one.name], f'"{one.name}" is not known: of the patients that the model has seen, it was'
+    never = [one.name for one in seen.covariates if not one.missing]
+    patterns = np.stack([lacking[name] for name in never], axis=1) if never else np.zeros((rows.n, 0), dtype=bool)
+    for pattern in np.unique(patterns, axis=0):         # one sentence for all that a patient lacks
+        if names := [name for name, lacks in zip(never, pattern) if lacks]:
+            yield (patterns == pattern).all(axis=1), (f"{_and(names)} {'is' if len(names) == 1 else 'are'} not known, and fewer than "
+                                                      f"{seen.fewest} patients that the model has seen lacked that")
     many = np.sum(list(lacking.values()), axis=0) if lacking else np.zeros(rows.n)
     beside = f"at most {seen.most_missing} of the model's {len(lacking)} covariates were unknown at once in the patients that it has seen"
     allowed = all(one.missing for one in seen.covariates)
@@ -149,4 +152,6 @@ def _or(words: Sequence[str]) -> str:
 
 
 def _and(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f'"{names[0]}"'
     return ", ".join(f'"{name}"' for name in names[:-1]) + f' and "{names[-1]}"'
