@@ -209,6 +209,9 @@ class Analysis:
         return text if text.startswith(f"{short}(") else f"{short}{inspect.signature(self.call)}".split(" ->")[0]
 
 
+ASKED_ONCE = ("of_fold/1",)     # statistics that several questions of a query may ask alike
+
+
 ANALYSES: dict[str, Analysis] = {}
 
 
@@ -320,7 +323,8 @@ def _fault(question: Question, error: Exception) -> str:
 def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[list[Ask], list[Sums], list[T]]:
     """Drive several generators in the same rounds: yields all open asks of a round, is sent their totals, returns their ends in order.
 
-    Finished ones drop out of the later rounds; the first error ends all.
+    Finished ones drop out of the later rounds; the first error ends all. What two of them ask about a fold is asked once: a model whose
+    number of trees is chosen and its validation grow the same fold models.
     """
     ends: list[Any] = [None] * len(many)
     waiting: dict[int, list[Ask]] = {}
@@ -336,13 +340,22 @@ def abreast(many: Sequence[Generator[list[Ask], list[Sums], T]]) -> Generator[li
         turn(k, None)
     while waiting:
         order = sorted(waiting)
-        totals = yield [ask for k in order for ask in waiting[k]]
-        place = 0
+        asked = [ask for k in order for ask in waiting[k]]
+        first = _places([ask.digest if ask.statistic in ASKED_ONCE else None for ask in asked])
+        once = [k for k, place in enumerate(first) if place == k]
+        answers = dict(zip(once, (yield [asked[k] for k in once])))
+        totals, place = [answers[k] for k in first], 0
         for k in order:
             count = len(waiting[k])
             turn(k, totals[place:place + count])
             place += count
     return ends
+
+
+def _places(digests: Sequence[bytes | None]) -> list[int]:
+    """For each ask, the place of the first one like it."""
+    first: dict[bytes, int] = {}
+    return [k if digest is None else first.setdefault(digest, k) for k, digest in enumerate(digests)]
 
 
 def _by_short_name(name: str) -> Analysis:

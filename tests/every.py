@@ -38,6 +38,7 @@ from fedstats.analyses.scores.sums import plain_model, registry_sizes, score_cla
 from fedstats.analyses.severity import severity_counts
 from fedstats.analyses.survival import life_table
 from fedstats.analyses.table_one import characteristics
+from fedstats.analyses.validation.seen import covariate_pairs, covariates_seen
 from fedstats.analysis import Size
 from fedstats.driver import flow
 from fedstats.overlaps import overlaps
@@ -181,6 +182,8 @@ EXAMPLES = [
     score_classes(scorer=SCORER, ends=[200, 260, 512]),
     score_classes(scorer=CENSORED, ends=[250, 512]),
     score_spread(scorer=SCORER, fewest=5),
+    covariates_seen(covariates=["age", "edss", "sex"], needs=["event"]),
+    covariate_pairs(covariates=["age", "edss", "sex"], cuts=[[40.0], [2.0, 4.0], []], needs=["event"]),
     registry_sizes(columns=["age", "event"]),
     score_spread(scorer=CENSORED, fewest=2),
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 
 import fedstats
@@ -52,7 +53,7 @@ def test_the_card_validates_and_comes_back(made, tmp_path):
     assert card.read_card(path) == made
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"kind": "horoscope"}, {"training": {}}, {"performance": [{"horizon": 1}]}], ids=str)
+@pytest.mark.parametrize("change", [{"version": 3}, {"kind": "horoscope"}, {"training": {}}, {"performance": [{"horizon": 1}]}], ids=str)
 def test_wrong_cards_do_not_validate(made, tmp_path, change):
     content = json.loads(card.card_text(made)) | change
     (tmp_path / "card.json").write_text(json.dumps(content), encoding="utf-8")
@@ -225,25 +226,28 @@ def test_a_card_of_another_model_is_noticed(folder, tmp_path):
 def test_a_patients_risks_are_the_models(folder):
     """Absolute risks at the card's horizons, rising with time; contributions add up to the log-odds of the last interval."""
     model, made = risk.read_folder(folder)
-    patients = [{"patient_id": "ana", "age": 34, "edss": "2.5", "sex": "F", "relapses": 1}, {"age": 60, "relapses": 4}]
+    patients = [{"patient_id": "ana", "age": 34, "edss": "2.5", "sex": "F", "relapses": 1}, {"age": 60, "relapses": 2, "sex": "F"}]
     ana, other = predict(patients, model, made)
 
     assert [one.horizon for one in ana.risks] == [360, 720] and ana.risks[0].risk < ana.risks[1].risk
-    assert ana.risks[1].risk == pytest.approx(model.predict(patients[0] | {"patient_id": None}, horizon=720)[0])
+    for said, performance in zip(ana.risks, made.performance):
+        p, again = float(model.predict(patients[0] | {"patient_id": None}, horizon=said.horizon)[0]), performance.recalibration
+        assert np.log(said.risk / (1 - said.risk)) == pytest.approx(again.intercept + again.slope * np.log(p / (1 - p)), abs=1e-9)
+        assert said.low < said.risk < said.high and said.slope == again.slope
     margin = float(model.margins({name: [patients[0][name]] for name in COVARIATES}, at=720)[0])
     assert ana.base + sum(one.log_odds for one in ana.contributions) == pytest.approx(margin, abs=1e-4)
-    assert (ana.patient, other.patient) == ("patient ana", "patient 2") and other.missing == ("edss", "sex")
+    assert (ana.patient, other.patient) == ("patient ana", "patient 2") and other.missing == ("edss",)
     assert 0 <= ana.risks[0].percentile <= other.risks[0].percentile <= 1
 
 
 def test_the_page_of_a_patient_says_risks_reasons_and_limits(folder):
     """Escaped, without scripts, with one bar per covariate."""
     model, made = risk.read_folder(folder)
-    said = predict([{"patient_id": "<b>ana</b>", "age": 34, "edss": 2.5, "sex": "F"}], model, made)
+    said = predict([{"patient_id": "<b>ana</b>", "age": 34, "sex": "F", "relapses": 1}], model, made)
     text = patient_page.page(said, made)
 
     assert "<b>ana</b>" not in text and "<script" not in text and "default-src 'none'" in text
-    assert text.count("<rect") == len(COVARIATES) and "taken as missing: relapses" in text
+    assert text.count("<rect") == len(COVARIATES) and "taken as missing: edss" in text
     assert "Risk within 720 days" in text and "It does not say who" in text and "not a medical device" in text
     many = tuple(Contribution(f"c{k}", "1", 0.1 * k) for k in range(15))
     assert patient_page.bars(many).count("<rect") == patient_page.MOST_BARS + 1 and "5 others" in patient_page.bars(many)

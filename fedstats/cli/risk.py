@@ -44,10 +44,13 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
           dictionary: DictionaryFile = None,
           rules: RulesOrNot = None,
           form: Forms = None,
+          release_anyway: Annotated[bool, typer.Option(help="Also a model that the cross-validation cannot tell from one that knows "
+                                                       "nothing.")] = False,
           json: Json = False) -> None:
     """Train a model, validate it, and write it with its card.
 
-    Training and cross-validation are one query. Over the network a receipt is written beside the card, for fedstats risk verify.
+    Training and cross-validation are one query, which also chooses the number of trees if [model] names no rounds.
+    Over the network a receipt is written beside the card, for fedstats risk verify.
 
     \b
     Examples:
@@ -78,7 +81,7 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
     read = read_study(study)
     whom = Whom(consortium, key, timeout, pooled, simulate, dictionary, rules, form)
     with progress("training") as moved, whom.federation(moved) as fed:
-        model, made, receipt = _train(read, fed)
+        model, made, receipt = _train(read, fed, release_anyway)
     write_folder(out, model, made, receipt)
     if json:
         screen.as_json(made)
@@ -89,23 +92,29 @@ def train(study: Annotated[Path, typer.Argument(help="The study: a TOML file wit
         note(f"anybody can check that the registries signed it: fedstats risk verify {out} --consortium {consortium}")
 
 
-def _train(read: Study, fed: Federation) -> tuple[RiskModel, Card, Receipt | None]:
+def _train(read: Study, fed: Federation, release_anyway: bool) -> tuple[RiskModel, Card, Receipt | None]:
     """The model of a study with its card and, over the network, its receipt. Raises the error of what was not answered."""
     from ..analyses.boosting.model import RiskModel
     from ..analyses.validation.result import Validation
     from ..analysis import Failed
-    from ..risk.card import INTENDED, card_of
-    from ..risk.study import outcome_sentence
+    from ..errors import Refused
+    from ..risk.card import INTENDED, card_of, knows_nothing
+    from ..risk.study import eligible_of, outcome_sentence
 
     cohort = fed.cohort(read.cohort, where=filters.conditions(read.where))
-    model, validation = fed.ask(*read.questions(cohort), purpose=read.purpose)
+    anyway = release_anyway or bool(read.model.get("release_anyway"))
+    model, validation = fed.ask(*read.questions(cohort, release_anyway=anyway), purpose=read.purpose)
     for one in (model, validation):
         if isinstance(one, Failed):
             raise one.error()
     assert isinstance(model, RiskModel) and isinstance(validation, Validation)
+    if knows_nothing(validation.performance) and not anyway:
+        raise Refused("the model is not written: the cross-validation cannot tell it from one that knows nothing, by its area under the "
+                      "ROC curve or its calibration slope", hint="take other covariates, or widen the cohort; --release-anyway writes it")
     words = " ".join(filter(None, (cohort.describe(), filters.words(cohort.where) if cohort.where != {"all": []} else "")))
     receipt = fed.receipt(model)
-    made = card_of(model, validation, title=read.title, intended_use=read.intended_use or INTENDED, cohort=words,
+    made = card_of(model, validation, eligible=eligible_of(cohort), title=read.title,
+                   intended_use=read.intended_use or INTENDED, cohort=words,
                    outcome=read.outcome or outcome_sentence(cohort, read.model["outcome"]), data_cut=read.data_cut,
                    date=time.strftime("%Y-%m-%d"), rules=fed.rules, receipt=receipt)
     return model, made, receipt
@@ -146,10 +155,13 @@ def card(file: Annotated[Path, typer.Argument(help="card.json, or the folder tha
 @app.command()
 def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk train wrote.")],
             patient: Annotated[Path, typer.Option(help="Patients: a JSON object or list, or a CSV file with a header.")],
-            html: Annotated[Path | None, typer.Option(help="Write it as a page.")] = None, json: Json = False) -> None:
+            html: Annotated[Path | None, typer.Option(help="Write it as a page.")] = None,
+            csv: Annotated[Path | None, typer.Option(help="Write a CSV file: a line for each patient, with the column reason.")] = None,
+            json: Json = False) -> None:
     """What a model says of a patient, and why.
 
-    Risks, where they lie among the patients of the registries, and what drives them.
+    Risks, where they lie among the patients of the registries, and what drives them. Of a patient unlike those that the model has seen, or
+    of whom too much is not known, it gives no risk but the reason. Several patients are a line each.
 
     \b
     Example:  fedstats risk predict model --patient patient.json --html patient.html
@@ -167,11 +179,20 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
     if html:
         write_text(html, page(said, found))
         note(f"page written to {html}")
+    if csv:
+        import numpy as np
+
+        from ..tables import write_csv
+
+        heads, rows = screen.sheet(said)
+        write_csv(csv, {name: np.array([row[k] for row in rows], dtype=object) for k, name in enumerate(heads)})
+        note(f"{len(rows)} patients written to {csv}")
     if json:
         machine(msgspec.to_builtins(said))
-        return
-    for one in said:
-        screen.patient(one, found)
+    elif len(said) == 1:
+        screen.patient(said[0], found)
+    elif not csv:
+        screen.patients(said)
 
 
 @app.command()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from .manners import console, machine, note, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..analyses.validation.performance import Metrics
     from ..risk.card_form import Card
-    from ..risk.patients import Prediction
+    from ..risk.patients import Prediction, Risk
 
 SHOWN = 8               # contributions of one patient on the screen
 
@@ -56,18 +58,48 @@ def _words(metrics: Metrics) -> tuple[str, ...]:
             interval(metrics, "ratio"), "–" if metrics.slope is None and metrics.n is not None else number(metrics.slope, ".2f"))
 
 
+def patients(many: Sequence[Prediction]) -> None:
+    """Many patients, a line for each."""
+    heads, rows = sheet(many)
+    table(heads, [tuple("–" if cell == "" and k < len(heads) - 1 else cell for k, cell in enumerate(row)) for row in rows])
+    note(many[0].research_use)
+
+
+def sheet(many: Sequence[Prediction]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Many patients as a table: heads, and per patient the risks with their intervals, or the reason why there are none."""
+    first = next((one for one in many if one.risks), None)
+    horizons = [risk.horizon for risk in first.risks] if first is not None else []
+    ends = ["" if one is None else f"_{one:g}" for one in horizons]
+    heads = ("patient", *(f"{name}{end}" for end in ends for name in ("risk", "low", "high")), "reason")
+    rows = []
+    for one in many:
+        numbers = [f"{value:.4f}" for risk in one.risks for value in (risk.risk, risk.low, risk.high)] or [""] * (3 * len(ends))
+        rows.append((one.patient.removeprefix("patient "), *numbers, one.reason))
+    return heads, rows
+
+
+def _risk(risk: Risk) -> str:
+    return f"{risk.risk:.1%} ({risk.low:.1%} to {risk.high:.1%})"
+
+
 def patient(one: Prediction, card: Card) -> None:
     shown = console()
     shown.print(f"{one.patient}: {card.title}", style="bold")
+    if one.reason:
+        shown.print(f"no risk is given: {one.reason}", soft_wrap=True)
+        note(one.research_use)
+        return
     rows: list[tuple[Any, ...]] = []
     for risk in one.risks:
         at = "the outcome" if risk.horizon is None else f"within {risk.horizon:g} {one.unit}".rstrip()
-        seen = "–" if risk.observed is None else f"{risk.observed:.1%} ({risk.observed_low:.1%} to {risk.observed_high:.1%})"
-        rows.append((at, f"{risk.risk:.1%}", "–" if risk.percentile is None else f"{risk.percentile:.0%} of patients", seen))
-    table(("", "risk", "higher than of", "had the outcome, of patients with such a risk"), rows)
+        rows.append((at, _risk(risk), "–" if risk.percentile is None else f"{risk.percentile:.0%} of patients",
+                     f"{risk.slope:.2f}"))
+    table(("", "risk (95% interval)", "higher than of", "recalibrated with slope"), rows)
     when = "" if one.at is None else f" of the event in the interval up to {one.at:g} {one.unit}".rstrip()
     shown.print(f"\nWhat drives it, on the scale of the log-odds{when}, against the mean patient:", soft_wrap=True)
     table(("covariate", "value", "adds"), [(c.covariate, c.value, f"{c.log_odds:+.3f}") for c in one.contributions[:SHOWN]])
+    if one.assumed:
+        shown.print("the model is for patients with " + "; ".join(one.assumed) + ": this was not checked", soft_wrap=True)
     if one.missing:
         shown.print("not known, and taken as missing: " + ", ".join(one.missing), soft_wrap=True)
     shown.print(card.not_said[0] if card.not_said else "", soft_wrap=True)

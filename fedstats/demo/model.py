@@ -63,13 +63,13 @@ def questions(cohort: Cohort) -> tuple[CohortQuestion, CohortQuestion]:
 def train(fed: Federation, data_cut: str, date: str) -> Trained:
     """Ask both in one query. Raises FedstatsError where one of them was not answered."""
     from ..risk.card import card_of
-    from ..risk.study import outcome_sentence
+    from ..risk.study import eligible_of, outcome_sentence
 
     cohort = fed.cohort(COHORT)
     model, validation = ask(fed)
     receipt = fed.receipt(model)
     card = card_of(model, validation, title=TITLE, cohort=cohort.describe(), outcome=outcome_sentence(cohort, OUTCOME), data_cut=data_cut,
-                   date=date, rules=fed.rules, receipt=receipt)
+                   date=date, rules=fed.rules, receipt=receipt, eligible=eligible_of(cohort))
     return Trained(model, validation, card, explain(model, card), receipt)
 
 

@@ -66,9 +66,11 @@ def section(trained: demo_model.Trained, same: bool) -> str:
 
 def _explained(said: Prediction) -> str:
     """The patient's risk, how many of those alike worsened, and what drives it."""
+    if said.reason:
+        return f'<h3>One synthetic patient</h3><p class="banner" role="note">No risk is given: {_safe(said.reason)}.</p>'
     risk = said.risks[-1]
-    seen = "" if risk.observed is None else (f" Of the patients with such a risk {risk.observed:.1%} worsened (interval "
-                                             f"{risk.observed_low:.1%} to {risk.observed_high:.1%}).")
+    seen = (f" The interval is from {risk.low:.1%} to {risk.high:.1%}; recalibrated with the slope {risk.slope:.2f} of the "
+            "cross-validation.")
     when = "" if said.at is None else f" of worsening in the half-year up to {said.at:g} {said.unit}".rstrip()
     caption = (f"What drives it: how far each covariate moves the log-odds{when} from that of the mean patient (SHAP values). A covariate "
                "that raises the risk need not cause the worsening.")

@@ -18,14 +18,17 @@ from .. import __version__
 from ..analyses._coefficients import ModelResult
 from ..analyses.boosting.model import RiskModel
 from ..analyses.boosting.objectives import COX, HAZARD
+from ..analyses.validation.performance import Performance
 from ..analyses.validation.result import Validation
 from ..analysis import Failed, Result
 from ..disclosure import Rules
-from ..errors import InputError
+from ..errors import FedstatsError, InputError
+from ..filters import normal_filter
 from ..show import RESEARCH
 from ..tables import write_text
 from ..variable import Variable, level_text, value_text
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
+from .files import MOST_CARD_BYTES, read_json
 
 INTENDED = ("Research on the course of the disease: comparing groups, planning studies, and asking what a model of this kind can and "
             "cannot tell. It is not validated for decisions about single patients.")
@@ -35,27 +38,37 @@ NOT_SAID = (
     "Patients who differ from those of these registries (other country, treatment era, way of scoring) may have other risks.",
     "The outcome is the one defined above; another definition has other risks.",
 )
+MOST_LOGIT = 1000.0     # of a recalibration
+VERSION: Literal[2] = 2             # of the form: since 2 it says which patients the model has seen, and how its risks are recalibrated
 MOST_HASHED = ("trees", "columns", "base_score", "base_margin", "objective", "outcome", "covariates", "ends", "variables")
 
 
 def card_of(model: Result, validation: Validation | None = None, *, title: str = "", intended_use: str = INTENDED, cohort: str = "",
-            outcome: str = "", data_cut: str = "", date: str = "", rules: Rules | None = None, receipt: Any = None) -> Card:
+            outcome: str = "", data_cut: str = "", date: str = "", rules: Rules | None = None, receipt: Any = None,
+            eligible: Sequence[Any] = ()) -> Card:
     """The card of a released model: a `RiskModel`, or the result of `glm` or `cox`.
 
     validation : its cross-validation. cohort, outcome : sentences (`cohort.describe()`, and what counts as the outcome). date : today,
-    YYYY-MM-DD. rules : of release, for the privacy part. receipt : `fed.receipt(model)`, of a sealed result.
+    YYYY-MM-DD. rules : of release, for the privacy part. receipt : `fed.receipt(model)`, of a sealed result. eligible : conditions of the
+    cohort, `study.eligible_of(cohort)`: the model is asked about patients who fulfil them only.
     Raises InputError for results that are no models, and for a validation of another model.
     """
     if isinstance(model, RiskModel):
         _check_same(model, validation)
-        training = _training(model, validation, model.outcome, model.events, cohort, outcome, data_cut)
+        training = _training(model, validation, model.outcome, model.events, cohort, outcome, data_cut, eligible)
         return _boosted(model, validation, title, intended_use, training, date, rules, receipt)
     if isinstance(model, ModelResult):
         events = getattr(model, "events", None)
         what = str(getattr(model, "event", getattr(model, "outcome", "")))
-        training = _training(model, None, what, events, cohort, outcome, data_cut)
+        training = _training(model, None, what, events, cohort, outcome, data_cut, eligible)
         return _regression(model, title, intended_use, training, date, rules, receipt)
     raise InputError(f"a {model.kind} is not a model: it has no card", hint="models are the results of boost, cox and glm")
+
+
+def knows_nothing(performance: Sequence[Performance]) -> bool:
+    """Whether at no horizon those with the outcome had higher risks than the others, beyond chance, or the slope lies above 0."""
+    return not any((one.overall.auc_low or 0.0) > 0.5 and (one.overall.slope is None or (one.overall.slope_low or 0.0) > 0)
+                   for one in performance)
 
 
 def model_hash(model: Result) -> str:
@@ -77,12 +90,28 @@ def card_text(card: Card) -> str:
 
 def read_card(path: str | Path) -> Card:
     """The card in a file. Raises InputError."""
+    content = read_json(path, MOST_CARD_BYTES, "a model card")
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=Card)
-    except OSError as error:
-        raise InputError(f"card {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a model card: {error}", hint="see schemas/model_card.json") from None
+        card = msgspec.convert(content, Card, strict=True)
+        check_card(card)
+    except (msgspec.ValidationError, FedstatsError) as error:
+        words = error.what if isinstance(error, FedstatsError) else str(error)
+        raise InputError(f"{path} is not a model card: {words}", hint="see schemas/model_card.json") from None
+    return card
+
+
+def check_card(card: Card) -> None:
+    """What the types of a card do not say: that its numbers can be read off. Raises FedstatsError."""
+    for one in card.training.eligible:
+        normal_filter(one)
+    for performance in card.performance:
+        for c in performance.classes:
+            if not 0 <= c.risk_from < c.risk_to <= 1 or not all(abs(value) <= 1 for value in (c.predicted, c.observed, c.low, c.high)):
+                raise InputError("a class of risks is not between 0 and 1")
+        again = performance.recalibration
+        if again is not None and not (again.variance_intercept >= 0 <= again.variance_slope and abs(again.intercept) < MOST_LOGIT
+                                      and abs(again.slope) < MOST_LOGIT):
+            raise InputError("a recalibration is none")
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------------------
@@ -105,13 +134,13 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
 
 
-def _training(model: Result, validation: Validation | None, what: str, events: int | None, cohort: str, outcome: str, data_cut: str
-              ) -> Training:
+def _training(model: Result, validation: Validation | None, what: str, events: int | None, cohort: str, outcome: str, data_cut: str,
+              eligible: Sequence[Any]) -> Training:
     sizes = validation.sizes if validation is not None else ()
     if outcome:
         cohort = cohort.replace(f" {outcome}", "")      # a cohort's own words tell its outcomes too: once is enough
     return Training(model.registries, sizes, model.n, events, cohort or "all patients of the registries' tables with the outcome known",
-                    outcome or f'the column "{what}"', data_cut)
+                    outcome or f'the column "{what}"', data_cut, tuple(eligible))
 
 
 def _boosted(model: RiskModel, validation: Validation | None, title: str, intended: str, training: Training, date: str, rules: Rules | None,
@@ -131,12 +160,14 @@ def _boosted(model: RiskModel, validation: Validation | None, title: str, intend
     if model.objective == HAZARD and not horizons:
         horizons = model.ends
     covariates = tuple(covariate(one, splits.get(one.name, 0)) for one in model.variables)
-    return Card("fedstats model card", 1, title or f"Risk of {model.outcome}", "boosting", intended, RESEARCH, NOT_SAID, training, facts,
+    return Card("fedstats model card", VERSION, title or f"Risk of {model.outcome}", "boosting", intended, RESEARCH, NOT_SAID, training,
+                facts,
                 covariates, _privacy(model, settings), _provenance(model, date, receipt),
                 performance=validation.performance if validation is not None else (),
                 folds=validation.folds if validation is not None else None, horizons=horizons,
                 time_unit=validation.unit if validation is not None else "",
-                notes=tuple(dict.fromkeys([*model.notes, *(validation.notes if validation is not None else ())])))
+                notes=tuple(dict.fromkeys([*model.notes, *(validation.notes if validation is not None else ())])),
+                seen=validation.seen if validation is not None else None)
 
 
 def _regression(model: ModelResult, title: str, intended: str, training: Training, date: str, rules: Rules | None, receipt: Any) -> Card:
@@ -152,8 +183,8 @@ def _regression(model: ModelResult, title: str, intended: str, training: Trainin
                          for one in model.coefficients)
     codebook: Sequence[Variable] = getattr(model, "codebook", ())
     settings = {"released coefficients": len(coefficients), **_floor_settings(rules)}
-    return Card("fedstats model card", 1, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID, training,
-                facts, tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
+    return Card("fedstats model card", VERSION, title or f"{facts['method']}: {training.outcome}", kind, intended, RESEARCH, NOT_SAID,
+                training, facts, tuple(covariate(one) for one in codebook), _privacy(model, settings), _provenance(model, date, receipt),
                 coefficients=coefficients, notes=model.notes)
 
 

@@ -6,11 +6,12 @@ After Mitchell et al. (2019), Model Cards for Model Reporting, FAT*; the questio
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from ..analyses.validation.performance import Performance, SizeBand
+from ..analyses.validation.seen import Seen
 
 
 class Covariate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,7 +39,8 @@ class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the model was made from. sizes : of registries, in bands; no registry's own number. cohort, outcome : sentences.
 
-    data_cut : date after which nothing is in the data, "" if it was not stated.
+    data_cut : date after which nothing is in the data, "" if it was not stated. eligible : the conditions of the cohort as filters, each
+    of which a patient must fulfil; of those that the model's covariates can tell.
     """
 
     registries: int
@@ -48,6 +50,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cohort: str
     outcome: str
     data_cut: str
+    eligible: tuple[Any, ...] = ()
 
 
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,10 +75,11 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model card; `version` is that of this format. horizons : times up to which risks are given, in `time_unit`."""
+    """A model card; `version` is that of this format. horizons : times up to which risks are given, in `time_unit`. seen : which patients
+    the model has seen (of models with a validation; not in cards of version 1, so that their models say nothing of a patient)."""
 
     format: Literal["fedstats model card"]
-    version: Literal[1]
+    version: Literal[1, 2]
     title: str
     kind: Literal["boosting", "cox", "glm"]
     intended_use: str
@@ -92,6 +96,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     horizons: tuple[float, ...] = ()
     time_unit: str = ""
     notes: tuple[str, ...] = ()
+    seen: Seen | None = None
 
     @property
     def last(self) -> Performance | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..analyses.scores.classes import RiskClass
 from ..analyses.validation.performance import Metrics, Performance, Spread
+from ..analyses.validation.seen import Covered
+from ..ms.cohort_tree import condition_text
 from ..report import document
 from ..show.words import HIDDEN, plain
 from ..tables import write_text
@@ -58,13 +60,32 @@ def made_from(card: Card) -> str:
 
 def what_it_is(card: Card) -> str:
     splits = any(one.splits is not None for one in card.covariates)
-    rows = [(one.name, f"{one.values} {one.unit}".strip(), one.description, *((one.splits,) if splits else ())) for one in card.covariates]
-    heads = ("covariate", "values", "meaning", *(("cuts in the trees",) if splits else ()))
-    parts = [_facts(card.model), _table("Covariates", heads, rows)]
+    seen = {one.name: where_seen(one) for one in card.seen.covariates} if card.seen is not None else {}
+    rows = [(one.name, f"{one.values} {one.unit}".strip(), *((seen.get(one.name, "–"),) if seen else ()), one.description,
+             *((one.splits,) if splits else ())) for one in card.covariates]
+    heads = ("covariate", "values", *(("seen in its patients",) if seen else ()), "meaning", *(("cuts in the trees",) if splits else ()))
+    parts = [_facts(card.model), _table("Covariates", heads, rows), f"<p>{_safe(for_whom(card))}</p>"]
     if card.coefficients:
         shown = [(one.term, one.coef, one.low, one.high, "" if one.exp_coef is None else one.exp_coef, one.p) for one in card.coefficients]
         parts.append(_table("Coefficients", ("term", "coefficient", "low", "high", "ratio", "p"), shown))
     return f'<section><h2 id="model">The model</h2>{"".join(parts)}</section>'
+
+
+def where_seen(one: Covered) -> str:
+    """Where a covariate's values lay in the patients that the model has seen."""
+    words = " or ".join(one.levels or [f"{low:g} to {high:g}" for low, high in one.spans]) or "too few"
+    return f"{words}{', or not known' if one.missing else ''}"
+
+
+def for_whom(card: Card) -> str:
+    """Of which patients the model says something."""
+    if card.seen is None:
+        return ("This card does not say which patients the model has seen: no risk of a single patient is read off it. Train it anew "
+                "with a validation." if card.kind == "boosting" else "")
+    conditions = "; ".join(condition_text(one) for one in card.training.eligible)
+    only = f" It is for patients with {conditions}." if conditions else ""
+    return (f"A risk is given only where the model has seen at least {card.seen.fewest} patients: with this value of each covariate, with "
+            f"these values of every two together, and with as much not known. For others a reason is given instead.{only}")
 
 
 # -- performance -----------------------------------------------------------------------------------------------------------------------
@@ -93,6 +114,9 @@ def _at(one: Performance, unit: str) -> str:
     if one.overall.intercept is not None:
         words.append(f"Logistic recalibration of everybody's risks: intercept {interval(one.overall, 'intercept')}, slope "
                      f"{interval(one.overall, 'slope')}; 0 and 1 would be perfect.")
+    if one.recalibration is not None:
+        words.append(f"Risks of single patients are given after recalibration: the logit x of the model's own risk becomes "
+                     f"{one.recalibration.intercept:.3f} + {one.recalibration.slope:.3f} x. The file for xgboost gives the model's own.")
     if one.calibration_error is not None:
         words.append(f"The mean distance between predicted and observed share over the risk classes (ECE) is {one.calibration_error:.3f}.")
     if one.brier_reference is not None:

@@ -10,7 +10,6 @@ but the analyst's; the signed query says what was really asked.
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ from ..wire import messages
 from ..wire.roster import Consortium
 from .card import card_of, model_hash
 from .card_form import Card
+from .files import MOST_BYTES, read_json
+from .study import eligible_of_query
 
 OWN_WORDS = ("title", "intended_use")                           # of a card: the analyst's
 OWN_TRAINING_WORDS = ("cohort", "outcome", "data_cut")
@@ -82,28 +83,25 @@ def check_model(model: Result, card: Card, receipt: Receipt, roster: Consortium)
     signers = proof.signers(model.to_dict())
     if not signers:
         raise Tampered(f"the model is not what the registries released{_where(model, proof)}")
-    _check_card(model, card, [read_result(content) for content in proof.results[signers[0]]], receipt, roster)
+    _check_card(model, card, [read_result(content) for content in proof.results[signers[0]]], receipt, roster, proof.query)
     return ModelProof(proof, signers, one.model)
 
 
 def check_export(model: RiskModel, path: str | Path) -> None:
-    """That a file for xgboost holds exactly this model. Raises InputError where xgboost is missing or there is no such file, Tampered."""
-    from ..booster import library
+    """That a file for xgboost holds exactly this model. The file is read and compared, never loaded: what is in it may be made to
+    harm. Raises InputError where xgboost is missing or there is no such file, Tampered."""
+    from ..booster import content_of, essence
 
-    xgboost, path = library(), Path(path)
-    if not path.is_file():
+    if not Path(path).is_file():
         raise InputError(f"there is no file {path}")
-    found = xgboost.Booster()
     try:
-        found.load_model(str(path))
-    except xgboost.core.XGBoostError:
-        raise Tampered(f"{path} is not a model that xgboost reads") from None
-    if _raw(found) != _raw(model.booster()):
+        found = essence(read_json(path, MOST_BYTES, "a model for xgboost"))
+    except InputError:
+        found = None
+    if found is None:
+        raise Tampered(f"{path} is not a model that xgboost reads")
+    if found != essence(content_of(model)):
         raise Tampered(f"{path} is another model than the one that the registries released")
-
-
-def _raw(booster: Any) -> Any:
-    return json.loads(bytes(booster.save_raw("json")))
 
 
 def _where(model: Result, proof: Proof) -> str:
@@ -114,13 +112,13 @@ def _where(model: Result, proof: Proof) -> str:
     return f": {there} differs" if there else ""
 
 
-def _check_card(model: Result, card: Card, results: list[Result], receipt: Receipt, roster: Consortium) -> None:
+def _check_card(model: Result, card: Card, results: list[Result], receipt: Receipt, roster: Consortium, query: Any) -> None:
     """The card is made anew from the released results with the analyst's own words, and must be the same."""
     made = card.training
     validation = next((one for one in results if isinstance(one, Validation)), None) if card.folds is not None else None
     again = card_of(model, validation, **{name: getattr(card, name) for name in OWN_WORDS},
                     **{name: getattr(made, name) for name in OWN_TRAINING_WORDS}, date=card.provenance.date,
-                    rules=roster.effective_rules, receipt=receipt)
+                    rules=roster.effective_rules, receipt=receipt, eligible=eligible_of_query(query))
     again = msgspec.structs.replace(again, provenance=msgspec.structs.replace(again.provenance, software=card.provenance.software))
     there = first_difference(plain(card), plain(again))
     if there or card != again:

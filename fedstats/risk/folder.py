@@ -22,6 +22,7 @@ from .card import model_hash, read_card, write_card
 from .card_form import Card
 from .card_page import page, write_page
 from .card_proof import ModelProof, check_export, check_model
+from .files import MOST_BYTES, read_json
 from .study import Study
 
 MODEL, RESULT, CARD, PAGE, RECEIPT = "model.json", "risk.json", "card.json", "card.html", "receipt.json"
@@ -53,12 +54,15 @@ def read_folder(folder: str | Path) -> tuple[RiskModel, Card]:
 
 
 def _read(folder: Path) -> tuple[RiskModel, Card]:
+    if not (folder / RESULT).exists():
+        raise InputError(f"{folder / RESULT} cannot be read: there is no such file", hint="fedstats risk train writes such a folder")
+    content = read_json(folder / RESULT, MOST_BYTES, "a risk model")
+    if not isinstance(content, dict):
+        raise InputError(f"{folder / RESULT} is not a risk model")
     try:
-        model = read_result(json.loads((folder / RESULT).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{folder / RESULT} cannot be read: {error.strerror}", hint="fedstats risk train writes such a folder") from None
-    except (ValueError, RecursionError, InputError) as error:
-        raise InputError(f"{folder / RESULT} is not a risk model: {error}") from None
+        model = read_result(content)
+    except InputError as error:
+        raise InputError(f"{folder / RESULT} is not a risk model: {error.what}") from None
     if not isinstance(model, RiskModel):
         raise InputError(f"{folder / RESULT} holds a {model.kind}, not a risk model")
     return model, read_card(folder / CARD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from ..analyses.validation.seen import Covered
 from ..report import document
 from ..show.words import plain
 from .card_form import Card
@@ -26,23 +27,54 @@ def page(predictions: Sequence[Prediction], card: Card) -> str:
 
 def fragment(one: Prediction, card: Card) -> str:
     """One patient as a piece of a page."""
+    if one.reason:
+        return (f'<p class="banner" role="note"><strong>No risk is given for this patient.</strong> {_safe(_capital(one.reason))}.</p>'
+                f"<p>The model says something only of patients like those that it has seen: {_safe(seen_words(card))}.</p>")
     lines = "".join(f"<li>{_safe(_sentence(risk, one.unit))}</li>" for risk in one.risks)
     missing = f'<p class="notes">Not known, and taken as missing: {_safe(", ".join(one.missing))}.</p>' if one.missing else ""
     when = "" if one.at is None else f" of the event in the interval up to {one.at:g} {one.unit}".rstrip()
     caption = (f"What drives it: how far each covariate moves the log-odds{when} from that of the mean patient (SHAP values). "
                "A covariate that raises the risk need not cause the outcome.")
     return (f"<p><strong>Outcome.</strong> {_safe(card.training.outcome)}</p><ul>{lines}</ul>"
+            f"<p class=\"notes\">{_safe(_calibrated(one))}</p>{_assumed(one)}"
             f"<figure>{bars(one.contributions)}<figcaption>{_safe(caption)}</figcaption></figure>{missing}")
+
+
+def seen_words(card: Card) -> str:
+    """Where the covariates of the model's patients lay."""
+    if card.seen is None:
+        return "its card does not say which"
+    units = {one.name: one.unit for one in card.covariates}
+    return "; ".join(f"{one.name} {_where(one)} {units.get(one.name, '')}".rstrip() + (", or not known" if one.missing else "")
+                     for one in card.seen.covariates)
+
+
+def _where(one: Covered) -> str:
+    spans = [f"from {low:g} to {high:g}" for low, high in one.spans]
+    return " or ".join(one.levels or spans) or "nowhere"
+
+
+def _calibrated(one: Prediction) -> str:
+    slopes = ", ".join(f"{risk.slope:.2f}" for risk in one.risks)
+    return (f"Recalibrated with the slope of the cross-validation ({slopes}; 1 would leave the model's own number as it is). The interval "
+            "is that of the share with the outcome among patients to whom the model gives this risk; it does not say how far this "
+            "patient differs from them.")
+
+
+def _assumed(one: Prediction) -> str:
+    words = "; ".join(one.assumed)
+    return f'<p class="notes">The model is for patients with {_safe(words)}: this was not checked here.</p>' if words else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _sentence(risk: Risk, unit: str) -> str:
     when = "" if risk.horizon is None else f"within {risk.horizon:g} {unit}".rstrip()
-    text = f"Risk {when}: {risk.risk:.1%}".replace("  ", " ").replace("Risk :", "Risk:")
+    text = f"Risk {when}: {risk.risk:.1%} (95% interval {risk.low:.1%} to {risk.high:.1%})".replace("  ", " ").replace("Risk :", "Risk:")
     if risk.percentile is not None:
         text += f", higher than that of {risk.percentile:.0%} of the patients of the registries"
-    if risk.observed is not None:
-        text += (f". Of the patients with such a risk {risk.observed:.1%} had the outcome (interval {risk.observed_low:.1%} to "
-                 f"{risk.observed_high:.1%})")
     return text + "."
 
 

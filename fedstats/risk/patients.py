@@ -1,8 +1,9 @@
-"""What a risk model says about a patient, with the reasons why.
+"""What a risk model says about a patient, with the reasons why, or the reason why it says nothing.
 
-How this works. Every value of a patient is checked against the dictionary before the model sees it; what is not known stays missing, which
-the trees have a direction for. The percentile is read off the released risk classes. Contributions are xgboost's SHAP values, those of a
-category's levels added up.
+How this works. Every value of a patient is checked against the dictionary; then whether the model has seen patients like this one
+(`inside`). If not, there is no number but the reason. If so, the model's risk is recalibrated with intercept and slope of the
+cross-validation, and so becomes the share that had the outcome among patients to whom it gave this risk, with its interval. The
+percentile is read off the released risk classes. Contributions are xgboost's SHAP values, those of a category's levels added up.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,30 +21,37 @@ import numpy as np
 
 from ..analyses.boosting.model import RiskModel
 from ..analyses.boosting.objectives import COX, HAZARD, LOGISTIC
+from ..analyses.scores import risk_of
 from ..analyses.scores.classes import percentile
-from ..analyses.validation.performance import Performance
+from ..analyses.validation.performance import Performance, Recalibration
 from ..dictionary import Dictionary
 from ..errors import InputError
-from ..rows import load
+from ..rows import Rows, load
 from ..show import RESEARCH
-from ..variable import value_text
+from ..variable import LARGEST, Variable, value_text
 from .card import covariate
 from .card_form import Card
+from .files import read_json, read_text
+from .inside import check_seen, reasons, unchecked
 
 MOST_PATIENTS = 100_000
+MOST_PATIENT_BYTES = 100_000_000
+SMALLEST_RISK = 1e-12       # of a hazard model: the logit of 0 is not finite
+Z = 1.959964                # standard errors to each side of a 95 % interval
 IDS = ("patient_id", "id")
 
 
 class Risk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A risk at a horizon (None: a plain yes or no). percentile : share of the reference population with a lower risk, None if the card has
-    no risk classes. observed : share with the outcome in the patient's class, with its interval."""
+    """A risk at a horizon (None: a plain yes or no), recalibrated, with its 95 % interval. percentile : share of the reference population
+    with a lower risk, None if the card has no risk classes. slope, intercept : of the recalibration; 1 and 0 would leave it as it is."""
 
     horizon: float | None
     risk: float
-    percentile: float | None = None
-    observed: float | None = None
-    observed_low: float | None = None
-    observed_high: float | None = None
+    low: float
+    high: float
+    percentile: float | None
+    slope: float
+    intercept: float
 
 
 class Contribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,29 +63,29 @@ class Contribution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model says of one patient. base : mean log-odds of the training patients; base and contributions add up to the patient's.
-    at : for hazards, the end of the interval that the contributions are about. missing : covariates that were not given."""
+    """What the model says of one patient. reason : why it gives no risk, "" where it gives one; without a risk there are no contributions.
+
+    base : mean log-odds of the training patients; base and contributions add up to the patient's, before recalibration. at : for hazards,
+    the end of the interval that the contributions are about. missing : covariates that were not given. assumed : conditions of the cohort
+    that the covariates cannot tell.
+    """
 
     patient: str
     risks: tuple[Risk, ...]
     contributions: tuple[Contribution, ...]
-    base: float
+    base: float | None
     at: float | None
     missing: tuple[str, ...]
     unit: str = ""
+    reason: str = ""
+    assumed: tuple[str, ...] = ()
     research_use: str = RESEARCH
 
 
 def read_patients(path: str | Path) -> list[dict[str, Any]]:
     """Patients from a JSON file (one object, or a list) or a CSV file with a header. Raises InputError."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        found = list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else json.loads(text)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise InputError(f"{path} is not {'CSV' if path.suffix == '.csv' else 'JSON'}: {error}") from None
+    found = _read_csv(path) if path.suffix == ".csv" else read_json(path, MOST_PATIENT_BYTES, "JSON")
     patients = [found] if isinstance(found, dict) else found
     if not isinstance(patients, list) or not patients or not all(isinstance(one, dict) for one in patients):
         raise InputError(f"{path} holds no patients", hint='one object such as {"age": 34, "edss": 2.5}, or a list of them')
@@ -86,26 +94,56 @@ def read_patients(path: str | Path) -> list[dict[str, Any]]:
     return patients
 
 
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    text = read_text(path, MOST_PATIENT_BYTES, "CSV")
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names = list(reader.fieldnames or ())
+        if len(set(names)) < len(names):
+            raise InputError(f"{path}: a column is named twice")
+        found = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path} is not CSV: {error}") from None
+    for k, one in enumerate(found):
+        if None in one or None in one.values():
+            raise InputError(f"{path}: row {k + 1} has another number of cells than the header", hint="quote cells that hold a comma")
+    return found
+
+
 def check_patients(patients: Sequence[Mapping[str, Any]], model: RiskModel) -> dict[str, list[Any]]:
     """The patients as columns, every value in the range of the dictionary. Raises InputError naming patient, field and what is allowed."""
     known = {one.name: one for one in model.variables}
     for k, patient in enumerate(patients):
-        for name, value in patient.items():
-            if name in IDS or name is None:
-                continue
-            if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                raise InputError(f'{_label(patients, k)}: "{name}" is not a covariate of this model',
-                                 hint=f'did you mean "{close[0]}"?' if close else "covariates are: " + ", ".join(known))
-            if isinstance(value, (list, dict)):
-                raise InputError(f'{_label(patients, k)}: "{name}" is not a single value', hint="write one number or one level")
-            _, report = load({name: [value]}, Dictionary(name="one covariate", variables=(known[name],)))
-            if report.violations:
-                rule = next(iter(report.violations))[1]
-                allowed = covariate(known[name])
-                raise InputError(f'{_label(patients, k)}: "{name}" is {rule}', hint=f"{name} is {_article(allowed.type)}: {allowed.values} "
-                                                                                      f"{allowed.unit}".rstrip())
+        if (wrong := _wrong(patient, _label(patients, k), known)) is not None:
+            raise wrong
     return {name: [patient.get(name) for patient in patients] for name in known}
+
+
+def _wrong(patient: Mapping[str, Any], label: str, known: Mapping[str, Variable]) -> InputError | None:
+    """The first thing about a patient that the dictionary does not allow."""
+    for name, value in patient.items():
+        if name in IDS:
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            return InputError(f'{label}: "{name}" is not a covariate of this model',
+                              hint=f'did you mean "{close[0]}"?' if close else "covariates are: " + ", ".join(known))
+        if isinstance(value, (list, dict)):
+            return InputError(f'{label}: "{name}" is not a single value', hint="write one number or one level")
+        rule = _rule_broken(known[name], value)
+        if rule:
+            allowed = covariate(known[name])
+            return InputError(f'{label}: "{name}" is {rule}',
+                              hint=f"{name} is {_article(allowed.type)}: {allowed.values} {allowed.unit}".rstrip())
+    return None
+
+
+def _rule_broken(variable: Variable, value: Any) -> str:
+    """The rule of the dictionary that a value breaks, "" where it breaks none."""
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "not a number"       # one of so many digits that no number of 64 bits holds it
+    _, report = load({variable.name: [value]}, Dictionary(name="one covariate", variables=(variable,)))
+    return next((rule for (_, rule), count in report.violations.items() if count), "")
 
 
 def _article(kind: str) -> str:
@@ -118,36 +156,101 @@ def _label(patients: Sequence[Mapping[str, Any]], k: int) -> str:
 
 
 def predict(patients: Sequence[Mapping[str, Any]], model: RiskModel, card: Card) -> list[Prediction]:
-    """What the model says of each patient. Raises InputError for values that the dictionary does not allow."""
+    """What the model says of each patient: a risk where it has seen patients like this one, else the reason why not.
+
+    A value that the dictionary does not allow is a reason too; where every patient has one, it is the file that is wrong: then InputError
+    is raised, naming the first patient, field and what is allowed.
+    """
     if model.objective not in (LOGISTIC, HAZARD):
         raise InputError(f"a model of {model.objective} gives no risk" + (", only relative hazards" if model.objective == COX else ""),
                          hint="use the model's predict in Python")
-    table = check_patients(patients, model)
-    horizons: tuple[float | None, ...] = card.horizons or (None,)
-    if model.objective == HAZARD:
-        at = [one for one in card.horizons if one in model.ends] or [model.ends[-1]]
-        horizons, risks = tuple(at), model.predict(table, horizon=at)
-    else:
-        horizons, risks = horizons[-1:], model.predict(table)[:, None]
+    known = {one.name: one for one in model.variables}
+    labels = [_label(patients, k) for k in range(len(patients))]
+    wrong = [_wrong(one, label, known) for one, label in zip(patients, labels)]
+    readable = [k for k, error in enumerate(wrong) if error is None]
+    if patients and not readable:
+        raise wrong[0]      # type: ignore[misc]
+    said = dict(zip(readable, _predict([patients[k] for k in readable], [labels[k] for k in readable], model, card)))
+    for k, error in enumerate(wrong):
+        if error is not None:
+            reason = f"{error.what.removeprefix(labels[k] + ': ')} ({error.hint})"
+            said[k] = Prediction(labels[k], (), (), None, None, (), card.time_unit, reason)
+    return [said[k] for k in range(len(patients))]
+
+
+def _predict(patients: Sequence[Mapping[str, Any]], labels: Sequence[str], model: RiskModel, card: Card) -> list[Prediction]:
+    """Of patients whose values the dictionary allows."""
+    table = {one.name: [patient.get(one.name) for patient in patients] for one in model.variables}
+    rows = load(table, Dictionary(name="the model's covariates", variables=model.variables))[0]
+    horizons = _horizons(model, card)
+    again = [_recalibration(card, one) for one in horizons]
+    why = _no_number(rows, model, card, again)
+    answered = [k for k, reasons in enumerate(why) if not reasons]
+    given = [{name: _text(name, rows, k) for name in table} for k in range(len(patients))]
+    missing = [tuple(name for name, text in one.items() if not text) for one in given]
+    found = {k: Prediction(labels[k], (), (), None, None, missing[k], card.time_unit, "; ".join(why[k])) for k in range(len(patients))}
+    if not answered:
+        return list(found.values())
+    some = {name: [column[k] for k in answered] for name, column in table.items()}
+    logits = _logits(some, model, horizons)
     end = horizons[-1] if model.objective == HAZARD else None
-    shares = model.contributions(table, at=end)
+    shares, assumed = model.contributions(some, at=end), tuple(unchecked(rows, card.training.eligible))
+    if not (np.isfinite(logits).all() and np.isfinite(shares).all()):
+        raise InputError("this model gives a risk that is no number",
+                         hint="its leaves or covers are wrong: take the folder from its source")
     validated = {one.horizon: one for one in card.performance}
-    known = _rows(table, model)
-    found = []
-    for k in range(len(patients)):
-        given = {name: _text(model, name, known, k) for name in table}
-        found.append(Prediction(
-            _label(patients, k), tuple(_risk(h, float(risks[k, j]), validated.get(h)) for j, h in enumerate(horizons)),
-            _contributions(model, shares[k], given), float(shares[k, -1]) + _of_time(model, shares[k]), end,
-            tuple(name for name, text in given.items() if not text), card.time_unit))
-    return found
+    for row, k in enumerate(answered):
+        risks = _risks(logits[row], horizons, [one for one in again if one is not None], validated)
+        found[k] = Prediction(labels[k], risks, _contributions(model, shares[row], given[k]),
+                              float(shares[row, -1]) + _of_time(model, shares[row]), end, missing[k], card.time_unit, "", assumed)
+    return list(found.values())
 
 
-def _risk(horizon: float | None, risk: float, seen: Performance | None) -> Risk:
-    if seen is None or not seen.classes:
-        return Risk(horizon, risk)
-    own = next((one for one in seen.classes if one.risk_from <= risk < one.risk_to), seen.classes[-1])
-    return Risk(horizon, risk, percentile(risk, seen.classes), own.observed, own.low, own.high)
+def _horizons(model: RiskModel, card: Card) -> tuple[float | None, ...]:
+    if model.objective == HAZARD:
+        return tuple(one for one in card.horizons if one in model.ends) or (model.ends[-1],)
+    return card.horizons[-1:] or (None,)
+
+
+def _recalibration(card: Card, horizon: float | None) -> Recalibration | None:
+    return next((one.recalibration for one in card.performance if one.horizon == horizon), None)
+
+
+def _no_number(rows: Rows, model: RiskModel, card: Card, again: Sequence[Recalibration | None]) -> list[list[str]]:
+    """Per patient, why no risk is given: what is true of the whole model first."""
+    if card.version < 2:
+        return [[f"the card is of format {card.version}, which does not say which patients the model has seen: train it again"]] * rows.n
+    if card.seen is None or not card.performance:
+        return [["the model has no validation: nobody knows how far its risks are right, nor which patients it has seen"]] * rows.n
+    if any(one is None for one in again):
+        return [["too few patients had the outcome for its risks to be calibrated"]] * rows.n
+    if any(one is not None and one.slope <= 0 for one in again):
+        return [["the model tells nothing: patients whom it gave higher risks had the outcome no more often"]] * rows.n
+    check_seen(card.seen, [one.name for one in model.variables])
+    return reasons(rows, card.seen, card.training.eligible)
+
+
+def _logits(table: Mapping[str, Any], model: RiskModel, horizons: Sequence[float | None]) -> np.ndarray:
+    """The logit of each patient's risk at each horizon, as the model gives it, shape (patients, horizons)."""
+    if model.objective != HAZARD:
+        return model.margins(table)[:, None].astype(float)
+    risk = np.clip(model.predict(table, horizon=[float(one) for one in horizons if one is not None]), SMALLEST_RISK, 1 - SMALLEST_RISK)
+    return np.log(risk / (1 - risk))
+
+
+def _risks(logits: np.ndarray, horizons: Sequence[float | None], again: Sequence[Recalibration], validated: Mapping[Any, Performance]
+           ) -> tuple[Risk, ...]:
+    """The recalibrated risks. None is lower than that of an earlier horizon: horizons are recalibrated each by itself."""
+    found: list[Risk] = []
+    least = (0.0, 0.0, 0.0)
+    for x, horizon, one in zip(logits.tolist(), horizons, again):
+        centre = one.intercept + one.slope * x
+        half = Z * math.sqrt(max(0.0, one.variance_intercept + 2 * x * one.covariance + x * x * one.variance_slope))
+        three = tuple(max(before, float(risk_of(value))) for before, value in zip(least, (centre, centre - half, centre + half)))
+        least = three       # type: ignore[assignment]
+        place = percentile(float(risk_of(x)), validated[horizon].classes)
+        found.append(Risk(horizon, three[0], three[1], three[2], place, one.slope, one.intercept))
+    return tuple(found)
 
 
 def _contributions(model: RiskModel, shares: np.ndarray, given: Mapping[str, str]) -> tuple[Contribution, ...]:
@@ -165,11 +268,7 @@ def _of_time(model: RiskModel, shares: np.ndarray) -> float:
     return sum(float(share) for column, share in zip(model.columns, shares) if column.variable == model.time)
 
 
-def _rows(table: dict[str, list[Any]], model: RiskModel) -> Any:
-    return load(table, Dictionary(name="the model's covariates", variables=model.variables))[0]
-
-
-def _text(model: RiskModel, name: str, rows: Any, k: int) -> str:
+def _text(name: str, rows: Rows, k: int) -> str:
     """A value as people write it, "" where it is not known."""
     variable = rows.dictionary[name]
     if not rows.present(name)[k]:

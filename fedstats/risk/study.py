@@ -36,6 +36,8 @@ from ..analyses.validation import performance_here
 from ..analyses.validation.performance import Performance
 from ..client.federation import Cohort, CohortQuestion
 from ..errors import InputError
+from ..filters import normal_filter
+from ..ms.cohort_tree import conditions
 from ..reading import read_toml
 from ..rows import Rows
 
@@ -57,9 +59,9 @@ class Study:
     model: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
 
-    def questions(self, cohort: Cohort) -> tuple[CohortQuestion, CohortQuestion]:
-        """The model, and its validation with the same settings. Raises QuestionError."""
-        model, own = dict(self.model), dict(self.validation)
+    def questions(self, cohort: Cohort, *, release_anyway: bool = False) -> tuple[CohortQuestion, CohortQuestion]:
+        """The model, and its validation with the same settings. release_anyway : also if it knows nothing. Raises QuestionError."""
+        model, own = dict(self.model) | {"release_anyway": release_anyway}, dict(self.validation)
         outcome, covariates = model.pop("outcome"), model.pop("covariates")
         follow_up = own.pop("time", model.pop("time", None))
         hazard = {"time": follow_up} if follow_up and model.get("objective", "").startswith(("hazard", "survival")) else {}
@@ -112,6 +114,21 @@ def outcome_sentence(cohort: Cohort, column: str) -> str:
     one = named[max(fits, key=len)]
     base = getattr(one, "outcome", "")          # a label such as "within two years" rests on another outcome
     return " ".join(cohort_words.sentence(each, tree) for each in (named.get(base), one) if each is not None)
+
+
+def eligible_of(cohort: Cohort) -> tuple[Any, ...]:
+    """The conditions that a patient of the cohort fulfils, as filters: those of the tree, and those it was narrowed by."""
+    return _eligible(cohort.recipe.to_dict(), cohort.where)
+
+
+def eligible_of_query(query: Any) -> tuple[Any, ...]:
+    """The same of a signed query."""
+    return _eligible(query.cohort.tree if query.cohort is not None else None, query.where)
+
+
+def _eligible(tree: Any, where: Any) -> tuple[Any, ...]:
+    trees = [tree.get("eligibility") if isinstance(tree, dict) else None, where]
+    return tuple(part for one in trees for part in conditions(normal_filter(one)) if part)
 
 
 def _described(cohort: Cohort, column: str) -> str:

@@ -1,8 +1,10 @@
 """Risk models as a number: what training together is worth, what validating costs, and what a released model gives away.
 
-    python -m tests.bench.bench_risk [ways] [cost] [attacks]
+    python -m tests.bench.bench_risk [ways] [defaults] [cost] [attacks]
 
-ways : joint, local, bagged, left out, over 5 seeds of synthetic registries of three designs, with one setting for all. cost : a
+defaults : calibration slope and AUC of cross-validation and for patients of another draw, with the number of trees chosen and with 100
+trees of depth 4, 5 seeds of two designs; a seed of the large one takes a minute. ways : joint, local, bagged, left out, over 5 seeds of
+synthetic registries of three designs, with one setting for all. cost : a
 validation beside its model, pooled and simulated. attacks : see attacks/test_model_inversion.
 """
 
@@ -13,6 +15,8 @@ import numpy as np
 
 import fedstats
 from fedstats import Dictionary, Rules
+from fedstats.analyses import scores
+from fedstats.analysis import Failed
 from fedstats.disclosure import NO_RULES
 from fedstats.ms import synthetic
 from fedstats.risk.comparison import JOINT, WAYS, compare_ways
@@ -73,11 +77,73 @@ def ways():
             for one in compare_ways(cohort, outcome, covariates, folds=5, seed=seed, **TRAINING):
                 found[one.how].append((one.auc, np.mean(list(one.registries.values())), one.brier))
         print(f"  {words}; {len(SEEDS)} seeds, 5 folds: mean (SD); joint better by mean (SD), in how many seeds", flush=True)
-        for how, scores in found.items():
-            gains = (np.array(found[JOINT]) - np.array(scores)) * [1, 1, -1]
+        for how, numbers in found.items():
+            gains = (np.array(found[JOINT]) - np.array(numbers)) * [1, 1, -1]
             parts = [f"{name} {one.mean():.4f} ({one.std(ddof=1):.4f}), {gain.mean():+.4f} ({gain.std(ddof=1):.4f}) in {(gain > 0).sum()}"
-                     for name, one, gain in zip(("AUC", "within registries", "Brier"), np.array(scores).T, gains.T)]
+                     for name, one, gain in zip(("AUC", "within registries", "Brier"), np.array(numbers).T, gains.T)]
             print(f"    {how:13}", "; ".join(parts), flush=True)
+
+
+WIDE = ["age", "sex", "disease_duration", "course", "edss", "edss_mean", "edss_slope", "relapses_12m", "days_since_relapse", "dmt_class",
+        "t2_lesion_count", "gd_lesion_count", "visits_in_window"]
+BEFORE = {"rounds": 100, "max_depth": 4, "learning_rate": 0.1}
+
+
+def wide(seed):
+    """20 000 synthetic patients of MS under default rules and without, as many of another draw, outcome and covariates."""
+    tables, others = ({one.name: one.tables for one in synthetic.registries(1000 * draw + 10 + seed, sites=5, sizes=[4000] * 5).values()}
+                      for draw in (0, 1))
+    ruled, free, other = (fedstats.pooled(found, **more).cohort(MS_COHORT | {"covariates": WIDE})
+                          for found, more in ((tables, {"rules": Rules()}), (tables, {}), (others, {})))
+    return ruled, free, other, "cdw24_within_2y", WIDE
+
+
+def narrow(seed):
+    """The same of tables of one row per patient, 2 300 patients."""
+    ruled, free, other = (fedstats.pooled(registries(SIZES, 10 + seed + 50 * draw), dictionary=BOOK, **more).cohort()
+                          for draw, more in ((0, {"rules": Rules()}), (0, {}), (1, {})))
+    return ruled, free, other, "worse", COVARIATES
+
+
+def rows_of(cohort):
+    """All patients of a pooled cohort."""
+    return [data.rows(cohort.recipe) for data in cohort._federation._world.data.values()]
+
+
+def elsewhere(model, other):
+    """AUC and calibration slope of a model for patients of another draw."""
+    cells = np.zeros((2, scores.BINS))
+    for rows in rows_of(other):
+        known = rows.complete([model.outcome])
+        place, y = scores.bin_of_margin(model.margins_of(known)), known.steps(model.outcome)
+        for k in (0, 1):
+            cells[k] += np.bincount(place[y == k], minlength=scores.BINS)
+    return scores.auc(*cells), scores.recalibrate(*cells, 0.95)[1].value
+
+
+def defaults():
+    """Per seed: trees, AUC and slope of cross-validation and elsewhere; then their means. 100 trees would be refused under the rules."""
+    for make in (wide, narrow):
+        found = {"chosen": [], "100 trees of depth 4": []}
+        for seed in SEEDS:
+            ruled, free, other, outcome, covariates = make(seed)
+            for name, one, training in zip(found, (ruled, free), ({}, BEFORE)):
+                begun, ask = time.perf_counter(), one.question
+                answers = one._federation.ask(ask.boost(outcome, covariates, **training), ask.validation(outcome, covariates, **training))
+                if isinstance(failed := answers[0], Failed):
+                    print(f"  {make.__name__} seed {seed}, {name}: {failed.problem.what}", flush=True)
+                    continue
+                model, made = answers
+                auc, slope = elsewhere(model, other)
+                found[name].append((made.overall.auc, made.overall.slope, auc, slope))
+                print(f"  {make.__name__} seed {seed}, {name}: n {model.n}, {len(model.trees)} trees; cross-validated AUC "
+                      f"{made.overall.auc:.3f}, slope {made.overall.slope:.2f}; elsewhere AUC {auc:.3f}, slope {slope:.2f}; "
+                      f"{time.perf_counter() - begun:.1f} s", flush=True)
+        for name, numbers in found.items():
+            if numbers:
+                auc, slope, auc_there, slope_there = np.mean(numbers, axis=0)
+                print(f"  {make.__name__}, {name}, mean: cross-validated AUC {auc:.3f}, slope {slope:.2f}; elsewhere AUC "
+                      f"{auc_there:.3f}, slope {slope_there:.2f}", flush=True)
 
 
 def cost():
@@ -116,7 +182,7 @@ def attacks():
 
 
 if __name__ == "__main__":
-    for part in (ways, cost, attacks):
+    for part in (ways, defaults, cost, attacks):
         if len(sys.argv) == 1 or part.__name__ in sys.argv[1:]:
             print(part.__name__)
             part()

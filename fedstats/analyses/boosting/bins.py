@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from ...booster import names_for_xgboost
 from ...dictionary import Dictionary
 from ...disclosure import Rules
 from ...rows import Rows
@@ -78,13 +79,13 @@ def columns(dictionary: Dictionary, covariates: Sequence[str]) -> tuple[Feature,
             found += [Feature(indicator(variable, k), name, k, (INDICATOR,)) for k in range(len(variable.labels or ()))]
         else:
             found.append(Feature(name, name, None, candidates(dictionary, name)))
-    return tuple(found)
+    names = names_for_xgboost([one.name for one in found])
+    return tuple(msgspec.structs.replace(one, name=name) for one, name in zip(found, names))
 
 
 def indicator(variable: Variable, level: int) -> str:
-    """The name of a level's column. xgboost refuses [ ] and < in names."""
-    text = f"{variable.name}={(variable.labels or ())[level]}"
-    return text.replace("[", "(").replace("]", ")").replace("<", "below ")
+    """The name of a level's column."""
+    return f"{variable.name}={(variable.labels or ())[level]}"
 
 
 def merged(feature: Feature, people: np.ndarray, contributors: np.ndarray, most: int, rules: Rules) -> Feature | None:

@@ -17,12 +17,14 @@ from ...variable import Variable
 from ...views import Picture, Table
 from .bins import Feature
 from .objectives import COX, HAZARD, LOGISTIC, POISSON, sigmoid
+from .soundness import check_model, check_tree
 
 MOST_SHOWN = 20         # features of the picture
 
 
 class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tree; entry k of each is node k, and children of -1 mark a leaf. All numbers are 32-bit floats.
+    """One tree; entry k of each is node k, and children of -1 mark a leaf; children come after their parent. All numbers are
+    32-bit floats. Raises ValueError for what is no tree (`soundness`).
 
     left, right : children. feature : column. threshold : x < threshold goes left, missing goes left if default_left. value : of a
     leaf, on the scale of the margin, learning rate included. cover : weight that passes the node, rounded by the release rules.
@@ -35,6 +37,9 @@ class Tree(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_left: tuple[bool, ...]
     value: tuple[float, ...]
     cover: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_tree(self)
 
     @property
     def leaves(self) -> int:
@@ -87,6 +92,9 @@ class RiskModel(Result, frozen=True, kw_only=True):
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
     parameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_model(self)
+
     # -- use -----------------------------------------------------------------------------------------------------------------
 
     def matrix(self, data: Any, *, at: float | None = None) -> np.ndarray:
@@ -138,10 +146,10 @@ class RiskModel(Result, frozen=True, kw_only=True):
         return booster_of(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the file that `xgboost.Booster.load_model` reads: .json or .ubj. Raises InputError for other endings."""
-        if Path(path).suffix not in (".json", ".ubj"):
-            raise InputError(f'a model is saved as .json or .ubj, not "{Path(path).suffix}"')
-        self.booster().save_model(str(path))
+        """Write the file that `load_model` of xgboost 1.7 and later reads: .json or .ubj. Raises InputError for other endings."""
+        from ...booster import save
+
+        save(self, path)
 
     # -- views ---------------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,10 @@ FULL_STEP = 1.0 + 1e-9      # of a batch: the average of Newton steps over its t
 
 
 class BoostParams(Params, frozen=True):
-    """See `boost`; None stands for a default that depends on objective and rules."""
+    """See `boost`; None stands for a default that depends on objective and rules; of `rounds`, for a number chosen by cross-validation.
+
+    A question that names no rounds at all is one of before that was possible: it means 100.
+    """
 
     episodes: ClassVar[bool] = True
 
@@ -35,7 +38,7 @@ class BoostParams(Params, frozen=True):
     covariates: tuple[str, ...]
     objective: str = LOGISTIC
     time: str | None = None
-    rounds: int = 100
+    rounds: int | None = 100
     max_depth: int = 4
     learning_rate: float = 0.1
     bins: int = 16
@@ -59,6 +62,7 @@ class BoostParams(Params, frozen=True):
     splits: str = BEST
     batch: int | None = None
     rho: float | None = None
+    release_anyway: bool = False
 
     @property
     def trees_per_round(self) -> int:
@@ -66,7 +70,7 @@ class BoostParams(Params, frozen=True):
         their steps would add up to more than one."""
         if self.splits != RANDOM:
             return 1
-        return self.batch or max(1, min(USUAL_BATCH, self.rounds, int(FULL_STEP / self.learning_rate)))
+        return self.batch or max(1, min(USUAL_BATCH, self.rounds or USUAL_BATCH, int(FULL_STEP / self.learning_rate)))
 
     @property
     def step(self) -> float:
@@ -107,6 +111,8 @@ class BoostParams(Params, frozen=True):
         _check_numbers(self)
         _check_splits(self)
         _check_noise(self, dictionary)
+        if self.rounds is None and not chooses(self.objective, self.splits, self.early_stopping):
+            raise QuestionError("this model's number of trees cannot be chosen by cross-validation", hint="say rounds=100")
         if not self.covariates or len(self.covariates) > MOST_COVARIATES:
             raise QuestionError(f"a model takes 1 to {MOST_COVARIATES} covariates, not {len(self.covariates)}")
         if set(self.covariates) & set(self.columns()) or len(set(self.covariates)) < len(self.covariates):
@@ -123,6 +129,12 @@ class BoostParams(Params, frozen=True):
             weight = dictionary.numeric(self.weights)
             if weight.low < 0 or not weight.high > 0:
                 raise QuestionError(f'"{self.weights}" may be negative: a weight is at least 0', hint="set its range in the dictionary")
+
+
+def chooses(objective: str, splits: str, early_stopping: int | None) -> bool:
+    """Whether the number of trees can be chosen by cross-validation: there is a loss that adds up over patients (a partial likelihood
+    does not), splits are searched, and nobody asked for another way of stopping."""
+    return objective != COX and splits == BEST and not early_stopping
 
 
 def _check_objective(params: BoostParams, dictionary: Dictionary) -> None:

@@ -44,8 +44,8 @@ class RandomTraining(Training):
         return [thinned(feature, self.params.bins) for feature in self.model_columns]
 
     def _trees(self) -> Totals:
-        settings, fit, batch = self._prepare(), Fit([], [], []), self.target.batch
-        drawn = [random_tree(self.params.seed, t, self.features, self._columns_of_tree(t), settings) for t in range(self.params.rounds)]
+        settings, fit, batch = self.settings, Fit([], [], []), self.target.batch
+        drawn = [random_tree(self.params.seed, t, self.features, self._columns_of_tree(t), settings) for t in range(self.rounds)]
         merged = yield from self._merge(drawn)
         stopping = Stopping(self.params.early_stopping)
         for t in range(0, len(drawn), batch):
@@ -53,7 +53,7 @@ class RandomTraining(Training):
             now = drawn[t:t + batch]
             asks = [self._ask(fit, now, unit, hazard)]
             held = bool(t and self.params.early_stopping)
-            totals = yield asks + ([self._loss_ask(fit, held=True)] if held else [])
+            totals = yield asks + ([self.loss_ask(fit, held=True)] if held else [])
             if held and stopping.judge(t, self._mean_loss(totals[1], fit)):
                 break
             place = 0
@@ -69,7 +69,7 @@ class RandomTraining(Training):
         rho = self.params.rho
         if rho is None:
             return ask.leaf_sums(**same, hazard=hazard)
-        scale = share_of_registry(noise_sd(rho, self.params.rounds), self.setting.registries) / unit
+        scale = share_of_registry(noise_sd(rho, self.rounds), self.setting.registries) / unit
         return ask.noisy_leaf_sums(**same, scale=scale)
 
     def _settings(self) -> TreeSettings:
@@ -77,14 +77,14 @@ class RandomTraining(Training):
         if self.params.rho is None or self.params.min_child_weight is not None:
             return found
         # a leaf whose hessian could be noise gets no value
-        sd = share_of_registry(noise_sd(self.params.rho, self.params.rounds), self.setting.registries) * math.sqrt(self.setting.registries)
+        sd = share_of_registry(noise_sd(self.params.rho, self.rounds), self.setting.registries) * math.sqrt(self.setting.registries)
         return replace(found, min_child_weight=max(found.min_child_weight, CLEAR * sd))
 
     def _notes(self) -> list[str]:
         rho = self.params.rho
         if rho is None:
             return []
-        return [f"sums over leaves carry discrete Gaussian noise, of standard deviation {noise_sd(rho, self.params.rounds):.4g} also for "
+        return [f"sums over leaves carry discrete Gaussian noise, of standard deviation {noise_sd(rho, self.rounds):.4g} also for "
                 f"a registry that knows its own: {rho:g}-zCDP, so epsilon {epsilon(rho):.4g} at delta {DELTA:g}, for one patient more or "
                 "less. Numbers of patients, the starting score, the splits taken back and the fit come from exact totals under the "
                 "release rules: they are not covered, and the guarantee takes them as known"]

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from ...analysis import Joint, Setting
+from ...booster import names_for_xgboost
 from ...disclosure import intervals, may_count, may_imply
 from ...errors import Refused
 from ...statistic import INDICATORS, Ask, Sums, plain
@@ -75,20 +76,37 @@ class Training:
         weighted = params.weights is not None or params.scale_pos_weight != 1
         self.floors: Floors | None = floors(self.rules, params.objective, setting.size.n, weighted)
         if self.floors is not None:
-            check_floors(self.floors, bins=params.bins, depth=params.max_depth, rounds=params.rounds, child=params.min_child_weight,
+            check_floors(self.floors, bins=params.bins, depth=params.max_depth, rounds=params.rounds or 1, child=params.min_child_weight,
                          k=self.rules.min_cell)
         if self.rules.min_cell > 1 and 0 < params.validation * setting.size.n < 2 * self.rules.min_cohort:
             raise Refused(f"fewer than {2 * self.rules.min_cohort} patients would be held out (rule min_cohort)",
                           hint="hold out a larger share, or nobody")
+        self.rounds = params.rounds or 1
         self.most_y = setting.dictionary[params.outcome].ends
         self.most_weight = ask.most_weight(setting.dictionary, self.target)
         self.features: tuple[Feature, ...] = ()
         self.events: int | None = None
 
     def run(self) -> Joint:
+        yield from self.begin()
+        fit = yield from self._trees()
+        model = yield from self.finish(fit)
+        return model
+
+    def begin(self) -> Totals:
+        """Starting score, grid and bins."""
         (totals,) = yield [ask.start(model=Model(self.target).text, covariates=list(self.counted))]
         self._begin(totals)
-        fit = yield from self._trees()
+        self.settings = self._prepare()
+
+    def one_tree(self, fit: Fit, t: int) -> Totals:
+        """The fit with tree t."""
+        unit, hazard = yield from self._unit(fit)
+        growing, _ = yield from self._grow(fit, t, self.settings, unit, hazard, 0)
+        return self._with_tree(fit, growing)
+
+    def finish(self, fit: Fit) -> Joint:
+        """The model: leaves that are too small merged, and how good it is on its own patients."""
         fit = yield from self._check_leaves(fit)
         metrics, notes = yield from self._scores(fit)
         return self._model(fit, metrics, [*notes, *self._notes()])
@@ -132,7 +150,8 @@ class Training:
             ends = self.target.ends
         if self.target.objective == HAZARD:
             inner = [self.target.ends[self.target.ends.index(end) + 1] for end in ends[:-1]]
-            clock = Feature(str(params.time), str(params.time), None, tuple(float(np.float32(one)) for one in inner))
+            name = names_for_xgboost([*(one.name for one in self.model_columns), str(params.time)])[-1]
+            clock = Feature(name, str(params.time), None, tuple(float(np.float32(one)) for one in inner))
             self.model_columns.append(clock)
             found.append(clock)
         if not found:
@@ -179,10 +198,10 @@ class Training:
         return self._settings()
 
     def _trees(self) -> Totals:
-        settings, fit, stopping = self._prepare(), Fit([], [], []), Stopping(self.params.early_stopping)
-        for t in range(self.params.rounds):
+        fit, stopping = Fit([], [], []), Stopping(self.params.early_stopping)
+        for t in range(self.rounds):
             unit, hazard = yield from self._unit(fit)
-            growing, held = yield from self._grow(fit, t, settings, unit, hazard, t if self.params.early_stopping else 0)
+            growing, held = yield from self._grow(fit, t, self.settings, unit, hazard, t if self.params.early_stopping else 0)
             if held is not None and stopping.judge(t, held):
                 break
             fit = self._with_tree(fit, growing)
@@ -225,7 +244,7 @@ class Training:
         root = Growing((0, 0), unit, bins, settings)
         asks = [ask.histograms(**same, tree=tree_text(root), nodes=[0])]
         if held:
-            asks.append(self._loss_ask(fit, held=True))
+            asks.append(self.loss_ask(fit, held=True))
         totals = yield asks
         total = tuple(totals[0]["total"].tolist()) + (tuple(totals[0]["everybody"].tolist()) if settings.min_people else ())
         growing = Growing(total, unit, bins, settings)
@@ -268,14 +287,18 @@ class Training:
 
     # -- the end -------------------------------------------------------------------------------------------------------------------
 
-    def _loss_ask(self, fit: Fit, *, held: bool, edges: Sequence[float] = ()) -> Ask:
+    def loss_ask(self, fit: Fit, *, held: bool, edges: Sequence[float] = ()) -> Ask:
         unit = loss_bound(self.params.objective, self._spread(fit), self.most_y) * 2.0**-ask.LOSS_BITS
         return ask.scores(**self.known, trees=fit.texts, unit=unit, held=held, edges=list(edges))
 
-    def _mean_loss(self, totals: Sums, fit: Fit) -> float:
+    def loss_of(self, totals: Sums, fit: Fit) -> tuple[float, float]:
+        """The sum of weighted losses, and of weights."""
         unit = loss_bound(self.params.objective, self._spread(fit), self.most_y) * 2.0**-ask.LOSS_BITS
-        weight = int(totals["weight"])
-        return int(totals["loss"]) * unit / (weight * 2.0**-ask.WEIGHT_BITS) if weight else 0.0
+        return int(totals["loss"]) * unit, int(totals["weight"]) * 2.0**-ask.WEIGHT_BITS
+
+    def _mean_loss(self, totals: Sums, fit: Fit) -> float:
+        loss, weight = self.loss_of(totals, fit)
+        return loss / weight if weight else 0.0
 
     def _scores(self, fit: Fit) -> Totals:
         metrics: dict[str, float] = {}
@@ -287,7 +310,7 @@ class Training:
         self.measured = (0, self.unmeasured)        # trees may have been left out or merged since
         yield from self._narrow(fit)
         edges = EDGES if self.params.objective == LOGISTIC else ()
-        totals = yield [self._loss_ask(fit, held=held, edges=edges) for held in ((False, True) if self.target.held else (False,))]
+        totals = yield [self.loss_ask(fit, held=held, edges=edges) for held in ((False, True) if self.target.held else (False,))]
         for prefix, found in zip(("", "held_"), totals):
             metrics[prefix + name] = self._mean_loss(found, fit)
             # one number over everybody, as in a validation: those with and those without the outcome must be enough

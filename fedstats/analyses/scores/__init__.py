@@ -154,8 +154,36 @@ def recalibrate(without: np.ndarray, with_: np.ndarray, confidence: float) -> tu
     return tuple(Estimate(b, b - z * se, b + z * se) for b, se in (intercept, slope))       # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
+class Recalibrated:
+    """The logit of a risk becomes intercept + slope x; the covariance of both is what interval the new risk has."""
+
+    intercept: float
+    slope: float
+    variance_intercept: float
+    covariance: float
+    variance_slope: float
+
+
+def recalibration(without: np.ndarray, with_: np.ndarray) -> Recalibrated | None:
+    """Intercept and slope of a logistic recalibration, both at once, with their covariance; see `recalibrate`."""
+    there = (without + with_) > 0
+    x, y, n = CENTRES[there], with_[there].astype(float), (without + with_)[there].astype(float)
+    found = _fit(np.stack([np.ones(len(x)), x], axis=1), np.zeros(len(x)), y, n)
+    if found is None:
+        return None
+    beta, V = found
+    return Recalibrated(float(beta[0]), float(beta[1]), float(V[0, 0]), float(V[0, 1]), float(V[1, 1]))
+
+
 def _newton(X: np.ndarray, offset: np.ndarray, y: np.ndarray, n: np.ndarray) -> tuple[float, float] | None:
     """The last coefficient of a logistic regression of y out of n, and its standard error."""
+    found = _fit(X, offset, y, n)
+    return None if found is None else (float(found[0][-1]), math.sqrt(float(found[1][-1, -1])))
+
+
+def _fit(X: np.ndarray, offset: np.ndarray, y: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The coefficients of a logistic regression of y out of n, and their covariance; None where no finite answer exists."""
     beta = np.zeros(X.shape[1])
     beta[1:] = 1.0
     for _ in range(NEWTON_STEPS):
@@ -169,5 +197,5 @@ def _newton(X: np.ndarray, offset: np.ndarray, y: np.ndarray, n: np.ndarray) -> 
         if not np.isfinite(beta).all() or np.abs(beta).max() > 1e3:
             return None
         if np.abs(step).max() < SETTLED:
-            return float(beta[-1]), math.sqrt(float(np.linalg.inv(information)[-1, -1]))
+            return beta, np.linalg.inv(information)
     return None

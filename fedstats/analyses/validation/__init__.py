@@ -16,14 +16,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...analysis import Failed, Joint, Question, Setting, Size, analysis, together
+from ...analysis import Failed, Joint, Question, Setting, Size, abreast, analysis, together
 from ...dictionary import Dictionary
 from ...disclosure import NO_RULES, safe
 from ...errors import InputError, QuestionError, Refused
 from ...rows import Rows
 from ...statistic import INDICATORS, Ask, Sums, answer, plain
 from .._common import CONFIDENCE, groups
-from ..boosting import train
+from ..boosting import CHOSEN, train
+from ..boosting.choice import FOLDS, Choice, check_folds, choose
 from ..boosting.model import RiskModel
 from ..boosting.objectives import HAZARD
 from ..folds import fold_sizes, outside
@@ -31,8 +32,11 @@ from ..scores import sums as ask
 from ..scores.classes import cut_classes, groups_shown, keep_classes
 from ..survival import life_table, on_grid
 from .params import ValidationParams, call
-from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, size_bands, spread_of
+from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, recalibration_of, size_bands, spread_of
 from .result import Validation
+from .seen import Seen
+from .seen import first_ask as seen_ask
+from .seen import seen as patients_seen
 
 
 @analysis("validation/1", params=ValidationParams, result=Validation, call=call)
@@ -47,13 +51,13 @@ def validation(params: ValidationParams, setting: Setting) -> Joint:
         raise QuestionError("a hazard is validated at horizons", hint="add horizons=(...), ends of its intervals")
     if params.horizons:
         params = msgspec.structs.replace(params, horizons=_on_grid(setting.dictionary, str(params.time), params.horizons))
-    first = [fold_sizes(columns=list(params.boost.columns()), seed=params.boost.seed, folds=params.folds),
-             ask.registry_sizes(columns=list(params.columns()))]
-    if params.horizons:
-        first.append(life_table(time=params.time, event=params.event))
-    totals = yield first
-    _check_folds(totals[0], params, setting)
-    scorers = yield from _models(params, setting, totals)
+    chosen = None
+    if params.boost.rounds is None:     # side by side with the same choice of a `boost` that is asked with it
+        (totals, seen), chosen = yield from abreast([_opening(params, setting), choose(params.boost, setting)])
+        params = msgspec.structs.replace(params, boost=chosen.params)
+    else:
+        totals, seen = yield from _opening(params, setting)
+    scorers = yield from _models(params, setting, totals, chosen)
     found = yield [ask.scores(scorer=one, by=list(params.by)) for one in scorers]
     notes: list[str] = []
     shown = _shown(params, setting, scorers, found, notes)
@@ -66,20 +70,24 @@ def validation(params: ValidationParams, setting: Setting) -> Joint:
                         for k, spread in zip(shown, more[len(cut):]))
     return Validation(size=setting.size, outcome=params.boost.outcome, objective=params.boost.objective, folds=params.folds,
                       performance=performance, sizes=size_bands(totals[1]), confidence=params.confidence, time=params.time,
-                      unit=setting.dictionary[params.time].unit if params.time else "", parameters=plain(msgspec.to_builtins(params.boost)),
-                      notes=tuple(notes), methods=_methods(params))
+                      unit=setting.dictionary[params.time].unit if params.time else "", seen=seen,
+                      parameters=plain(msgspec.to_builtins(params.boost)), notes=tuple(notes), methods=_methods(params, chosen))
+
+
+def _opening(params: ValidationParams, setting: Setting) -> Generator[list[Ask], list[Sums], tuple[list[Sums], Seen]]:
+    """The first totals (sizes of folds and registries, follow-up), and which patients the model has seen."""
+    covariates, needs = params.boost.covariates, params.boost.columns()
+    first = [fold_sizes(columns=list(needs), seed=params.boost.seed, folds=params.folds),
+             ask.registry_sizes(columns=list(params.columns()))]
+    if params.horizons:
+        first.append(life_table(time=params.time, event=params.event))
+    totals = yield [*first, seen_ask(covariates, needs)]
+    check_folds(totals[0], setting.rules, "use fewer folds, or widen the cohort")
+    seen = yield from patients_seen(totals[-1], covariates, needs, setting.dictionary, setting.rules)
+    return totals, seen
 
 
 # -- the models of the folds ---------------------------------------------------------------------------------------------------------
-
-
-def _check_folds(totals: Sums, params: ValidationParams, setting: Setting) -> None:
-    """Each fold must be a cohort of its own: the totals of two folds' models differ by its patients."""
-    rules, least = setting.rules, max(setting.rules.min_cohort, setting.rules.min_cell)
-    people, there = totals["people"], totals["people" + INDICATORS]
-    if int(people.min()) < (least if rules.min_cell > 1 else 1) or int(there.min()) < rules.min_registries:
-        raise Refused(f"a fold would hold fewer than {least} patients, or patients of fewer than {rules.min_registries} registries "
-                      "(rules min_cohort, min_registries)", hint="use fewer folds, or widen the cohort")
 
 
 def _on_grid(dictionary: Dictionary, time: str, horizons: Sequence[float]) -> tuple[float, ...]:
@@ -88,13 +96,15 @@ def _on_grid(dictionary: Dictionary, time: str, horizons: Sequence[float]) -> tu
     return tuple(one if one is not None else horizon for one, horizon in zip(found, horizons))
 
 
-def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums]) -> Generator[list[Ask], list[Sums], list[dict[str, Any]]]:
+def _models(params: ValidationParams, setting: Setting, totals: Sequence[Sums], chosen: Choice | None
+            ) -> Generator[list[Ask], list[Sums], list[dict[str, Any]]]:
     """The scorer of each horizon, with one model per fold, grown side by side."""
     seed, people = params.boost.seed, totals[0]["people"]
     halves = []
     for k in range(params.folds):
         others = Setting(setting.dictionary, setting.rules, setting.registries, Size(int(people.sum() - people[k])))
-        halves.append((Question("boost/1"), outside(train(params.boost, others), seed, params.folds, k)))
+        grown = chosen.runs[k].finish(chosen.fits[k]) if chosen and params.folds == FOLDS else train(params.boost, others)
+        halves.append((Question("boost/1"), outside(grown, seed, params.folds, k)))
     found = yield from together(halves)
     for one in found:
         if isinstance(one, Failed):
@@ -182,17 +192,19 @@ def _performance(params: ValidationParams, setting: Setting, scorer: dict[str, A
     if apart is None:
         notes.append("no spread between registries: fewer than five of them have enough patients with and without the outcome")
     made = Performance(horizon, metrics_of(totals, 0, params.confidence, rules), tuple(found), shown_classes,
-                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart)
+                       float(people[2] / people.sum()) if horizon is not None else None, spread=apart,
+                       recalibration=recalibration_of(totals, rules))
     return msgspec.structs.replace(made, **over_classes(shown_classes))
 
 
-def _methods(params: ValidationParams) -> str:
+def _methods(params: ValidationParams, chosen: Choice | None) -> str:
     weighted = ("Patients were weighted by the inverse probability of being followed up to their event or the horizon (Kaplan-Meier curve "
                 "of censoring on the registered grid). ") if params.horizons else ""
+    trees = f" {CHOSEN.format(folds=FOLDS)} The same patients so chose it: what this adds to the performance is small." if chosen else ""
     return (f"{params.folds}-fold cross-validation by patient: each patient's risk comes from a model grown without the patient's fold, by "
             f"the same method. Performance was computed from patients with and without the outcome in 512 bins of the logit of the risk, "
             f"summed over registries; ROC-AUC with DeLong's and PR-AUC with Boyd's {params.confidence:.0%} intervals on the logit scale. "
-            f"{weighted}Calibration and net benefit are over merged risk classes.")
+            f"{weighted}Calibration and net benefit are over merged risk classes.{trees}")
 
 
 # -- at one registry, for its own eyes -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from ...disclosure import Rules
 from ...statistic import Sums
 from .._common import z_of
 from .._model_rules import EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER
-from ..scores import BINS, Estimate, auc_interval, auc_slack, precision_interval, recalibrate
+from ..scores import BINS, Estimate, auc_interval, auc_slack, precision_interval, recalibrate, recalibration
 from ..scores.classes import RiskClass, calibration_error, decomposition, risk_classes
 from ..scores.sums import SIZE_BANDS, UNIT_BITS, WEIGHT_BITS
 
@@ -80,11 +80,23 @@ class SizeBand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registries: int
 
 
+class Recalibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a predicted risk becomes the share that had the outcome: its logit becomes intercept + slope x. The (co)variances give the
+    interval of the new logit."""
+
+    intercept: float
+    slope: float
+    variance_intercept: float
+    covariance: float
+    variance_slope: float
+
+
 class Performance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How good the risks are at one horizon; None: the outcome is a plain yes or no.
 
     censored : share whose follow-up ended before the horizon. brier_reference : of predicting everybody's mean risk. reliability,
-    resolution, uncertainty, calibration_error : over the risk classes.
+    resolution, uncertainty, calibration_error : over the risk classes. recalibration : of everybody's risks; None where too few had the
+    outcome.
     """
 
     horizon: float | None
@@ -98,6 +110,7 @@ class Performance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uncertainty: float | None = None
     calibration_error: float | None = None
     spread: Spread | None = None
+    recalibration: Recalibration | None = None
 
 
 def metrics_of(totals: Sums, g: int, confidence: float, rules: Rules) -> Metrics:
@@ -122,6 +135,18 @@ def metrics_of(totals: Sums, g: int, confidence: float, rules: Rules) -> Metrics
     return Metrics(n0 + n1, n1, *_three(area), auc_slack(without, with_), *_three(precision),
                    float(totals["brier"][g]) * 2.0**-UNIT_BITS / everybody, float(totals["loss"][g]) * 2.0**-UNIT_BITS / total,
                    ratio, ratio * math.exp(-half), ratio * math.exp(half), *_three(intercept), *_three(slope))
+
+
+def recalibration_of(totals: Sums, rules: Rules) -> Recalibration | None:
+    """The recalibration of everybody's risks, where as many have the outcome as two coefficients ask for."""
+    n0, n1 = (int(one) for one in totals["people"][0][:2])
+    if min(n0, n1) < 2 * _per_parameter(rules):
+        return None
+    weighted = "weights" in totals
+    counts = totals["weights"][0] / 2.0**WEIGHT_BITS if weighted else totals["cells"][0].astype(float)
+    worth = effective(counts, totals["squares"][0] / 2.0**WEIGHT_BITS if weighted else None)
+    found = recalibration(counts[0] * worth, counts[1] * worth)
+    return None if found is None else Recalibration(**vars(found))
 
 
 def effective(counts: np.ndarray, squares: np.ndarray | None) -> float:

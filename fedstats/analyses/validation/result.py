@@ -8,17 +8,18 @@ from ...analysis import Result
 from ...views import Picture, Table
 from .._common import CONFIDENCE
 from .performance import Metrics, Performance, SizeBand
+from .seen import Seen
 
 
 class Validation(Result, frozen=True, kw_only=True):
     """Frame: one row per horizon and group (index: horizon, variable, level), columns n, events, auc, auc_ci_low, ...
 
     `performance` has everything, one entry per horizon (horizon None: a plain yes or no). folds : how many. sizes : of registries, in
-    bands. parameters : of the model.
+    bands. parameters : of the model. seen : which patients it has seen, so that it is asked about no others.
     """
 
     kind: ClassVar[str] = "validation"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"parameters", "confidence", "horizon"})
+    verbatim: ClassVar[frozenset[str]] = frozenset({"parameters", "confidence", "horizon", "seen"})
 
     outcome: str
     objective: str
@@ -29,6 +30,7 @@ class Validation(Result, frozen=True, kw_only=True):
     time: str | None = None
     unit: str = ""
     parameters: dict[str, Any]
+    seen: Seen | None = None
 
     @property
     def overall(self) -> Metrics:
