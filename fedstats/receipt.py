@@ -61,7 +61,12 @@ def write_receipt(path: str | Path, receipt: Receipt) -> Path:
 
 def read_receipt(path: str | Path) -> Receipt:
     """The receipt in a file. Raises InputError."""
-    source = read_json(path, "receipt", largest=LARGEST_RECEIPT)
+    try:
+        source = read_json(path, "receipt", largest=LARGEST_RECEIPT)
+    except InputError as error:
+        if "cannot be read" in error.what:
+            raise
+        raise InputError(f"{path} is not a receipt: {error.what}", hint="see schemas/receipt.json") from None
     try:
         return msgspec.convert(source, Receipt, strict=True)
     except msgspec.ValidationError as error:

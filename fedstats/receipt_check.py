@@ -226,7 +226,9 @@ def _named(path: Path) -> list[tuple[str, dict[str, Any]]]:
         if isinstance(found, dict) and "kind" in found:
             return [(str(found["kind"]), found)]
         return [(one.name, one.result) for one in msgspec.convert(found, ResultsFile).results]
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, InputError) as error:
+        if "cannot be read" in str(error):
+            raise
         raise InputError(f"{path} is not a file of results", hint="fedstats ask ... --json writes one") from None
 
 

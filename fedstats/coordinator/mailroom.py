@@ -170,8 +170,9 @@ class Mailroom:
         match message:
             case Admission():
                 if sender in session.admitted:      # other bytes than before, or it would have been a retry
-                    self._give_up(session, two_nodes(sender), clock)
-                    return
+                    if session.phase == "admission":
+                        self._give_up(session, two_nodes(sender), clock)
+                    raise two_nodes(sender)
                 session.admitted.add(sender)
                 self._once(session, "admission", sender, parcel)
                 self._put_others(session, sender, bytes(parcel), pressing=not message.accept)
