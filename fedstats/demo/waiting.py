@@ -21,6 +21,7 @@ LONGEST_SECONDS = 3600.0    # for anything: the last resort against one that is 
 TELL_SECONDS = 10.0         # between two remarks about what is slow
 LEAST_WORK = 0.05           # seconds of processor that count: asking for mail takes less per minute
 LOOK_SECONDS = 0.5          # between two looks at those that are asked
+CHATTER = " INFO HTTP Request"      # lines of a log that say nothing about what is slow
 LAST_LINES = 3              # of a log, in an error
 STARTING = "starting"       # what a process does that is not ready yet
 STOPPED = "T"               # states of processes: somebody stopped it;
@@ -109,7 +110,7 @@ class Watch:
 
     def trouble(self, names: Sequence[str], what: str) -> Unreachable:
         """The error about processes: the end of the log of the first, and where the logs are."""
-        lines = self.log(names[0]).strip().splitlines()[-LAST_LINES:]
+        lines = self._lines(names[0])[-LAST_LINES:]
         places = ", ".join(str(self.log_path(name)) for name in names)
         return Unreachable(what, hint=f"{'; '.join(lines) or 'its log is empty'} (log: {places})")
 
@@ -117,6 +118,11 @@ class Watch:
         """What a process has said."""
         path = self.log_path(name)
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def _lines(self, name: str) -> list[str]:
+        """The lines of a log that say something."""
+        lines = self.log(name).splitlines()
+        return [line for line in lines if line.strip() and CHATTER not in line]
 
     def _moved(self, name: str, now: float) -> float:
         """When this process got on last."""
@@ -129,7 +135,7 @@ class Watch:
 
     def _slow(self, name: str, doing: str) -> str:
         """"calgary is starting, 40 s so far: compiling kernels"."""
-        lines = [line for line in self.log(name).splitlines() if line.strip()]
+        lines = self._lines(name)
         last = lines[-1].partition(" INFO ")[2] or lines[-1] if lines else "importing"
         return f"{name} is {doing}, {self.clock() - self.begun:.0f} s so far: {last}"
 
