@@ -69,7 +69,8 @@ def test_an_ordinary_patient_gets_one_calibrated_number_with_its_interval(made):
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    (dict.fromkeys(ANA), 'disease_duration", "edss" and "sex" are not known'), ({"age": None}, '"age" is not known'), ({"sex": ""}, '"sex" is not known'),
+    (dict.fromkeys(ANA), 'disease_duration", "edss" and "sex" are not known'),
+    ({"age": None}, '"age" is not known'), ({"sex": ""}, '"sex" is not known'),
     ({"age": 8, "age_at_onset": 3, "disease_duration": 5.0}, "the model is for patients with age >= 18"),
     ({"age": 16, "age_at_onset": 12, "disease_duration": 4.0}, "the model is for patients with age >= 18"),
     ({"age": 92, "age_at_onset": 84}, '"age" is where fewer than 10 patients were'), ({"edss": 9.5}, "they had 0 to 6.5"),
