@@ -38,6 +38,8 @@ def meaning(card: Card) -> str:
 
 def patient_line(said: Prediction) -> str:
     """The patient in two sentences: who, how high, higher than whose; and what drives it."""
+    if said.reason:
+        return f"A synthetic patient: no risk is given, as {said.reason}"
     drives = ", ".join(f"{one.covariate} {one.log_odds:+.2f}" for one in said.contributions[:SHOWN])
     return f"{_risk(said)}. What moves it most: {drives} (log-odds, against the mean patient)"
 
