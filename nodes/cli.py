@@ -98,6 +98,9 @@ def serve(settings: Settings = Path("node.toml"),
 
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO,
                         format="%(asctime)s %(levelname)s %(message)s")
+    if not debug:
+        for library in ("httpx", "httpcore"):       # a line for every poll
+            logging.getLogger(library).setLevel(logging.WARNING)
     node = Node.start(load(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: node.stop())

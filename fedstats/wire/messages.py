@@ -162,9 +162,24 @@ class Poll(Message, frozen=True, kw_only=True, tag="poll"):
     time: float
 
 
-AnyMessage = Query | Admission | Keys | Contribution | Total | Verdict | Release | Abort | Poll
+class Post(Message, frozen=True, kw_only=True, tag="post"):
+    """A signed POST, in its head: who brings a parcel of which length (bytes) and digest to which coordinator, once, now.
+
+    Whoever has not signed is refused before a byte of the parcel is read.
+    """
+
+    member: Name
+    coordinator: Name
+    path: Annotated[str, msgspec.Meta(max_length=300)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_PAYLOAD + LONGEST_BODY)]
+    digest: Hash
+    nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    time: float
+
+
+AnyMessage = Query | Admission | Keys | Contribution | Total | Verdict | Release | Abort | Poll | Post
 SENDER: dict[type, str] = {Query: "analyst", Admission: "registry", Keys: "sender", Contribution: "registry", Total: "coordinator",
-                           Verdict: "registry", Release: "registry", Abort: "sender", Poll: "member"}
+                           Verdict: "registry", Release: "registry", Abort: "sender", Poll: "member", Post: "member"}
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
