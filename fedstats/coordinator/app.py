@@ -29,6 +29,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -313,13 +314,24 @@ def _application(me: Identity, roster: Consortium, round_seconds: float) -> Appl
     return Application(me, roster, round_seconds=round_seconds)
 
 
-def serve(me: Identity, roster: Consortium, *, host: str, port: int, round_seconds: float = ROUND_SECONDS,
-          tls: tuple[str, str] | None = None) -> None:
-    """Run until SIGINT or SIGTERM. tls : paths of certificate and key; without them a reverse proxy is expected to add TLS."""
-    import uvicorn
+def serve(me: Identity, roster: Consortium, *, host: str, port: int,
+          round_seconds: float = ROUND_SECONDS, tls: tuple[str, str] | None = None) -> None:
+    """Run until SIGINT or SIGTERM.
 
-    application = _application(me, roster, round_seconds)
+    tls : paths of certificate and key; without them a reverse proxy is expected to add TLS.
+    """
+    server = server_of(_application(me, roster, round_seconds), host=host, port=port, tls=tls)
+    # the server raises the signal again when it has stopped; here that is an end like any other
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+
+
+def server_of(application: Application, *, host: str, port: int,
+              tls: tuple[str, str] | None = None) -> uvicorn.Server:
+    """The server of an application, with the limits of `door`; `run` serves."""
     context = _context(*tls) if tls else None
+    visitors = application.visitors
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
@@ -327,27 +339,22 @@ def serve(me: Identity, roster: Consortium, *, host: str, port: int, round_secon
             super().handle_exit(sig, frame)
 
     def gate(config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> Gate:
-        visitors = application.visitors
-        return Gate(visitors, context, lambda visitor: Door(visitors, visitor, config, server_state, app_state))
+        return Gate(visitors, context,
+                    lambda visitor: Door(visitors, visitor, config, server_state, app_state))
 
-    # the door logs nothing about strangers: they could fill the disk
-    config = uvicorn.Config(application.build(), host=host, port=port, http=gate, ws="none", loop="asyncio",    # type: ignore[arg-type]
-                            log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=2)
-    # the server raises the signal again when it has stopped; here that is an end like any other
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt):
-        Server(config).run()
+    # nothing is logged about strangers: they could fill the disk
+    return Server(uvicorn.Config(
+        application.build(), host=host, port=port, http=gate, ws="none",    # type: ignore[arg-type]
+        loop="asyncio", log_level="error", access_log=False, server_header=False,
+        timeout_graceful_shutdown=2))
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:
-    """TLS as a server speaks it. Raises InputError for files that hold no certificate and its key."""
+    """TLS as a server speaks it. Raises InputError for files that are no certificate and key."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(certificate, key, password=lambda: "")      # never asked for at a terminal
+        context.load_cert_chain(certificate, key, password=lambda: "")      # nobody is asked for one
     except (OSError, ValueError) as error:
-        raise InputError(f"{certificate} and {key} are not a certificate and its key ({error.strerror or error})"     # type: ignore[union-attr]
-                         if isinstance(error, OSError) else f"{key} cannot be used: {error}",
-                         hint="PEM files; the key without a password") from None
+        raise InputError(f"{certificate} and {key} are not a certificate and its key ({error})",
+                         hint="two PEM files that belong together; the key without a password") from None
     return context
-
-

@@ -125,7 +125,7 @@ class Mailroom:
             raise MessageError("the query names somebody who is not a registry")
         if not now - LONGEST_QUERY_SECONDS <= query.created <= now + SKEW_SECONDS or query.expires < now:
             raise Refused("the query has expired or comes from the future: it was made "
-                          f"{clock_words(query.created - now)} of this coordinator's clock", hint="set the clock, or ask again")
+                          f"{clock_words(query.created - now)} this coordinator's clock", hint="set the clock, or ask again")
         if T in self.sessions:
             return              # a retry of the same bytes
         if T in self.ended:
@@ -284,7 +284,7 @@ class Mailroom:
         """Who has not answered, where, and what is known of why."""
         names = session.missing()
         where = f"round {session.round}" if session.phase == "rounds" else f"the {session.phase}"
-        clocks = [f"the clock of {name} is {clock_words(self.skewed[name])} of the coordinator's" for name in names if name in self.skewed]
+        clocks = [f"the clock of {name} is {clock_words(self.skewed[name])} the coordinator's" for name in names if name in self.skewed]
         what = f"no answer from {', '.join(names) or 'nobody'} in {where}" + "".join(f"; {one}" for one in clocks)
         hint = "set the clocks of these machines, then ask again" if clocks else "see that these nodes run, then ask again"
         return Unreachable(what, who=self.me.name, hint=hint)
@@ -353,7 +353,7 @@ class Mailroom:
             raise MessageError("the signature was made for another request")
         if abs(request.time - now) > SKEW_SECONDS:
             self.skewed[request.member] = request.time - now
-            raise Refused(f"the clock of {request.member} is {clock_words(request.time - now)} of the coordinator's",
+            raise Refused(f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
                           hint="set the clock of that machine, or of the coordinator; or the request was held up on its way")
         self.skewed.pop(request.member, None)
         return request
@@ -394,8 +394,8 @@ def box_of(analyst: str, T: bytes) -> str:
 
 
 def clock_words(seconds: float) -> str:
-    """How far one clock is from another: "6 min 12 s ahead", "2 h 0 min behind"."""
-    size, way = round(min(abs(seconds), 1e12)), "ahead" if seconds > 0 else "behind"
+    """How far one clock is from another: "6 min 12 s ahead of", "2 h 0 min behind"."""
+    size, way = round(min(abs(seconds), 1e12)), "ahead of" if seconds > 0 else "behind"
     for unit, name, smaller, small in ((86_400, "days", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if size >= unit:
             return f"{size // unit} {name} {size % unit // smaller} {small} {way}"

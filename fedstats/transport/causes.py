@@ -81,7 +81,7 @@ def of_fault(error: BaseException, address: str) -> Unreachable:
     if kind == "ReadTimeout":
         hint = "it, or a proxy on the way, is overloaded or stopped"
     elif kind == "RemoteProtocolError" and address.startswith("http://"):
-        hint += "; does it speak TLS? then its address begins with https://"
+        hint += " (one with TLS has an address with https://)"
     return Unreachable(f"the coordinator at {address} did not answer ({kind})", hint=hint)
 
 
