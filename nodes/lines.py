@@ -1,10 +1,13 @@
-"""How a node hears its coordinators: one line to each address, each with its cursor and its own waiting after faults.
+"""How a node hears its coordinators: one line to each address, each with its cursor and its own
+waiting after faults.
 
-How this works. A consortium may have several coordinators, or one that runs at several addresses, and any of them may be away. A node
-reads its mail at all of them at the same time, so it does not matter which one an analyst asks: the answers go where the question
-came from. With one address everything happens in the caller's thread; with several each line has a thread of its own, which polls
-when it is told to and puts what it has heard into one queue. Two addresses that lead to one running coordinator are noticed by its
-boot id: the second of them rests, and is asked now and then whether this is still so.
+How this works. A consortium may have several coordinators, or one that runs at several addresses,
+and any of them may be away. A node reads its mail at all of them at the same time, so it does not
+matter which one an analyst asks: the answers go where the question came from. With one address
+everything happens in the caller's thread; with several each line has a thread of its own, which
+polls when it is told to and puts what it has heard into one queue. Two addresses that lead to one
+running coordinator are noticed by its boot id: the second of them rests, and is asked now and then
+whether this is still so.
 """
 
 from __future__ import annotations
@@ -21,17 +24,20 @@ from fedstats.transport.http import Link, Mail
 
 log = logging.getLogger("fedstats.node")
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0          # seconds between attempts to reach a coordinator, doubling
-LONGEST_PAUSE_OF_SEVERAL = 5.0                  # there is another one, so its return should not go unnoticed for long
-LONGEST_PAUSE_REFUSED = 60.0                    # somebody has to change something first
-REMIND_SECONDS = 3600.0                         # a fault that stays is logged once, and then every so often
-REST_SECONDS = 25.0                             # until a second address of one coordinator is looked at again
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between attempts to reach a coordinator, doubling
+LONGEST_PAUSE_OF_SEVERAL = (
+    5.0  # there is another one, so its return should not go unnoticed for long
+)
+LONGEST_PAUSE_REFUSED = 60.0  # somebody has to change something first
+REMIND_SECONDS = 3600.0  # a fault that stays is logged once, and then every so often
+REST_SECONDS = 25.0  # until a second address of one coordinator is looked at again
 
 Heard = Mail | FedstatsError
 
 
 class Line:
-    """One address of one coordinator. failures : in a row; due : when it may be tried again (monotonic seconds)."""
+    """One address of one coordinator. failures : in a row; due : when it may be tried again
+    (monotonic seconds)."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -46,12 +52,18 @@ class Line:
 
     def failed(self, error: FedstatsError, longest: float) -> None:
         """Wait longer after every fault; say each once."""
-        seconds = pause(self.failures, longest if isinstance(error, Unreachable) else LONGEST_PAUSE_REFUSED)
+        seconds = pause(
+            self.failures, longest if isinstance(error, Unreachable) else LONGEST_PAUSE_REFUSED
+        )
         self.failures += 1
         now = time.monotonic()
         self.due = now + max(seconds, error.after if isinstance(error, Unreachable) else 0.0)
         if str(error) != self.told or now - self.told_at > REMIND_SECONDS:
-            log.warning("%s%s; trying again, less and less often", error, f" ({error.hint})" if error.hint else "")
+            log.warning(
+                "%s%s; trying again, less and less often",
+                error,
+                f" ({error.hint})" if error.hint else "",
+            )
             self.told, self.told_at = str(error), now
 
     def worked(self) -> None:
@@ -61,8 +73,9 @@ class Line:
 
 
 def pause(failures: int, longest: float) -> float:
-    """Seconds before the next attempt: doubling, never longer than `longest`, and at random, so that not everybody comes at once."""
-    return min(longest, FIRST_PAUSE * 2.0 ** min(failures, 20)) * random.uniform(0.5, 1.0)      # noqa: S311
+    """Seconds before the next attempt: doubling, never longer than `longest`, and at random, so
+    that not everybody comes at once."""
+    return min(longest, FIRST_PAUSE * 2.0 ** min(failures, 20)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 class Lines:
@@ -71,7 +84,7 @@ class Lines:
     def __init__(self, links: Sequence[Link]) -> None:
         self.all = [Line(link) for link in links]
         for link in links[1:]:
-            link.reader = links[0].reader       # one process is one reader, at whatever address it reads
+            link.reader = links[0].reader  # one process is one reader, at whatever address it reads
         self.longest = LONGEST_PAUSE if len(self.all) == 1 else LONGEST_PAUSE_OF_SEVERAL
         self.heard: queue.Queue[tuple[Line, Heard]] = queue.Queue()
         self.asked: dict[Line, queue.Queue[float]] = {}
@@ -82,7 +95,8 @@ class Lines:
             line.link.close()
 
     def listen(self, wait: float) -> list[tuple[Line, Heard]]:
-        """Mail, or faults, of the lines that may be tried; within about `wait` seconds. Nothing where none may be."""
+        """Mail, or faults, of the lines that may be tried; within about `wait` seconds. Nothing
+        where none may be."""
         if len(self.all) == 1:
             (line,) = self.all
             return [(line, _poll(line, wait))] if line.due <= time.monotonic() else []
@@ -105,11 +119,18 @@ class Lines:
 
     def next_due(self) -> float:
         """Seconds until a line that is at rest may be tried."""
-        return min((max(0.0, line.due - time.monotonic()) for line in self.all if line not in self.waiting), default=60.0)
+        return min(
+            (
+                max(0.0, line.due - time.monotonic())
+                for line in self.all
+                if line not in self.waiting
+            ),
+            default=60.0,
+        )
 
     def rest(self, line: Line) -> bool:
         """Whether this line leads where an earlier one leads already; it rests then."""
-        before = self.all[:self.all.index(line)]
+        before = self.all[: self.all.index(line)]
         line.resting = any(one.boot == line.boot and not one.failures for one in before)
         if line.resting:
             line.due = time.monotonic() + REST_SECONDS
@@ -127,12 +148,13 @@ class Lines:
 
 
 def _poll(line: Line, wait: float) -> Heard:
-    """What a line hears. A resting line asks who is there and reads nothing; a new one does not wait, so that the log says who is there."""
+    """What a line hears. A resting line asks who is there and reads nothing; a new one does not
+    wait, so that the log says who is there."""
     try:
         if line.resting:
             return line.link.listening()[0], []
         return line.link.mail(line.cursor, wait if line.boot else 0.0, boot=line.boot)
     except FedstatsError as error:
         return error
-    except Exception as error:      # in a thread nobody would hear it
+    except Exception as error:  # in a thread nobody would hear it
         return Unreachable(f"the line to {line.name} failed ({type(error).__name__})")

@@ -1,7 +1,8 @@
-"""A node: the loop between the coordinators' mailboxes and the conversations of open queries. Calls out only.
+"""A node: the loop between the coordinators' mailboxes and the conversations of open queries. Calls
+out only.
 
-What a conversation has to say waits in its outbox until the coordinator that its query came from has taken it: one coordinator
-that is away holds up no query of another.
+What a conversation has to say waits in its outbox until the coordinator that its query came from
+has taken it: one coordinator that is away holds up no query of another.
 
 What is logged: query ids, phases, codes of problems. Never a row, a key, a count or a total.
 """
@@ -34,9 +35,9 @@ from .lines import LONGEST_PAUSE, Line, Lines, pause
 
 log = logging.getLogger("fedstats.node")
 
-POLL_SECONDS = 25.0             # long-poll: below the idle limits of common proxies
-FAULT_SECONDS = 1.0             # after a fault of this software
-GRACE_SECONDS = 2.0             # the coordinator, who knows who is missing, speaks first
+POLL_SECONDS = 25.0  # long-poll: below the idle limits of common proxies
+FAULT_SECONDS = 1.0  # after a fault of this software
+GRACE_SECONDS = 2.0  # the coordinator, who knows who is missing, speaks first
 MOST_OPEN = 64
 
 
@@ -46,9 +47,11 @@ class Stopped(BaseException):
 
 @dataclass
 class Open:
-    """A conversation in flight, the line that its query came by, when it last moved (monotonic seconds), and what is to be posted.
+    """A conversation in flight, the line that its query came by, when it last moved (monotonic
+    seconds), and what is to be posted.
 
-    failures, due : attempts that failed to post the first of the outbox, and when the next may be made.
+    failures, due : attempts that failed to post the first of the outbox, and when the next may be
+    made.
     """
 
     registry: Registry
@@ -60,13 +63,23 @@ class Open:
 
 
 class Node:
-    """One registry's service. `run` serves until `stop`; `step` takes one batch of mail (for tests).
+    """One registry's service. `run` serves until `stop`; `step` takes one batch of mail (for
+    tests).
 
     link : to the coordinator, or one link to each address of each coordinator.
     """
 
-    def __init__(self, me: Identity, roster: Consortium, house: RegistryHouse, journal: Journal, link: Link | Sequence[Link], *,
-                 round_seconds: float = 300.0, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        me: Identity,
+        roster: Consortium,
+        house: RegistryHouse,
+        journal: Journal,
+        link: Link | Sequence[Link],
+        *,
+        round_seconds: float = 300.0,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         if roster.role(me.name) != "registry":
             raise InputError(f"{me.name} is not a registry of {roster.name}")
         self.me, self.roster, self.house, self.journal = me, roster, house, journal
@@ -78,26 +91,40 @@ class Node:
 
     @classmethod
     def start(cls, settings: Settings) -> Node:
-        """A node from its settings. Raises InputError naming the file that is wrong and the remedy."""
+        """A node from its settings. Raises InputError naming the file that is wrong and the remedy.
+        """
         me = Identity.load(settings.key)
         roster = Consortium.load(settings.consortium)
         check_pin(roster, settings.key, settings.consortium)
         house = RegistryHouse(settings, roster, me.name)
         places = roster.coordinators
         if settings.coordinator:
-            places = ((roster.names("coordinator")[:1] or ("",))[0], settings.coordinator),
+            places = (((roster.names("coordinator")[:1] or ("",))[0], settings.coordinator),)
         if not places:
-            raise InputError("the consortium names no coordinator address", hint="fedstats consortium add ... --address https://...")
+            raise InputError(
+                "the consortium names no coordinator address",
+                hint="fedstats consortium add ... --address https://...",
+            )
         links = [Link(me, name, (address,)) for name, address in places]
-        return cls(me, roster, house, Journal(settings.journal), links, round_seconds=settings.round_seconds)
+        return cls(
+            me,
+            roster,
+            house,
+            Journal(settings.journal),
+            links,
+            round_seconds=settings.round_seconds,
+        )
 
     def run(self) -> None:
-        """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
+        """Serve until stopped; coordinator failures are retried, faults of one query end that
+        query."""
         self._abort_leftovers()
-        he.rehearse()       # what is made once per process is made before the first question, not during it
+        he.rehearse()  # what is made once per process is made before the first question, not during it
         while not self.stopping.is_set():
             try:
-                self.step(min(POLL_SECONDS, 1.0 + self.round_seconds / 10) if self.open else POLL_SECONDS)
+                self.step(
+                    min(POLL_SECONDS, 1.0 + self.round_seconds / 10) if self.open else POLL_SECONDS
+                )
             except Stopped:
                 break
             except FedstatsError as error:
@@ -116,9 +143,19 @@ class Node:
             raise Stopped
 
     def step(self, wait: float) -> None:
-        """Post what is due, read one batch of mail, or wait for so long until there is something to try, and do what the mail asks for."""
+        """Post what is due, read one batch of mail, or wait for so long until there is something to
+        try, and do what the mail asks for."""
         self._flush_all()
-        wait = min([wait, *(max(0.05, one.due - time.monotonic()) for one in self.open.values() if one.outbox)])
+        wait = min(
+            [
+                wait,
+                *(
+                    max(0.05, one.due - time.monotonic())
+                    for one in self.open.values()
+                    if one.outbox
+                ),
+            ]
+        )
         if idle := self.lines.idle():
             self.stopping.wait(min(idle, wait))
         self.waiting = True
@@ -134,7 +171,8 @@ class Node:
         self._deadlines()
 
     def _silent(self, line: Line, error: FedstatsError) -> None:
-        """A line that gives no mail. Who is refused there cannot go on with the queries that came by it."""
+        """A line that gives no mail. Who is refused there cannot go on with the queries that came
+        by it."""
         line.failed(error, self.lines.longest)
         if isinstance(error, Refused):
             self._end_of(line, Aborted(error.what, hint=error.hint))
@@ -152,14 +190,15 @@ class Node:
             if known:
                 return
         if self.lines.rest(line):
-            return              # the same mail comes by another line
+            return  # the same mail comes by another line
         for number, raw in mail:
-            if number > line.cursor:        # a line may repeat what it carries
+            if number > line.cursor:  # a line may repeat what it carries
                 line.cursor = number
                 self._take(raw, line)
 
     def _end_of(self, line: Line, error: FedstatsError, *, tell: bool = True) -> None:
-        """End the queries that came by a line. tell : whether those who are asked there may still hear of it."""
+        """End the queries that came by a line. tell : whether those who are asked there may still
+        hear of it."""
         for one in [one for one in self.open.values() if one.line is line]:
             said = one.registry.fail(error)
             one.outbox = deque(said if tell else ())
@@ -170,17 +209,24 @@ class Node:
         try:
             parcel = messages.read(raw, self.roster.public)
         except FedstatsError as error:
-            # the coordinator verifies what it passes on, so this was changed on its way: nothing in flight can be trusted
+            # the coordinator verifies what it passes on, so this was changed on its way: nothing in
+            # flight can be trusted
             log.error("unverifiable mail (%s): open queries end here", error.code)
             for one in list(self.open.values()):
                 one.outbox = deque(one.registry.fail(error))
             self._flush_all()
             self._sweep()
             return
-        T = query_hash(parcel) if isinstance(parcel.message, Query) else getattr(parcel.message, "T", b"")
+        T = (
+            query_hash(parcel)
+            if isinstance(parcel.message, Query)
+            else getattr(parcel.message, "T", b"")
+        )
         if isinstance(parcel.message, Query) and T not in self.open:
             if len(self.open) >= MOST_OPEN:
-                log.warning("query %s left unanswered: %d queries are open", T.hex()[:12], MOST_OPEN)
+                log.warning(
+                    "query %s left unanswered: %d queries are open", T.hex()[:12], MOST_OPEN
+                )
                 return
             log.info("query %s from %s", T.hex()[:12], parcel.message.analyst)
             registry = Registry(self.me, self.roster, self.house, self.journal, random=self.random)
@@ -201,32 +247,42 @@ class Node:
         try:
             outgoing = work()
         except Exception:
-            # an unexpected fault: its text may carry data, so only its kind is logged; peers learn "internal"
-            log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(logging.DEBUG) else log.error(
-                "query %s: internal fault (run with --debug to see it)", T.hex()[:12])
+            # an unexpected fault: its text may carry data, so only its kind is logged; peers learn
+            # "internal"
+            log.exception("query %s: internal fault", T.hex()[:12]) if log.isEnabledFor(
+                logging.DEBUG
+            ) else log.error("query %s: internal fault (run with --debug to see it)", T.hex()[:12])
             outgoing = one.registry.outgoing
         one.moved = time.monotonic()
         if one.registry.state == ENDED:
-            one.outbox.clear()          # what was waiting to be posted belongs to a query that is over
+            one.outbox.clear()  # what was waiting to be posted belongs to a query that is over
         one.outbox.extend(outgoing)
         self._flush(one)
 
-    # -- posting -----------------------------------------------------------------------------------------------------------------
+    # -- posting -----------------------------------------------------------------------------------
 
     def _flush_all(self) -> None:
         for one in list(self.open.values()):
             self._flush(one)
 
     def _flush(self, one: Open) -> None:
-        """Post an outbox in order; the same bytes again later while the coordinator is away, within the round's time."""
+        """Post an outbox in order; the same bytes again later while the coordinator is away, within
+        the round's time."""
         while one.outbox and (one.due <= time.monotonic() or self.stopping.is_set()):
             parcel = one.outbox[0]
             try:
                 one.line.link.post(bytes(parcel))
             except FedstatsError as error:
-                later = isinstance(error, Unreachable) and not error.who and not error.final and not self.stopping.is_set()
+                later = (
+                    isinstance(error, Unreachable)
+                    and not error.who
+                    and not error.final
+                    and not self.stopping.is_set()
+                )
                 if later and time.monotonic() < one.moved + self.round_seconds:
-                    one.due = time.monotonic() + max(pause(one.failures, LONGEST_PAUSE), getattr(error, "after", 0.0))
+                    one.due = time.monotonic() + max(
+                        pause(one.failures, LONGEST_PAUSE), getattr(error, "after", 0.0)
+                    )
                     one.failures += 1
                     return
                 self._lost(one, parcel, error)
@@ -235,21 +291,42 @@ class Node:
                 one.failures = 0
 
     def _lost(self, one: Open, parcel: Parcel, error: FedstatsError) -> None:
-        """A posting could not be made: its query is over here, and, if that can be posted, everybody is told why."""
+        """A posting could not be made: its query is over here, and, if that can be posted,
+        everybody is told why."""
         log.warning("a %s could not be posted: %s", type(parcel.message).__name__.lower(), error)
-        one.outbox = deque() if isinstance(parcel.message, Abort) else deque(one.registry.fail(error))
+        one.outbox = (
+            deque() if isinstance(parcel.message, Abort) else deque(one.registry.fail(error))
+        )
         one.due, one.failures = 0.0, 0
 
     def _deadlines(self) -> None:
         for one in list(self.open.values()):
-            # an admission may wait for days for another registry's human; everything later moves within the round's time
+            # an admission may wait for days for another registry's human; everything later moves
+            # within the round's time
             state = one.registry.state
-            over = time.time() - one.registry.query.expires if state == ADMITTED else time.monotonic() - one.moved - self.round_seconds
+            over = (
+                time.time() - one.registry.query.expires
+                if state == ADMITTED
+                else time.monotonic() - one.moved - self.round_seconds
+            )
             if over > GRACE_SECONDS:
-                heard: dict[str, Container[str]] = {ADMITTED: one.registry.admissions, JUDGING: one.registry.verdicts}
-                names = [name for name in one.registry.query.registries if name not in heard.get(state, one.registry.query.registries)]
-                one.outbox = deque(one.registry.fail(Unreachable(f"waited in vain for {', '.join(names) or 'the total of the others'}",
-                                                                 hint="see that these nodes run, then ask again")))
+                heard: dict[str, Container[str]] = {
+                    ADMITTED: one.registry.admissions,
+                    JUDGING: one.registry.verdicts,
+                }
+                names = [
+                    name
+                    for name in one.registry.query.registries
+                    if name not in heard.get(state, one.registry.query.registries)
+                ]
+                one.outbox = deque(
+                    one.registry.fail(
+                        Unreachable(
+                            f"waited in vain for {', '.join(names) or 'the total of the others'}",
+                            hint="see that these nodes run, then ask again",
+                        )
+                    )
+                )
                 self._flush(one)
         self._sweep()
 
@@ -263,15 +340,24 @@ class Node:
                 del self.open[T]
 
     def _abort_leftovers(self) -> None:
-        """Queries that were open when this node last stopped: a sealed result goes out after all; the others end, for their keys
+        """Queries that were open when this node last stopped: a sealed result goes out after all;
+        the others end, for their keys
         are gone."""
         for T in self.journal.open_queries():
             release = self.journal.posted(T, RELEASE)
             if release is not None and self._posted_somewhere(release):
                 self.journal.close(T, "released")
                 continue
-            problem = Problem("aborted", self.me.name, "the node was restarted in the middle of the query", "ask again")
-            self._posted_somewhere(bytes(messages.sign(Abort(T=T, sender=self.me.name, problem=problem), self.me)), everywhere=True)
+            problem = Problem(
+                "aborted",
+                self.me.name,
+                "the node was restarted in the middle of the query",
+                "ask again",
+            )
+            self._posted_somewhere(
+                bytes(messages.sign(Abort(T=T, sender=self.me.name, problem=problem), self.me)),
+                everywhere=True,
+            )
             self.journal.close(T, "restarted")
 
     def _posted_somewhere(self, parcel: bytes, *, everywhere: bool = False) -> bool:
@@ -285,7 +371,7 @@ class Node:
                 taken = True
             except Unreachable as error:
                 if not error.who:
-                    line.failed(error, self.lines.longest)      # not tried again for every query
+                    line.failed(error, self.lines.longest)  # not tried again for every query
             except FedstatsError as error:
                 log.warning("%s", error)
         return taken

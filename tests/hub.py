@@ -1,6 +1,8 @@
-"""A consortium on loopback inside this process: coordinators, nodes and an analyst in threads, quick to start and to end.
+"""A consortium on loopback inside this process: coordinators, nodes and an analyst in threads,
+quick to start and to end.
 
-The real server, the real links, the real conversations; only the processes are missing (see `fedstats.demo.laptop` for those).
+The real server, the real links, the real conversations; only the processes are missing (see
+`fedstats.demo.laptop` for those).
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ class Hub:
 
 
 class World:
-    """A consortium of three registries, an analyst and `hubs` coordinators; `with World() as world:` runs it."""
+    """A consortium of three registries, an analyst and `hubs` coordinators; `with World() as
+    world:` runs it."""
 
     def __init__(self, hubs=1, *, one_key=False, nodes=True, tls=None, round_seconds=5.0, seed=3):
         names = ["hub"] if one_key else [f"hub{k}" for k in range(hubs)]
@@ -90,12 +93,26 @@ class World:
         self.tables = flat_registries.registries(seed, sites=3, patients=600)
         self.book, self.data, _ = load_tables(self.tables, flat_registries.DICTIONARY, None)
         self.people |= {name: Identity.generate(name) for name in self.tables}
-        coordinators = [member_of(self.people[name], "coordinator",
-                                  tuple(hub.url for hub in self.hubs if hub.me.name == name)) for name in names]
+        coordinators = [
+            member_of(
+                self.people[name],
+                "coordinator",
+                tuple(hub.url for hub in self.hubs if hub.me.name == name),
+            )
+            for name in names
+        ]
         self.roster = Consortium(
-            name="world", epoch=1, dictionary="", dictionary_sha256=self.book.dictionary.digest, rules=Rules(),
-            members=(*coordinators, member_of(self.people["ana"], "analyst"),
-                     *(member_of(self.people[name], "registry") for name in self.tables)))
+            name="world",
+            epoch=1,
+            dictionary="",
+            dictionary_sha256=self.book.dictionary.digest,
+            rules=Rules(),
+            members=(
+                *coordinators,
+                member_of(self.people["ana"], "analyst"),
+                *(member_of(self.people[name], "registry") for name in self.tables),
+            ),
+        )
         self.nodes, self.threads = {}, {}
         self.journals = {name: Journal() for name in self.tables}
 
@@ -104,23 +121,32 @@ class World:
         return Link(self.people[name], hub.me.name, (hub.url,), **options)
 
     def links(self, name):
-        return [Link(self.people[name], coordinator, (address,)) for coordinator, address in self.roster.coordinators]
+        return [
+            Link(self.people[name], coordinator, (address,))
+            for coordinator, address in self.roster.coordinators
+        ]
 
     def node(self, name, **options):
         house = SimulatedHouse(self.book, self.data[name], NO_RULES, "cut")
-        return Node(self.people[name], self.roster, house, options.get("journal") or self.journals[name],
-                    options.get("links") or self.links(name), round_seconds=self.round_seconds)
+        return Node(
+            self.people[name],
+            self.roster,
+            house,
+            options.get("journal") or self.journals[name],
+            options.get("links") or self.links(name),
+            round_seconds=self.round_seconds,
+        )
 
     def run_node(self, name, **options):
         if name in self.nodes:
-            self.journals[name] = Journal()     # a node closes its own when it stops
+            self.journals[name] = Journal()  # a node closes its own when it stops
         node = self.nodes[name] = self.node(name, **options)
         self.threads[name] = threading.Thread(target=node.run, daemon=True)
         self.threads[name].start()
         return node
 
     def stop_node(self, name):
-        self.nodes[name].stopping.set()         # `stop` is for the process of a node
+        self.nodes[name].stopping.set()  # `stop` is for the process of a node
         self.threads[name].join(START_SECONDS)
 
     def __enter__(self):
@@ -134,7 +160,11 @@ class World:
     def settle(self):
         """Until every node reads its mail at every coordinator that runs."""
         running = {hub.application.boot for hub in self.hubs if hub.server}
-        wait_for(lambda: all(running <= {line.boot for line in node.lines.all} for node in self.nodes.values()))
+        wait_for(
+            lambda: all(
+                running <= {line.boot for line in node.lines.all} for node in self.nodes.values()
+            )
+        )
 
     def __exit__(self, *_):
         for node in self.nodes.values():
@@ -146,8 +176,18 @@ class World:
 
     def federation(self, timeout=20.0, progress=None, links=None):
         first, *others = links or self.links("ana")
-        return Federation(Connected(self.people["ana"], self.roster, self.book, first, tuple(self.tables),
-                                    timeout=timeout, progress=progress, others=others))
+        return Federation(
+            Connected(
+                self.people["ana"],
+                self.roster,
+                self.book,
+                first,
+                tuple(self.tables),
+                timeout=timeout,
+                progress=progress,
+                others=others,
+            )
+        )
 
     def ask(self, timeout=20.0, **options):
         with self.federation(timeout, **options) as fed:

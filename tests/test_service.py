@@ -1,4 +1,5 @@
-"""Nodes and analysts when the world is not as it should be: coordinators that go and return, cut lines, full disks, wrong clocks."""
+"""Nodes and analysts when the world is not as it should be: coordinators that go and return, cut
+lines, full disks, wrong clocks."""
 
 import itertools
 import random
@@ -48,11 +49,12 @@ def pair():
         yield world
 
 
-# -- several coordinators ----------------------------------------------------------------------------------------------
+# -- several coordinators --------------------------------------------------------------------------
 
 
 def kill_and_return(world, seed, times):
-    """Either coordinator goes or comes back, drawn by the seed, but never both; after each a question is asked at once."""
+    """Either coordinator goes or comes back, drawn by the seed, but never both; after each a
+    question is asked at once."""
     draw = random.Random(seed)
     for _ in range(times):
         hub = draw.choice(world.hubs)
@@ -103,19 +105,26 @@ def test_a_coordinator_that_says_nothing_is_left_aside(pair):
         frozen = Hub(pair.hubs[0].me, port)
         link = pair.link("ana", frozen)
         link._client.timeout = 1.0
-        quick_link = lambda: (_ for _ in ()).throw(Unreachable("did not answer"))       # noqa: E731
+        quick_link = lambda: (_ for _ in ()).throw(Unreachable("did not answer"))  # noqa: E731
         link.listening = quick_link
         live = next(hub for hub in pair.hubs if hub.server)
         assert pair.ask(links=[link, pair.link("ana", live)])["age"] == pair.right
 
 
 def test_two_addresses_of_one_process_are_one():
-    """A coordinator with an inner and an outer address: one line rests, nothing is done twice, and the other takes over."""
+    """A coordinator with an inner and an outer address: one line rests, nothing is done twice, and
+    the other takes over."""
     with World() as world:
         name = next(iter(world.tables))
         world.stop_node(name)
         hub = world.hubs[0]
-        node = world.run_node(name, links=[world.link(name), Link(world.people[name], hub.me.name, (f"http://localhost:{hub.port}",))])
+        node = world.run_node(
+            name,
+            links=[
+                world.link(name),
+                Link(world.people[name], hub.me.name, (f"http://localhost:{hub.port}",)),
+            ],
+        )
         wait_for(lambda: all(line.boot for line in node.lines.all))
         wait_for(lambda: any(line.resting for line in node.lines.all))
 
@@ -124,12 +133,13 @@ def test_two_addresses_of_one_process_are_one():
 
 
 def test_a_dead_coordinator_does_not_hold_up_the_queries_of_another(pair, monkeypatch):
-    """A query whose coordinator went in the middle waits for nobody: the next one goes through the other at once."""
+    """A query whose coordinator went in the middle waits for nobody: the next one goes through the
+    other at once."""
     for hub in pair.hubs:
         if hub.server is None:
             hub.start(pair.roster, pair.round_seconds)
     pair.settle()
-    first, second = pair.hubs
+    first = pair.hubs[0]
     monkeypatch.setattr(connected, "GONE_SECONDS", 0.5)
     with ThreadPoolExecutor(1) as pool:
         hold = threading.Event()
@@ -145,7 +155,7 @@ def test_a_dead_coordinator_does_not_hold_up_the_queries_of_another(pair, monkey
     first.start(pair.roster, pair.round_seconds)
 
 
-# -- retry and cancel --------------------------------------------------------------------------------------------------
+# -- retry and cancel ------------------------------------------------------------------------------
 
 
 class Flaky(Link):
@@ -159,18 +169,19 @@ class Flaky(Link):
         if self.draw.random() < self.share:
             self.cut += 1
             if self.draw.random() < 0.5:
-                super()._request(*args, **options)      # it arrived, and the answer was lost
+                super()._request(*args, **options)  # it arrived, and the answer was lost
             raise Unreachable("the line was cut")
         return super()._request(*args, **options)
 
 
 def test_cut_lines_cost_time_only(world):
-    """Half of the analyst's requests are lost, before or after they arrived: every answer is right."""
+    """Half of the analyst's requests are lost, before or after they arrived: every answer is right.
+    """
     link = Flaky(world.people["ana"], "hub0", (world.hubs[0].url,), seed=1, share=0.5)
     with world.federation(links=[link]) as fed:
-        for _ in range(5):
+        for _ in range(3):
             assert fed.cohort().summary(["age"])["age"] == world.right
-    assert link.cut >= 4
+    assert link.cut >= 2
 
 
 def test_cut_lines_of_a_node_cost_time_only(world):
@@ -207,15 +218,36 @@ def stopped_while_asking(world, exception):
     wait_for(lambda: not any(one.open for one in world.nodes.values()), seconds=10)
 
 
-@pytest.mark.parametrize("exception", [KeyboardInterrupt(), SystemExit(), RuntimeError("x")], ids=repr)
+@pytest.mark.parametrize(
+    "exception", [KeyboardInterrupt(), SystemExit(), RuntimeError("x")], ids=repr
+)
 def test_who_gives_up_says_so_and_the_registries_stop(world, exception):
-    """Ctrl-C, an exit, a fault: a signed abort ends the query everywhere, long before any deadline; nothing is released."""
+    """Ctrl-C, an exit, a fault: a signed abort ends the query everywhere, long before any deadline;
+    nothing is released."""
     released = world.hubs[0].application.room.counts["released"]
     stopped_while_asking(world, exception)
 
     assert not world.hubs[0].application.room.sessions
     assert world.hubs[0].application.room.counts["released"] == released
     assert world.ask()["age"] == world.right
+
+
+def test_an_answer_that_cannot_come_any_more_is_not_waited_for(world, monkeypatch):
+    """The coordinator was restarted before the analyst had heard anything: told at the next poll.
+    """
+    room = world.hubs[0].application.room
+    link = world.link("ana")
+    mail = link.mail
+
+    def forgetful(cursor, wait, T, boot=""):
+        monkeypatch.setattr(link, "mail", mail)
+        room.boxes.pop(f"ana/{T.hex()}", None)
+        raise Unreachable("the line was cut")
+
+    monkeypatch.setattr(link, "mail", forgetful)
+    with pytest.raises(Unreachable, match="hub0: this query is not in flight here"):
+        world.ask(links=[link])
+    wait_for(lambda: not any(one.open for one in world.nodes.values()))
 
 
 def test_an_analyst_whose_time_is_over_says_so(world):
@@ -230,7 +262,8 @@ def test_an_analyst_whose_time_is_over_says_so(world):
 
 
 def test_an_analyst_that_vanishes_is_noticed(world, monkeypatch):
-    """A killed process says nothing: the coordinator notices that nobody asks for the answer any more."""
+    """A killed process says nothing: the coordinator notices that nobody asks for the answer any
+    more."""
     from fedstats.coordinator import mailroom
 
     room = world.hubs[0].application.room
@@ -246,25 +279,35 @@ def test_an_analyst_that_vanishes_is_noticed(world, monkeypatch):
     world.settle()
 
 
-@pytest.mark.parametrize("key", ["queries", "admission", "round 0", "round 1", "verdict", "release"])
+@pytest.mark.parametrize(
+    "key", ["queries", "admission", "round 0", "round 1", "verdict", "release"]
+)
 def test_a_full_disk_ends_the_query_at_once_and_says_so(world, key):
-    """Whatever cannot be written, wherever: the registry names its disk, and nothing is released."""
+    """Whatever cannot be written, wherever: the registry names its disk, and nothing is released.
+    """
     name = list(world.tables)[1]
     journal = world.journals[name]
     run = journal._run
 
     def full(sql, values=()):
-        if not sql.startswith("SELECT") and (full.on or (key in values if key != "queries" else key in sql)):
-            full.on = True          # and stays full: not even the end of the query can be noted
-            raise InputError("the journal cannot be read or written: database or disk is full",
-                             hint="is the disk full, or the file read-only?")
+        if not sql.startswith("SELECT") and (
+            full.on or (key in values if key != "queries" else key in sql)
+        ):
+            full.on = True  # and stays full: not even the end of the query can be noted
+            raise InputError(
+                "the journal cannot be read or written: database or disk is full",
+                hint="is the disk full, or the file read-only?",
+            )
         return run(sql, values)
 
     full.on = False
     journal._run = full
     begun = time.monotonic()
     try:
-        with pytest.raises(FedstatsError, match=f"^{name}: the journal cannot be read or written: database or disk is full"):
+        with pytest.raises(
+            FedstatsError,
+            match=f"^{name}: the journal cannot be read or written: database or disk is full",
+        ):
             world.ask()
         assert full.on and time.monotonic() - begun < world.round_seconds
     finally:
@@ -272,12 +315,14 @@ def test_a_full_disk_ends_the_query_at_once_and_says_so(world, key):
     assert world.ask()["age"] == world.right
 
 
-# -- whoever can mend it is told the cause -----------------------------------------------------------------------------
+# -- whoever can mend it is told the cause ---------------------------------------------------------
 
 
 def test_an_analyst_with_a_wrong_clock_is_told_how_wrong(world):
     ahead = world.link("ana", now=lambda: time.time() + 734)
-    with pytest.raises(Refused, match="the clock of ana is 12 min 1[3-5] s ahead of the coordinator's") as caught:
+    with pytest.raises(
+        Refused, match=r"the clock of ana is 12 min 1[3-5] s ahead of the coordinator's"
+    ) as caught:
         world.ask(links=[ahead])
     assert "set the clock" in caught.value.hint
 
@@ -290,7 +335,10 @@ def test_the_analyst_is_told_of_a_registrys_wrong_clock(world):
     node = world.run_node(name, links=[behind])
     wait_for(lambda: node.lines.all[0].failures)
     begun = time.monotonic()
-    with pytest.raises(Unreachable, match=f"no answer from {name} in the admission; the clock of {name} is 7 h 0 min behind the coord"):
+    with pytest.raises(
+        Unreachable,
+        match=f"no answer from {name} in the admission; the clock of {name} is 7 h 0 min behind",
+    ):
         world.ask()
     assert time.monotonic() - begun < 10
     world.stop_node(name)
@@ -316,15 +364,20 @@ def test_a_size_limit_on_the_way_is_told_to_the_analyst(world):
     world.stop_node(name)
     world.run_node(name, links=[Narrow(world.people[name], "hub0", (world.hubs[0].url,))])
     begun = time.monotonic()
-    with pytest.raises(Unreachable, match=rf"{name}: .*status 413.*larger than it lets through \(\d+ bytes\)") as caught:
+    with pytest.raises(
+        Unreachable, match=rf"{name}: .*status 413.*larger than it lets through \(\d+ bytes\)"
+    ) as caught:
         world.ask()
-    assert time.monotonic() - begun < world.round_seconds and "client_max_body_size" in caught.value.hint
+    assert (
+        time.monotonic() - begun < world.round_seconds
+        and "client_max_body_size" in caught.value.hint
+    )
     world.stop_node(name)
     world.run_node(name)
     world.settle()
 
 
-# -- what a node does when nothing works -------------------------------------------------------------------------------
+# -- what a node does when nothing works -----------------------------------------------------------
 
 
 def test_waits_double_up_to_a_limit_and_differ(monkeypatch):
@@ -341,7 +394,11 @@ def test_a_removed_member_asks_less_and_less_often_and_says_so_once(world, caplo
     from fedstats.crypto.identity import Identity
 
     name = next(iter(world.tables))
-    node = world.node(name, journal=Journal(), links=[Link(Identity.generate("removed"), "hub0", (world.hubs[0].url,))])
+    node = world.node(
+        name,
+        journal=Journal(),
+        links=[Link(Identity.generate("removed"), "hub0", (world.hubs[0].url,))],
+    )
     (line,) = node.lines.all
     waits = []
     with caplog.at_level("INFO", logger="fedstats.node"):
@@ -357,7 +414,8 @@ def test_a_removed_member_asks_less_and_less_often_and_says_so_once(world, caplo
 
 
 def test_a_second_process_on_one_key_is_told_and_the_queries_go_on(world, caplog):
-    """The one that was started last answers; the other one says once what is wrong, and does not spin."""
+    """The one that was started last answers; the other one says once what is wrong, and does not
+    spin."""
     name = next(iter(world.tables))
     with caplog.at_level("WARNING", logger="fedstats.node"):
         second = world.node(name, journal=Journal())
@@ -400,7 +458,8 @@ def test_mail_that_is_no_mail_does_not_end_a_node(world):
 
 
 def test_the_environment_is_looked_at_before_anything_is_called(world, monkeypatch):
-    """A proxy or a file of certificates that is none: named, without a password, before the first call."""
+    """A proxy or a file of certificates that is none: named, without a password, before the first
+    call."""
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     with pytest.raises(InputError, match="SSL_CERT_FILE"):
         world.link("ana")

@@ -1,4 +1,7 @@
-"""The worlds of one process: how the asks of a query become totals. See `federation`; the network is `connected`."""
+"""The worlds of one process: how the asks of a query become totals. See `federation`.
+
+The world over the network is in `connected`.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
 """Who is connected, and for how long: limits that hold before anybody has said who they are.
 
-How this works. Every connection is a `Visitor` from the moment it is accepted, before TLS is agreed on. It has so many seconds to
-agree on TLS and to send the head of a request; it is a stranger until a request on it carried a member's signature. There are so
-many places for strangers; when they are full, the address that holds the most of them loses its oldest one. Members' connections
-have places of their own, so that no crowd of strangers can close them, and so many for each, so that no member can take another's.
-What a stranger still sends after an answer that ended its request is thrown away for a moment, so that it can read the answer.
+How this works. Every connection is a `Visitor` from the moment it is accepted, before TLS is agreed
+on. It has so many seconds to agree on TLS and to send the head of a request; it is a stranger until
+a request on it carried a member's signature. There are so many places for strangers; when they are
+full, the address that holds the most of them loses its oldest one. Members' connections have places
+of their own, so that no crowd of strangers can close them, and so many for each, so that no member
+can take another's. What a stranger still sends after an answer that ended its request is thrown
+away for a moment, so that it can read the answer.
 """
 
 from __future__ import annotations
@@ -21,14 +23,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import LONGEST_PARCEL, network
 
-HEAD_SECONDS = 10.0             # to agree on TLS, and then to send the head of a request
-WRITE_SECONDS = 60.0            # to take a piece of an answer (see app.PIECE)
-KEPT_SECONDS = 60               # a member's connection without requests is kept while its node computes
+HEAD_SECONDS = 10.0  # to agree on TLS, and then to send the head of a request
+WRITE_SECONDS = 60.0  # to take a piece of an answer (see app.PIECE)
+KEPT_SECONDS = 60  # a member's connection without requests is kept while its node computes
 STRANGER_KEPT_SECONDS = 5
-LINGER_SECONDS, LINGER_BYTES = 2.0, 256 * 1024      # what is still sent after the answer, and thrown away
-MOST_STRANGERS = 1024           # connections
+LINGER_SECONDS, LINGER_BYTES = (
+    2.0,
+    256 * 1024,
+)  # what is still sent after the answer, and thrown away
+MOST_STRANGERS = 1024  # connections
 MOST_PER_MEMBER = 64
-SPARE_FILES = 64                # of the process, for everything that is no connection
+SPARE_FILES = 64  # of the process, for everything that is no connection
 
 
 def most_files() -> int:
@@ -39,18 +44,22 @@ def most_files() -> int:
 
 
 class Visitor:
-    """One connection: where it comes from, how to end it, and whose it is ("": nobody has signed anything on it)."""
+    """One connection: where it comes from, how to end it, and whose it is ("": nobody has signed
+    anything on it)."""
 
     def __init__(self, address: str, end: Callable[[], None]) -> None:
         self.address, self.end, self.member = network(address), end, ""
 
 
 class Visitors:
-    """Everybody who is connected; see the module. Dicts are sets that keep their order: the oldest comes first."""
+    """Everybody who is connected; see the module. Dicts are sets that keep their order: the oldest
+    comes first."""
 
     def __init__(self, files: int, members: int) -> None:
         self.most_strangers = max(8, min(MOST_STRANGERS, files // 4))
-        self.most_per_member = max(2, min(MOST_PER_MEMBER, (files - self.most_strangers - SPARE_FILES) // max(1, members)))
+        self.most_per_member = max(
+            2, min(MOST_PER_MEMBER, (files - self.most_strangers - SPARE_FILES) // max(1, members))
+        )
         self.strangers: dict[str, dict[Visitor, None]] = defaultdict(dict)
         self.members: dict[str, dict[Visitor, None]] = defaultdict(dict)
         self.strange = self.turned_away = 0
@@ -73,7 +82,9 @@ class Visitors:
             self._turn_away(next(iter(self.members[member])))
 
     def leaves(self, visitor: Visitor) -> None:
-        groups, key = (self.members, visitor.member) if visitor.member else (self.strangers, visitor.address)
+        groups, key = (
+            (self.members, visitor.member) if visitor.member else (self.strangers, visitor.address)
+        )
         if visitor in groups.get(key, ()):
             del groups[key][visitor]
             self.strange -= not visitor.member
@@ -87,12 +98,18 @@ class Visitors:
 
 
 class Gate(asyncio.Protocol):
-    """A connection from its first moment: counted, and, where TLS is spoken, given so long to agree on it."""
+    """A connection from its first moment: counted, and, where TLS is spoken, given so long to agree
+    on it."""
 
-    def __init__(self, visitors: Visitors, context: ssl.SSLContext | None, open_door: Callable[[Visitor], Door]) -> None:
+    def __init__(
+        self,
+        visitors: Visitors,
+        context: ssl.SSLContext | None,
+        open_door: Callable[[Visitor], Door],
+    ) -> None:
         self.visitors, self.context, self.open_door = visitors, context, open_door
         self.agreeing: asyncio.Task[None] | None = None
-        self.early = b""        # what came in one piece with the end of the TLS handshake
+        self.early = b""  # what came in one piece with the end of the TLS handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -103,7 +120,9 @@ class Gate(asyncio.Protocol):
             self._enter(transport)
         else:
             transport.pause_reading()
-            self.agreeing = asyncio.get_running_loop().create_task(self._agree(transport, self.context))
+            self.agreeing = asyncio.get_running_loop().create_task(
+                self._agree(transport, self.context)
+            )
 
     def data_received(self, data: bytes) -> None:
         self.early += data
@@ -114,8 +133,10 @@ class Gate(asyncio.Protocol):
     async def _agree(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
         try:
-            tls = await loop.start_tls(transport, self, context, server_side=True, ssl_handshake_timeout=HEAD_SECONDS)
-        except OSError:         # a wrong certificate, another protocol, silence
+            tls = await loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=HEAD_SECONDS
+            )
+        except OSError:  # a wrong certificate, another protocol, silence
             tls = None
         if tls is None or transport.is_closing():
             transport.abort()
@@ -132,7 +153,8 @@ class Gate(asyncio.Protocol):
 
 
 class Lingering:
-    """A transport whose `close` lets the other side read the last answer, where it was still sending when it was given."""
+    """A transport whose `close` lets the other side read the last answer, where it was still
+    sending when it was given."""
 
     def __init__(self, transport: asyncio.Transport, door: Door) -> None:
         self._transport, self._door = transport, door
@@ -148,9 +170,17 @@ class Lingering:
 
 
 class Door(H11Protocol):
-    """uvicorn's HTTP connection with deadlines: for the head of every request, and for taking what is answered."""
+    """uvicorn's HTTP connection with deadlines: for the head of every request, and for taking what
+    is answered."""
 
-    def __init__(self, visitors: Visitors, visitor: Visitor, config: Any, server_state: Any, app_state: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        visitors: Visitors,
+        visitor: Visitor,
+        config: Any,
+        server_state: Any,
+        app_state: dict[str, Any],
+    ) -> None:
         super().__init__(config, server_state, app_state | {"visitor": visitor})
         self.visitors, self.visitor = visitors, visitor
         self.leaving, self.thrown_away = False, 0
@@ -158,7 +188,7 @@ class Door(H11Protocol):
         self.stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(Lingering(transport, self))     # type: ignore[arg-type]
+        super().connection_made(Lingering(transport, self))  # type: ignore[arg-type]
         self.head = self.loop.call_later(HEAD_SECONDS, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -197,7 +227,11 @@ class Door(H11Protocol):
 
     def leave(self, transport: asyncio.Transport) -> None:
         """Close, after a moment where the other side is still sending."""
-        if self.leaving or transport.is_closing() or self.conn.their_state not in (h11.SEND_BODY, h11.ERROR):
+        if (
+            self.leaving
+            or transport.is_closing()
+            or self.conn.their_state not in (h11.SEND_BODY, h11.ERROR)
+        ):
             transport.close()
             return
         self.leaving = True

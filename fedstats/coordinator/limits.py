@@ -1,7 +1,8 @@
 """What a caller may cost the coordinator. Counters without sockets; times are given.
 
-Who has signed a request is a member and has an account of its own: nobody else can use it up. Everybody else is a stranger:
-strangers share one account per address, and what it limits is strangers' requests only.
+Who has signed a request is a member and has an account of its own: nobody else can use it up.
+Everybody else is a stranger: strangers share one account per address, and what it limits is
+strangers' requests only.
 """
 
 from __future__ import annotations
@@ -15,20 +16,30 @@ from collections.abc import AsyncIterator, Iterator
 from ..wire.messages import LONGEST_BODY, LONGEST_PAYLOAD
 from ..wire.transcript import SKEW_SECONDS
 
-REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = 100.0, 500.0    # of one member; a round of a query takes two requests and some 40 ms
-MOST_AT_A_TIME = 64             # requests of one member that are being answered, long-polls among them
-LONGEST_PARCEL = LONGEST_PAYLOAD + LONGEST_BODY         # bytes
-MOST_READING = 3 * LONGEST_PARCEL       # bytes of parcels that are being read, of all members together
-SHORT = 64 * 1024               # bytes of a parcel that needs no room of its own
-NONCE_SECONDS = 2 * SKEW_SECONDS        # a request is taken from so long before its time to so long after it
-STRANGE_AT_ONCE, STRANGE_SECONDS = 60, 10.0     # requests of strangers per address and seconds that are answered at once
+REQUESTS_PER_SECOND, REQUESTS_AT_ONCE = (
+    100.0,
+    500.0,
+)  # of one member; a round of a query takes two requests and some 40 ms
+MOST_AT_A_TIME = 64  # requests of one member that are being answered, long-polls among them
+LONGEST_PARCEL = LONGEST_PAYLOAD + LONGEST_BODY  # bytes
+MOST_READING = 3 * LONGEST_PARCEL  # bytes of parcels that are being read, of all members together
+SHORT = 64 * 1024  # bytes of a parcel that needs no room of its own
+NONCE_SECONDS = (
+    2 * SKEW_SECONDS
+)  # a request is taken from so long before its time to so long after it
+STRANGE_AT_ONCE, STRANGE_SECONDS = (
+    60,
+    10.0,
+)  # requests of strangers per address and seconds that are answered at once
 MOST_ADDRESSES = 10_000
 
 
 class Nonces:
-    """The nonces of one member for as long as their requests could come again: looked up and forgotten in constant time.
+    """The nonces of one member for as long as their requests could come again: looked up and
+    forgotten in constant time.
 
-    Two generations: the older one is let go as a whole. A member's rate bounds how many there are: at most 2 * 60 500.
+    Two generations: the older one is let go as a whole. A member's rate bounds how many there are:
+    at most 2 * 60 500.
     """
 
     def __init__(self, seconds: float = NONCE_SECONDS) -> None:
@@ -38,7 +49,8 @@ class Nonces:
         self.since = float("-inf")
 
     def seen(self, nonce: bytes, now: float) -> bool | None:
-        """None for a new nonce, which counts as seen from now on; else whether its request has been `settled`."""
+        """None for a new nonce, which counts as seen from now on; else whether its request has been
+        `settled`."""
         if not self.since <= now < self.since + self.seconds:
             self.young, self.old, self.since = {}, self.young, now
         known = self.young.get(nonce, self.old.get(nonce))
@@ -47,7 +59,8 @@ class Nonces:
         return known
 
     def settle(self, nonce: bytes) -> None:
-        """The request of this nonce has been carried out: whoever sends the same once more may be told so."""
+        """The request of this nonce has been carried out: whoever sends the same once more may be
+        told so."""
         self.young[nonce] = True
 
     def forget(self, nonce: bytes) -> None:
@@ -87,7 +100,8 @@ class Account:
 
 
 class Room:
-    """Bytes of parcels that may be read at once: of everybody together, and one longest parcel of each member."""
+    """Bytes of parcels that may be read at once: of everybody together, and one longest parcel of
+    each member."""
 
     def __init__(self, most: int = MOST_READING, each: int = LONGEST_PARCEL) -> None:
         self.most, self.each = most, each
@@ -95,12 +109,16 @@ class Room:
         self.changed = asyncio.Condition()
 
     def _fits(self, member: str, size: int) -> bool:
-        return sum(self.taken.values()) + size <= self.most and self.taken.get(member, 0) + size <= self.each
+        return (
+            sum(self.taken.values()) + size <= self.most
+            and self.taken.get(member, 0) + size <= self.each
+        )
 
     @contextlib.asynccontextmanager
     async def for_parcel(self, member: str, size: int, seconds: float) -> AsyncIterator[None]:
-        """Room for a parcel while it is read and worked on. Raises TimeoutError if none is free in time."""
-        if size <= SHORT:           # as many as a member may have requests
+        """Room for a parcel while it is read and worked on. Raises TimeoutError if none is free in
+        time."""
+        if size <= SHORT:  # as many as a member may have requests
             yield
             return
         async with self.changed:
@@ -126,7 +144,9 @@ class Strangers:
     def too_many(self, address: str, clock: float) -> bool:
         """Count one request; whether there have been too many."""
         where = network(address)
-        bucket = self.buckets.setdefault(where, Bucket(STRANGE_AT_ONCE / STRANGE_SECONDS, STRANGE_AT_ONCE))
+        bucket = self.buckets.setdefault(
+            where, Bucket(STRANGE_AT_ONCE / STRANGE_SECONDS, STRANGE_AT_ONCE)
+        )
         self.buckets.move_to_end(where)
         if len(self.buckets) > MOST_ADDRESSES:
             self.buckets.popitem(last=False)
@@ -141,4 +161,6 @@ def network(address: str) -> str:
         return ""
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)
-    return str(found.ipv4_mapped or ipaddress.ip_network((int(found) >> 64 << 64, 64)).network_address)
+    return str(
+        found.ipv4_mapped or ipaddress.ip_network((int(found) >> 64 << 64, 64)).network_address
+    )

@@ -16,8 +16,11 @@ from ..errors import MessageError, Tampered, Unreachable
 from ..wire.messages import Post
 from .limits import LONGEST_PARCEL
 
-LONGEST_HEAD = 4096             # characters of a signature
-READ_SECONDS, READ_RATE = 15.0, 64 * 1024       # a parcel of n bytes may take READ_SECONDS + n / READ_RATE
+LONGEST_HEAD = 4096  # characters of a signature
+READ_SECONDS, READ_RATE = (
+    15.0,
+    64 * 1024,
+)  # a parcel of n bytes may take READ_SECONDS + n / READ_RATE
 NUMBER = re.compile(r"[0-9]{1,15}")
 T_DIGITS = re.compile(r"[0-9a-f]{64}")
 WORD = re.compile(r"[0-9a-f]{0,64}")
@@ -43,10 +46,14 @@ class Reading:
 
 
 def signature_of(request: Request) -> bytes:
-    """The signed head of a request. Raises Tampered if there is none, MessageError if it cannot be read."""
+    """The signed head of a request. Raises Tampered if there is none, MessageError if it cannot be
+    read."""
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme != "fedstats" or len(text) > LONGEST_HEAD:
-        raise Tampered("the request is not signed", hint="members sign every request: is this an older version of fedstats?")
+        raise Tampered(
+            "the request is not signed",
+            hint="members sign every request: is this an older version of fedstats?",
+        )
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -70,7 +77,9 @@ def reading_of(request: Request) -> Reading:
     given = request.query_params.multi_items()
     found = dict(given)
     if len(found) != len(given) or set(found) - {"after", "wait", "query", "boot", "reader"}:
-        raise MessageError("a parameter was given twice, or is not one of after, wait, query, boot and reader")
+        raise MessageError(
+            "a parameter was given twice, or is not one of after, wait, query, boot and reader"
+        )
     if not NUMBER.fullmatch(found.get("after", "0")):
         raise MessageError("after must be a whole number of up to 15 digits")
     if "query" in found and not T_DIGITS.fullmatch(found["query"]):
@@ -78,16 +87,23 @@ def reading_of(request: Request) -> Reading:
     for name in ("boot", "reader"):
         if not WORD.fullmatch(found.get(name, "")):
             raise MessageError(f"{name} must be hexadecimal digits")
-    return Reading(int(found.get("after", "0")), _seconds(found.get("wait", "0")), found.get("query"), found.get("boot"),
-                   found.get("reader", ""))
+    return Reading(
+        int(found.get("after", "0")),
+        _seconds(found.get("wait", "0")),
+        found.get("query"),
+        found.get("boot"),
+        found.get("reader", ""),
+    )
 
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text) if text.isascii() and len(text) <= 20 and "_" not in text else math.nan
+        seconds = (
+            float(text) if text.isascii() and len(text) <= 20 and "_" not in text else math.nan
+        )
     except ValueError:
         seconds = math.nan
-    if not 0.0 <= seconds < math.inf:       # which NaN is not either
+    if not 0.0 <= seconds < math.inf:  # which NaN is not either
         raise MessageError("wait must be a number of seconds from 0 on")
     return seconds
 
@@ -103,7 +119,7 @@ async def parcel_of(request: Request, post: Post) -> memoryview:
             async for piece in request.stream():
                 if size + len(piece) > post.length:
                     raise MessageError("the parcel is longer than announced")
-                found[size:size + len(piece)] = piece
+                found[size : size + len(piece)] = piece
                 size += len(piece)
                 digest.update(piece)
     except TimeoutError:

@@ -37,7 +37,8 @@ class Wire:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 status, content = 204, b""
                 for parcel in wire.change("up", body):
-                    status, content = wire._forward(target, "POST", self.path, parcel, self._signature())
+                    signature = self._signature()
+                    status, content = wire._forward(target, "POST", self.path, parcel, signature)
                 self._answer(status, content)
 
             def do_GET(self) -> None:

@@ -390,7 +390,7 @@ class Registry:
         last = len(self.verdicts) == len(self.query.registries)
         state = advance(self.state, "last verdict" if last else "verdict")
         if last:
-            self._release()     # may fail, as on a full disk: nothing is released then, and the others are told
+            self._release()     # may fail, as on a full disk: then the others are told
         self.state = state
 
     def _release(self) -> None:
@@ -406,7 +406,7 @@ class Registry:
         self._close_journal("released")
 
     def _close_journal(self, outcome: str) -> None:
-        # a journal that cannot be written to (a full disk) keeps the query as open: a restarted node ends it then
+        # a journal on a full disk keeps the query as open: a restarted node ends it then
         with contextlib.suppress(FedstatsError):
             self.journal.close(self.T, outcome)
 
