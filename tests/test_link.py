@@ -202,7 +202,7 @@ def test_a_retry_after_that_is_none_makes_nobody_wait_for_ever(after):
 
 
 def test_nobody_listens_is_told_from_no_such_name():
-    with pytest.raises(Unreachable, match="nobody listens at http://127.0.0.1") as caught:
+    with pytest.raises(Unreachable, match=r"nobody listens at http://127.0.0.1") as caught:
         link_to(f"http://127.0.0.1:{closed_port()}").post(b"parcel")
     assert caught.value.gone
 

@@ -12,7 +12,6 @@ away for a moment, so that it can read the answer.
 from __future__ import annotations
 
 import asyncio
-import resource
 import ssl
 from collections import defaultdict
 from collections.abc import Callable
@@ -33,11 +32,16 @@ LINGER_SECONDS, LINGER_BYTES = (
 )  # what is still sent after the answer, and thrown away
 MOST_STRANGERS = 1024  # connections
 MOST_PER_MEMBER = 64
+FILES_ELSEWHERE = 8192          # where there is no limit to ask for
 SPARE_FILES = 64  # of the process, for everything that is no connection
 
 
 def most_files() -> int:
     """Raise this process's limit of open files as far as it goes; the limit."""
+    try:
+        import resource
+    except ImportError:     # not on Windows
+        return FILES_ELSEWHERE
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
