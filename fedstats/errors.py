@@ -62,9 +62,15 @@ class Refused(FedstatsError):
 
 
 class Unreachable(FedstatsError):
-    """Somebody did not answer in time; nothing was released and the question may be asked again."""
+    """Somebody did not answer in time; nothing was released and the question may be asked again.
+
+    final : waiting will not mend it, somebody has to. gone : nobody listens there.
+    after : seconds that the other side asked to wait.
+    """
 
     code, exit_code = "unreachable", 4
+    final = gone = False
+    after = 0.0
 
 
 class Aborted(Unreachable):

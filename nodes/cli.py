@@ -104,6 +104,9 @@ def serve(settings: Settings = Path("node.toml"),
 
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO,
                         format="%(asctime)s %(levelname)s %(message)s")
+    if not debug:
+        for library in ("httpx", "httpcore"):       # a line for every poll
+            logging.getLogger(library).setLevel(logging.WARNING)
     logging.getLogger("fedstats.node").info("reading the tables")
     node = Node.start(load(settings))
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,8 @@
-"""A node: the loop between the coordinator's mailbox and the conversations of open queries. Calls out only.
+"""A node: the loop between the coordinators' mailboxes and the conversations of open queries. Calls
+out only.
+
+What a conversation has to say waits in its outbox until the coordinator that its query came from
+has taken it: one coordinator that is away holds up no query of another.
 
 What is logged: query ids, phases, codes of problems. Never a row, a key, a count or a total.
 """
@@ -9,15 +13,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Container
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
 
 from fedstats import analyses  # noqa: F401  (registers the analyses)
 from fedstats.crypto import he
 from fedstats.crypto.identity import Identity
-from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Unreachable
+from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Refused, Unreachable
 from fedstats.ms.rehearsal import rehearse
-from fedstats.transport.http import Link
+from fedstats.transport.http import Link, Mail
 from fedstats.wire import messages
 from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, RELEASE, RELEASED, Registry
 from fedstats.wire.messages import Abort, Parcel, Query
@@ -27,12 +32,13 @@ from fedstats.wire.transcript import query_hash
 from .config import Settings
 from .house import RegistryHouse
 from .journal import Journal
+from .lines import LONGEST_PAUSE, Line, Lines, pause
 
 log = logging.getLogger("fedstats.node")
 
-POLL_SECONDS = 25.0             # long-poll: below the idle limits of common proxies
-RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)     # waits between attempts to reach the coordinator
-GRACE_SECONDS = 2.0             # the coordinator, who knows who is missing, speaks first
+POLL_SECONDS = 25.0  # long-poll: below the idle limits of common proxies
+FAULT_SECONDS = 1.0  # after a fault of this software
+GRACE_SECONDS = 2.0  # the coordinator, who knows who is missing, speaks first
 MOST_OPEN = 64
 
 
@@ -42,40 +48,71 @@ class Stopped(BaseException):
 
 @dataclass
 class Open:
-    """A conversation in flight and when it last moved (monotonic seconds)."""
+    """A conversation in flight, the line that its query came by, when it last moved (monotonic
+    seconds), and what is to be posted.
+
+    failures, due : attempts that failed to post the first of the outbox, and when the next may be
+    made.
+    """
 
     registry: Registry
+    line: Line
     moved: float
+    outbox: deque[Parcel] = field(default_factory=deque)
+    failures: int = 0
+    due: float = 0.0
 
 
 class Node:
-    """One registry's service. `run` serves until `stop`; `step` takes one batch of mail (for tests)."""
+    """One registry's service. `run` serves until `stop`; `step` takes one batch of mail (for
+    tests).
 
-    def __init__(self, me: Identity, roster: Consortium, house: RegistryHouse, journal: Journal, link: Link, *,
-                 round_seconds: float = 300.0, random: Callable[[int], bytes] = os.urandom) -> None:
+    link : to the coordinator, or one link to each address of each coordinator.
+    """
+
+    def __init__(
+        self,
+        me: Identity,
+        roster: Consortium,
+        house: RegistryHouse,
+        journal: Journal,
+        link: Link | Sequence[Link],
+        *,
+        round_seconds: float = 300.0,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
         if roster.role(me.name) != "registry":
             raise InputError(f"{me.name} is not a registry of {roster.name}")
-        self.me, self.roster, self.house, self.journal, self.link = me, roster, house, journal, link
+        self.me, self.roster, self.house, self.journal = me, roster, house, journal
+        self.lines = Lines([link] if isinstance(link, Link) else link)
         self.round_seconds, self.random = round_seconds, random
         self.open: dict[bytes, Open] = {}
-        self.cursor, self.boot = 0, ""
         self.stopping = threading.Event()
         self.waiting = False
 
     @classmethod
     def start(cls, settings: Settings) -> Node:
-        """A node from its settings. Raises InputError naming the file that is wrong and the remedy."""
+        """A node from its settings. Raises InputError naming the file that is wrong and the remedy.
+        """
         me = Identity.load(settings.key)
         roster = Consortium.load(settings.consortium)
         check_pin(roster, settings.key, settings.consortium)
         house = RegistryHouse(settings, roster, me.name)
-        (coordinator,) = roster.names("coordinator")[:1] or ("",)
-        addresses = (settings.coordinator,) if settings.coordinator else roster.addresses
+        places = roster.coordinators
+        if settings.coordinator:
+            places = (((roster.names("coordinator")[:1] or ("",))[0], settings.coordinator),)
+        if not places:
+            raise InputError(
+                "the consortium names no coordinator address",
+                hint="fedstats consortium add ... --address https://...",
+            )
+        links = [Link(me, name, (address,)) for name, address in places]
         journal = Journal(settings.journal, settings.key)
-        return cls(me, roster, house, journal, Link(me, coordinator, addresses), round_seconds=settings.round_seconds)
+        return cls(me, roster, house, journal, links, round_seconds=settings.round_seconds)
 
     def run(self) -> None:
-        """Serve until stopped; coordinator failures are retried, faults of one query end that query."""
+        """Serve until stopped; coordinator failures are retried, faults of one query end that
+        query."""
         self._abort_leftovers()
         # what is made once per process, or machine, is made before the first question
         if self.roster.tables == "ms":
@@ -83,26 +120,20 @@ class Node:
             rehearse()
         log.info("rehearsing the seal")
         he.rehearse()
-        failures = 0
         while not self.stopping.is_set():
             try:
-                # the first poll does not wait, so that the log says at once whether the coordinator is there
-                self.step(0.0 if not self.boot else POLL_SECONDS if not self.open else min(POLL_SECONDS, 1.0 + self.round_seconds / 10))
-                failures = 0
+                self.step(
+                    min(POLL_SECONDS, 1.0 + self.round_seconds / 10) if self.open else POLL_SECONDS
+                )
             except Stopped:
                 break
-            except Unreachable as error:
-                wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                log.warning("%s; trying again in %g s", error, wait)
-                failures += 1
-                self._deadlines()
-                self.stopping.wait(wait)
             except FedstatsError as error:
                 log.error("%s (%s)", error, error.code)
-                self.stopping.wait(RETRY_SECONDS[2])
+                self.stopping.wait(FAULT_SECONDS)
         for one in list(self.open.values()):
-            self._post_all(one.registry.fail(Aborted("the node was stopped")))
-        self.link.close()
+            one.outbox.extend(one.registry.fail(Aborted("the node was stopped")))
+            self._flush(one)
+        self.lines.close()
         self.journal.shut()
 
     def stop(self) -> None:
@@ -112,45 +143,94 @@ class Node:
             raise Stopped
 
     def step(self, wait: float) -> None:
-        """Read one batch of mail and do what it asks for."""
+        """Post what is due, read one batch of mail, or wait for so long until there is something to
+        try, and do what the mail asks for."""
+        self._flush_all()
+        wait = min(
+            [
+                wait,
+                *(
+                    max(0.05, one.due - time.monotonic())
+                    for one in self.open.values()
+                    if one.outbox
+                ),
+            ]
+        )
+        if idle := self.lines.idle():
+            self.stopping.wait(min(idle, wait))
         self.waiting = True
         try:
-            boot, mail = self.link.mail(self.cursor, wait, boot=self.boot)
+            heard = [] if self.stopping.is_set() else self.lines.listen(wait)
         finally:
             self.waiting = False
-        if boot != self.boot:
-            log.info("connected to %s", self.link.coordinator)
-            if self.boot:
-                log.warning("the coordinator was restarted: open queries end here")
-                for one in self.open.values():
-                    one.registry.fail(Aborted("the coordinator was restarted"))
-                self.open.clear()
-            restarted, self.boot, self.cursor = bool(self.cursor), boot, 0
-            if restarted:
-                return
-        for number, raw in mail:
-            if number > self.cursor:        # a line may repeat what it carries
-                self.cursor = number
-                self._take(raw)
+        for line, found in heard:
+            if isinstance(found, FedstatsError):
+                self._silent(line, found)
+            else:
+                self._heard(line, found)
         self._deadlines()
 
-    def _take(self, raw: bytes) -> None:
+    def _silent(self, line: Line, error: FedstatsError) -> None:
+        """A line that gives no mail. Who is refused there cannot go on with the queries that came
+        by it."""
+        line.failed(error, self.lines.longest)
+        if isinstance(error, Refused):
+            self._end_of(line, Aborted(error.what, hint=error.hint))
+
+    def _heard(self, line: Line, found: Mail) -> None:
+        boot, mail = found
+        line.worked()
+        if boot != line.boot:
+            before, known = line.boot, line.cursor
+            line.boot, line.cursor = boot, 0
+            log.info("connected to %s", line.name)
+            if before:
+                log.warning("%s was restarted: queries that came from there end here", line.name)
+                self._end_of(line, Aborted("the coordinator was restarted"), tell=False)
+            if known:
+                return
+        if self.lines.rest(line):
+            return  # the same mail comes by another line
+        for number, raw in mail:
+            if number > line.cursor:  # a line may repeat what it carries
+                line.cursor = number
+                self._take(raw, line)
+
+    def _end_of(self, line: Line, error: FedstatsError, *, tell: bool = True) -> None:
+        """End the queries that came by a line. tell : whether those who are asked there may still
+        hear of it."""
+        for one in [one for one in self.open.values() if one.line is line]:
+            said = one.registry.fail(error)
+            one.outbox = deque(said if tell else ())
+        self._flush_all()
+        self._sweep()
+
+    def _take(self, raw: bytes, line: Line) -> None:
         try:
             parcel = messages.read(raw, self.roster.public)
         except FedstatsError as error:
-            # the coordinator verifies what it passes on, so this was changed on its way: nothing in flight can be trusted
+            # the coordinator verifies what it passes on, so this was changed on its way: nothing in
+            # flight can be trusted
             log.error("unverifiable mail (%s): open queries end here", error.code)
             for one in list(self.open.values()):
-                self._post_all(one.registry.fail(error))
+                one.outbox = deque(one.registry.fail(error))
+            self._flush_all()
             self._sweep()
             return
-        T = query_hash(parcel) if isinstance(parcel.message, Query) else parcel.message.T     # type: ignore[union-attr]
+        T = (
+            query_hash(parcel)
+            if isinstance(parcel.message, Query)
+            else getattr(parcel.message, "T", b"")
+        )
         if isinstance(parcel.message, Query) and T not in self.open:
             if len(self.open) >= MOST_OPEN:
-                log.warning("query %s left unanswered: %d queries are open", parcel.message.name, MOST_OPEN)
+                log.warning(
+                    "query %s left unanswered: %d queries are open", parcel.message.name, MOST_OPEN
+                )
                 return
             log.info("query %s from %s", parcel.message.name, parcel.message.analyst)
-            self.open[T] = Open(Registry(self.me, self.roster, self.house, self.journal, random=self.random), time.monotonic())
+            registry = Registry(self.me, self.roster, self.house, self.journal, random=self.random)
+            self.open[T] = Open(registry, line, time.monotonic())
         if T not in self.open:
             return
         one = self.open[T]
@@ -167,66 +247,100 @@ class Node:
         try:
             outgoing = work()
         except Exception:
-            # an unexpected fault: its text may carry data, so only its kind is logged; peers learn "internal"
-            log.exception("query %s: internal fault", one.registry.query_id) if log.isEnabledFor(logging.DEBUG) else log.error(
-                "query %s: internal fault (run with --debug to see it)", one.registry.query_id)
+            # an unexpected fault: its text may carry data, so only its kind is logged; peers learn
+            # "internal"
+            name = one.registry.query_id
+            if log.isEnabledFor(logging.DEBUG):
+                log.exception("query %s: internal fault", name)
+            else:
+                log.error("query %s: internal fault (run with --debug to see it)", name)
             outgoing = one.registry.outgoing
         while one.registry.faults:
             log.error(
                 "query %s: internal fault of one question, %s",
-                T.hex()[:12],
+                one.registry.query_id,
                 one.registry.faults.pop(0),
             )
         one.moved = time.monotonic()
-        self._post_all(outgoing)
+        if one.registry.state == ENDED:
+            one.outbox.clear()  # what was waiting to be posted belongs to a query that is over
+        one.outbox.extend(outgoing)
+        self._flush(one)
 
-    def _post_all(self, parcels: list[Parcel]) -> None:
-        """Send parcels in order; the same bytes again while the coordinator is away, within the round's time."""
-        for parcel in parcels:
-            until = time.monotonic() + self.round_seconds
-            attempt = 0
-            while True:
-                try:
-                    self.link.post(bytes(parcel))
-                    break
-                except Unreachable as error:
-                    gone = error.who != "" or time.monotonic() > until or self.stopping.is_set()
-                    if gone or isinstance(parcel.message, Abort):
-                        log.warning("%s", error)
-                        self._lost(parcel, error)
-                        return
-                    self.stopping.wait(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
-                    attempt += 1
-                except FedstatsError as error:
-                    log.warning("the coordinator did not take a %s: %s", type(parcel.message).__name__.lower(), error)
-                    self._lost(parcel, error)
+    # -- posting -----------------------------------------------------------------------------------
+
+    def _flush_all(self) -> None:
+        for one in list(self.open.values()):
+            self._flush(one)
+
+    def _flush(self, one: Open) -> None:
+        """Post an outbox in order; the same bytes again later while the coordinator is away, within
+        the round's time."""
+        while one.outbox and (one.due <= time.monotonic() or self.stopping.is_set()):
+            parcel = one.outbox[0]
+            try:
+                one.line.link.post(bytes(parcel))
+            except FedstatsError as error:
+                later = (
+                    isinstance(error, Unreachable)
+                    and not error.who
+                    and not error.final
+                    and not self.stopping.is_set()
+                )
+                if later and time.monotonic() < one.moved + self.round_seconds:
+                    one.due = time.monotonic() + max(
+                        pause(one.failures, LONGEST_PAUSE), getattr(error, "after", 0.0)
+                    )
+                    one.failures += 1
                     return
+                self._lost(one, parcel, error)
+            else:
+                one.outbox.popleft()
+                one.failures = 0
 
-    def _lost(self, parcel: Parcel, error: FedstatsError) -> None:
-        """A posting could not be made: its query is over here."""
-        one = self.open.get(getattr(parcel.message, "T", b""))
-        if one is not None and not isinstance(parcel.message, Abort):
-            for abort in one.registry.fail(error):
-                try:
-                    self.link.post(bytes(abort))
-                except FedstatsError:
-                    log.warning("the abort could not be posted either")
+    def _lost(self, one: Open, parcel: Parcel, error: FedstatsError) -> None:
+        """A posting could not be made: its query is over here, and, if that can be posted,
+        everybody is told why."""
+        log.warning("a %s could not be posted: %s", type(parcel.message).__name__.lower(), error)
+        one.outbox = (
+            deque() if isinstance(parcel.message, Abort) else deque(one.registry.fail(error))
+        )
+        one.due, one.failures = 0.0, 0
 
     def _deadlines(self) -> None:
         for one in list(self.open.values()):
-            # an admission may wait for days for another registry's human; everything later moves within the round's time
+            # an admission may wait for days for another registry's human; everything later moves
+            # within the round's time
             state = one.registry.state
-            over = time.time() - one.registry.query.expires if state == ADMITTED else time.monotonic() - one.moved - self.round_seconds
+            over = (
+                time.time() - one.registry.query.expires
+                if state == ADMITTED
+                else time.monotonic() - one.moved - self.round_seconds
+            )
             if over > GRACE_SECONDS:
-                heard: dict[str, Container[str]] = {ADMITTED: one.registry.admissions, JUDGING: one.registry.verdicts}
-                names = [name for name in one.registry.query.registries if name not in heard.get(state, one.registry.query.registries)]
-                self._post_all(one.registry.fail(Unreachable(f"waited in vain for {', '.join(names) or 'the total of the others'}",
-                                                             hint="see that these nodes run, then ask again")))
+                heard: dict[str, Container[str]] = {
+                    ADMITTED: one.registry.admissions,
+                    JUDGING: one.registry.verdicts,
+                }
+                names = [
+                    name
+                    for name in one.registry.query.registries
+                    if name not in heard.get(state, one.registry.query.registries)
+                ]
+                one.outbox = deque(
+                    one.registry.fail(
+                        Unreachable(
+                            f"waited in vain for {', '.join(names) or 'the total of the others'}",
+                            hint="see that these nodes run, then ask again",
+                        )
+                    )
+                )
+                self._flush(one)
         self._sweep()
 
     def _sweep(self) -> None:
         for T, one in list(self.open.items()):
-            if one.registry.state in (RELEASED, ENDED):
+            if one.registry.state in (RELEASED, ENDED) and not one.outbox:
                 if one.registry.problem is not None:
                     log.info("query %s ended: %s", one.registry.query_id, one.registry.problem.code)
                 if one.registry.state == RELEASED:
@@ -234,20 +348,38 @@ class Node:
                 del self.open[T]
 
     def _abort_leftovers(self) -> None:
-        """Queries that were open when this node last stopped: a sealed result goes out after all; the others end, for their keys
+        """Queries that were open when this node last stopped: a sealed result goes out after all;
+        the others end, for their keys
         are gone."""
         for T in self.journal.open_queries():
             release = self.journal.posted(T, RELEASE)
-            if release is not None:
-                try:
-                    self.link.post(release)
-                    self.journal.close(T, "released")
-                    continue
-                except FedstatsError as error:
-                    log.warning("%s", error)
-            problem = Problem("aborted", self.me.name, "the node was restarted in the middle of the query", "ask again")
+            if release is not None and self._posted_somewhere(release):
+                self.journal.close(T, "released")
+                continue
+            problem = Problem(
+                "aborted",
+                self.me.name,
+                "the node was restarted in the middle of the query",
+                "ask again",
+            )
+            self._posted_somewhere(
+                bytes(messages.sign(Abort(T=T, sender=self.me.name, problem=problem), self.me)),
+                everywhere=True,
+            )
+            self.journal.close(T, "restarted")
+
+    def _posted_somewhere(self, parcel: bytes, *, everywhere: bool = False) -> bool:
+        """Whether a coordinator has taken this: where the query came from is not written down."""
+        taken = False
+        for line in self.lines.all:
+            if line.failures or (taken and not everywhere):
+                continue
             try:
-                self.link.post(bytes(messages.sign(Abort(T=T, sender=self.me.name, problem=problem), self.me)))
+                line.link.post(parcel)
+                taken = True
+            except Unreachable as error:
+                if not error.who:
+                    line.failed(error, self.lines.longest)  # not tried again for every query
             except FedstatsError as error:
                 log.warning("%s", error)
-            self.journal.close(T, "restarted")
+        return taken

@@ -164,14 +164,109 @@ def test_a_server_without_a_trusted_certificate_is_not_talked_to(tmp_path, monke
     assert sum(map(len, heads)) == 1
 
 
-def certificate(path):
-    """A fresh key and a certificate for 127.0.0.1 that it signed itself, in one file."""
+def certificate(path, days=1):
+    """A fresh key and a certificate for 127.0.0.1 that it signed itself, in one file. days : until it ends."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub")])
     now = datetime.datetime.now(datetime.UTC)
     made = (x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-            .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - datetime.timedelta(days=5)).not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
             .sign(key, hashes.SHA256()))
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
                      + made.public_bytes(serialization.Encoding.PEM))
     return path
+
+
+# -- causes, in words for whoever can mend them ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "words", "final"), [
+    (413, r"larger than it lets through \(6 bytes\)", True), (407, "the proxy wants a password", True),
+    (404, "there is no coordinator at this path", True), (502, "the coordinator behind it does not", False),
+    (503, "overloaded", False), (504, "in time", False), (429, "too many requests", False), (418, "is a proxy", True)])
+def test_the_status_of_somebody_on_the_way_is_explained(status, words, final):
+    """Who answered, why, and whether waiting helps; Retry-After is kept to."""
+    answer = f"HTTP/1.1 {status} X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".encode()
+    with server(answer) as (port, _), pytest.raises(Unreachable, match=words) as caught:
+        link_to(f"http://127.0.0.1:{port}").post(b"parcel")
+
+    assert (caught.value.final, caught.value.after) == (final, 7.0)
+
+
+@pytest.mark.parametrize("after", ["", "-1", "nan", "1e9", "99999999999", "Wed, 21 Oct 2026 07:28:00 GMT", "٣"])
+def test_a_retry_after_that_is_none_makes_nobody_wait_for_ever(after):
+    from fedstats.transport import causes
+
+    assert 0.0 <= causes.seconds_of(after) <= 60.0
+    assert causes.seconds_of("5") == 5.0 and causes.seconds_of("900") == 60.0
+
+
+def test_nobody_listens_is_told_from_no_such_name():
+    with pytest.raises(Unreachable, match=r"nobody listens at http://127.0.0.1") as caught:
+        link_to(f"http://127.0.0.1:{closed_port()}").post(b"parcel")
+    assert caught.value.gone
+
+    with pytest.raises(Unreachable, match=r'the name "hub.invalid" is not known here \(DNS\)') as caught:
+        link_to("http://hub.invalid:8443").post(b"parcel")
+    assert not caught.value.gone
+
+
+def test_a_wrong_proxy_is_named_without_its_password(monkeypatch):
+    """Nobody listens at the proxy: it, and not the coordinator, is what has to be mended."""
+    port = closed_port()
+    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
+    with pytest.raises(Unreachable, match=f"nobody listens at the proxy http://127.0.0.1:{port}") as caught:
+        link_to("http://hub.example.org:8443").post(b"parcel")
+
+    assert "no_proxy" in caught.value.hint and "secret" not in str(caught.value) + caught.value.hint
+
+
+def test_a_proxy_that_refuses_to_connect_is_named(monkeypatch):
+    with server(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as (port, _):
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        with pytest.raises(Unreachable, match=f"the proxy http://127.0.0.1:{port} refuses") as caught:
+            link_to("https://hub.example.org:8443").post(b"parcel")
+    assert caught.value.final and "password" in caught.value.hint
+
+
+def test_what_is_wrong_with_a_certificate_is_said(tmp_path, monkeypatch):
+    """Nobody vouches for it; another name; out of date; no TLS at all."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path / "hub.pem"))
+    with server(TAKEN, context=context) as (port, _):
+        with pytest.raises(Unreachable, match=r"certificate is not trusted \(self.signed certificate\)") as caught:
+            link_to(f"https://127.0.0.1:{port}").post(b"parcel")
+        assert caught.value.final and "SSL_CERT_FILE" in caught.value.hint
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "hub.pem"))
+        with pytest.raises(Unreachable, match=r"not trusted \(Hostname mismatch") as caught:
+            link_to(f"https://localhost:{port}").post(b"parcel")
+        assert "is the address right" in caught.value.hint
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    old.load_cert_chain(certificate(tmp_path / "old.pem", days=-2))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "old.pem"))
+    with server(TAKEN, context=old) as (port, _), pytest.raises(Unreachable, match="expired") as caught:
+        link_to(f"https://127.0.0.1:{port}").post(b"parcel")
+    assert "clock of this machine" in caught.value.hint
+
+
+def test_a_server_without_tls_is_told_from_one_with_a_wrong_certificate():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def plain():
+            near, _ = listening.accept()
+            with near:
+                near.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                near.recv(4096)
+
+        threading.Thread(target=plain, daemon=True).start()
+        with pytest.raises(Unreachable, match="it does not speak TLS") as caught:
+            link_to(f"https://127.0.0.1:{listening.getsockname()[1]}").post(b"parcel")
+    assert caught.value.final and "http://" in caught.value.hint
+
+
+def test_a_busy_coordinator_says_when_to_come_back():
+    body = b'{"code":"unreachable","who":"hub","what":"busy","hint":""}'
+    head = b"HTTP/1.1 503 X\r\nRetry-After: 3\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with server(head + body) as (port, _), pytest.raises(Unreachable, match="too much to do") as caught:
+        link_to(f"http://127.0.0.1:{port}").post(b"parcel")
+
+    assert (caught.value.after, caught.value.final, caught.value.who) == (3.0, False, "")

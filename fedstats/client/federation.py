@@ -305,7 +305,7 @@ def connect(consortium: str | Path, *, key: str | Path, dictionary: Dictionary |
     dictionary : the dictionary whose hash the consortium pins; by default the file that the consortium names.
     registries : which to ask, all by default, never fewer than the consortium's minimum. timeout : seconds to wait for answers.
     """
-    from .worlds import Connected
+    from .connected import Connected
 
     return Federation(Connected.open(consortium, key=key, dictionary=dictionary, registries=registries, progress=progress,
                                      timeout=timeout))

@@ -1,14 +1,19 @@
-"""The coordinator without its socket: a blind adder and mailbox. No database, nothing kept on disk; what it holds is in flight and expires.
+"""The coordinator without its socket: a blind adder and mailbox. No database, nothing kept on disk;
+what it holds is in flight and expires.
 
-How this works: a parcel comes in, its signature is verified against the roster before anything else, and it goes into the
-mailboxes of those it is meant for. Contributions of a round are added as they arrive, so that only one running total per query
-is ever held, however many registries there are; the last one completes the total, which goes to all registries of the query.
-A mailbox is read by cursor: reading drops what was read before, and nobody reads another's.
+How this works: a parcel comes in, its signature is verified against the roster before anything
+else, and it goes into the mailboxes of those it is meant for. Contributions of a round are added as
+they arrive, so that only one running total per query is ever held, however many registries there
+are; the last one completes the total, which goes to all registries of the query. A mailbox is read
+by cursor: reading drops what was read before, and nobody reads another's.
+
+What a mailbox holds is bounded where it comes from: an analyst has so many queries, and bytes of
+queries, open or just ended. Mail of a query in flight is never dropped; what is left of one that is
+over goes a while later.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,20 +21,46 @@ from typing import Any
 
 from .. import seal
 from ..crypto.identity import Identity
-from ..errors import FedstatsError, MessageError, OutOfOrder, Refused, Unreachable, as_problem
+from ..errors import (
+    Aborted,
+    FedstatsError,
+    MessageError,
+    OutOfOrder,
+    Refused,
+    Unreachable,
+    as_problem,
+)
 from ..wire import messages
-from ..wire.messages import LONGEST_PAYLOAD, Abort, Admission, Contribution, Keys, Parcel, Poll, Query, Release, Total, Verdict
+from ..wire.messages import (
+    LONGEST_PAYLOAD,
+    Abort,
+    Admission,
+    Contribution,
+    Keys,
+    Parcel,
+    Poll,
+    Post,
+    Query,
+    Release,
+    Total,
+    Verdict,
+)
 from ..wire.roster import Consortium
 from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash, two_nodes
+from .limits import Account
+from .mailbox import Mailbox
 
 MOST_OPEN_QUERIES = 64
 MOST_OPEN_PER_ANALYST = 16
-MAIL_BATCH_BYTES = 64 * 1024 * 1024
-ROUND_SECONDS = 300.0           # without any answer for so long in a round, the query is given up
-ANSWER_SECONDS = 60.0           # how long a finished query's mail is kept
-MOST_MAIL = 4096                # parcels waiting for one member
-MOST_NONCES = 100_000
-LONGEST_KEYS = 64 * 1024         # bytes: the secret key takes 35 kB
+MOST_RECENT_PER_ANALYST = 256  # queries open, or ended less than ANSWER_SECONDS ago
+MOST_RECENT_BYTES = 16 * 1024 * 1024  # of these queries, per analyst
+ROUND_SECONDS = 300.0  # without any answer for so long in a round, the query is given up
+ANSWER_SECONDS = 60.0  # how long a finished query's mail is kept
+LEFTOVER_SECONDS = 600.0  # how long a registry that had seen the query may still read how it ended
+ANALYST_SECONDS = 60.0  # an analyst who has asked for mail and then not for so long has gone
+AWAY_SECONDS = 40.0  # a registry that has not polled for so long is away: longer than a long-poll
+MOST_ENDED = 100_000  # queries remembered as over; nodes remember all of theirs
+LONGEST_KEYS = 64 * 1024  # bytes: the secret key takes 35 kB
 
 
 @dataclass
@@ -38,15 +69,19 @@ class Session:
 
     T: bytes
     query: Query
-    deadline: float                         # monotonic seconds
+    deadline: float  # monotonic seconds
+    size: int = 0  # bytes of the query
+    heard: float | None = None  # when its analyst last asked for mail (monotonic seconds)
     phase: str = "admission"
     round: int = 0
-    answered: dict[str, bytes] = field(default_factory=dict)    # of the phase or round: signed messages by registry
+    answered: dict[str, bytes] = field(
+        default_factory=dict
+    )  # of the phase or round: signed messages by registry
     adding: Any = None
     chunks: tuple[int, ...] = ()
-    admitted: set[str] = field(default_factory=set)     # who has posted an admission
-    keyed: set[str] = field(default_factory=set)        # who has been sent the keys
-    taken: set[bytes] = field(default_factory=set)              # digests of the messages that have been taken
+    admitted: set[str] = field(default_factory=set)  # who has posted an admission
+    keyed: set[str] = field(default_factory=set)  # who has been sent the keys
+    taken: set[bytes] = field(default_factory=set)  # digests of the messages that have been taken
 
     @property
     def answers(self) -> str:
@@ -57,63 +92,54 @@ class Session:
         return [name for name in self.query.registries if name not in self.answered]
 
 
-@dataclass
-class Mailbox:
-    """Parcels for one member, numbered from 1; those up to the reader's cursor are dropped.
-
-    pressing : up to which parcel its reader should be told at once. What can wait, such as the admissions of some while others are
-    missing, travels with the next that cannot; a reader who has waited to the end of its time gets all there is.
-    Parcels are put in by the thread that adds totals and read by the loop that listens, hence the lock.
-    """
-
-    last: int = 0
-    pressing: int = 0
-    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def put(self, parcel: bytes) -> None:
-        with self.lock:
-            if len(self.waiting) >= MOST_MAIL:
-                self.waiting.popleft()          # a member that has been away for long finds its queries over anyway
-            self.last += 1
-            self.waiting.append((self.last, parcel))
-
-    def read(self, after: int) -> list[tuple[int, bytes]]:
-        found: list[tuple[int, bytes]] = []
-        size = 0
-        with self.lock:
-            while self.waiting and self.waiting[0][0] <= after:
-                self.waiting.popleft()
-            for number, parcel in self.waiting:
-                size += len(parcel)
-                if found and size > MAIL_BATCH_BYTES:
-                    break
-                found.append((number, parcel))
-        return found
-
-
 class Mailroom:
     """All mailboxes and all queries in flight.
 
-    me, roster : the coordinator's identity and the consortium. wake : called with the names that have pressing mail.
-    Times are given: `now` in seconds since 1970, `clock` monotonic.
+    me, roster : the coordinator's identity and the consortium. wake : called with the names that
+    have pressing mail. Times are given: `now` in seconds since 1970, `clock` monotonic.
     """
 
-    def __init__(self, me: Identity, roster: Consortium, *, wake: Callable[[str], None] = lambda name: None,
-                 round_seconds: float = ROUND_SECONDS) -> None:
+    def __init__(
+        self,
+        me: Identity,
+        roster: Consortium,
+        *,
+        wake: Callable[[str], None] = lambda name: None,
+        round_seconds: float = ROUND_SECONDS,
+    ) -> None:
         self.me, self.roster, self.wake, self.round_seconds = me, roster, wake, round_seconds
-        # a registry has one mailbox; an analyst has one per query, so that two notebooks do not read each other's
+        # a registry has one mailbox; an analyst has one per query, so that two notebooks do not
+        # read each other's
         self.boxes: dict[str, Mailbox] = {name: Mailbox() for name in roster.names("registry")}
         self.sessions: dict[bytes, Session] = {}
-        self.ended: dict[bytes, float] = {}             # T -> when it may be forgotten
-        self.stale: list[tuple[float, str]] = []        # analysts' mailboxes of ended queries, and when they go
-        self.nonces: dict[bytes, float] = {}
-        self.counts = {"queries": 0, "rounds": 0, "bytes_in": 0, "refused_messages": 0, "aborted": 0, "released": 0}
+        self.ended: dict[bytes, float] = {}  # T -> when it may be forgotten
+        self.stale: deque[tuple[float, Session]] = (
+            deque()
+        )  # queries that are over, and when their mail goes
+        self.leftover: deque[tuple[float, Session]] = (
+            deque()
+        )  # the same, for registries that had seen the query
+        self.accounts: dict[str, Account] = {}
+        self.polled: dict[
+            str, float
+        ] = {}  # registry -> when it last asked for mail (monotonic seconds)
+        self.skewed: dict[
+            str, float
+        ] = {}  # member whose last request came with a wrong clock -> seconds it is ahead
+        self.counts = {
+            "queries": 0,
+            "rounds": 0,
+            "bytes_in": 0,
+            "refused_messages": 0,
+            "aborted": 0,
+            "released": 0,
+        }
 
-    # -- in ----------------------------------------------------------------------------------------------------------------------
+    # -- in ----------------------------------------------------------------------------------------
 
-    def receive(self, raw: bytes, *, now: float, clock: float) -> None:
-        """Take one parcel. Raises MessageError, Tampered, Refused or OutOfOrder; the sender is told, nobody else."""
+    def receive(self, raw: bytes | memoryview, *, now: float, clock: float) -> None:
+        """Take one parcel. Raises MessageError, Tampered, Refused or OutOfOrder; the sender is
+        told, nobody else."""
         self.counts["bytes_in"] += len(raw)
         try:
             parcel = messages.read(raw, self.roster.public)
@@ -130,43 +156,81 @@ class Mailroom:
         if self.roster.role(query.analyst) != "analyst":
             raise Refused(f"{query.analyst} is not an analyst of this consortium")
         if query.roster != self.roster.digest:
-            raise Refused("the query was made under another roster (epoch)",
-                          hint="the coordinator and all parties accept the current consortium file and are started again; then ask again")
+            raise Refused(
+                "the query was made under another roster (epoch)",
+                hint="the coordinator and all parties accept the current consortium file and are started again; then ask again",
+            )
         if any(self.roster.role(name) != "registry" for name in query.registries):
             raise MessageError("the query names somebody who is not a registry")
-        if not now - LONGEST_QUERY_SECONDS <= query.created <= now + SKEW_SECONDS or query.expires < now:
-            raise Refused("the query has expired or comes from the future", hint="set the clock, or ask again")
+        if (
+            not now - LONGEST_QUERY_SECONDS <= query.created <= now + SKEW_SECONDS
+            or query.expires < now
+        ):
+            raise Refused(
+                "the query has expired or comes from the future: it was made "
+                f"{clock_words(query.created - now)} this coordinator's clock",
+                hint="set the clock, or ask again",
+            )
         if T in self.sessions:
-            return              # a retry of the same bytes
+            return  # a retry of the same bytes
         if T in self.ended:
-            raise Refused("this query is over: a query is used once", hint="ask again under a new id")
-        mine = sum(session.query.analyst == query.analyst for session in self.sessions.values())
-        if len(self.sessions) >= MOST_OPEN_QUERIES or mine >= MOST_OPEN_PER_ANALYST:
-            raise Refused("too many queries are open", hint="wait until one has ended")
+            raise Refused(
+                "this query is over: a query is used once", hint="ask again under a new id"
+            )
+        raw = bytes(parcel)
+        self._check_open(query.analyst, len(raw))
         self.counts["queries"] += 1
-        self.sessions[T] = Session(T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS))
+        self.sessions[T] = Session(
+            T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS), len(raw)
+        )
         self.boxes[self.sessions[T].answers] = Mailbox()
-        self._put(query.registries, bytes(parcel))
+        self._put(query.registries, raw, T)
+
+    def _check_open(self, analyst: str, size: int) -> None:
+        """Whether this analyst may have one more query of so many bytes. Raises Refused."""
+        mine = [session for session in self.sessions.values() if session.query.analyst == analyst]
+        if len(self.sessions) >= MOST_OPEN_QUERIES or len(mine) >= MOST_OPEN_PER_ANALYST:
+            raise Refused("too many queries are open", hint="wait until one has ended")
+        mine += [session for _, session in self.stale if session.query.analyst == analyst]
+        if (
+            len(mine) >= MOST_RECENT_PER_ANALYST
+            or size + sum(session.size for session in mine) > MOST_RECENT_BYTES
+        ):
+            raise Refused(
+                "too many queries of this analyst have been opened in the last minute",
+                hint="wait a minute",
+            )
 
     def _in_session(self, parcel: Parcel, clock: float) -> None:
         message: Any = parcel.message
-        if isinstance(message, (Poll, Total)):
+        if isinstance(message, (Poll, Post, Total)):
             raise OutOfOrder("a coordinator takes no such message")
         session = self.sessions.get(message.T)
         if session is None:
             if isinstance(message, Abort):
-                return          # the query is over already
-            raise Unreachable("this query is not in flight here", hint="it has ended, or the coordinator was restarted: ask again")
+                if self.roster.role(message.sender) == "analyst":
+                    self._over(
+                        message.T, clock
+                    )  # it may have overtaken its query, whose sender has given up
+                return  # the query is over already
+            raise Unreachable(
+                "this query is not in flight here",
+                hint="it has ended, or the coordinator was restarted: ask again",
+            )
         sender = parcel.sender
-        if sender not in session.query.registries and not (isinstance(message, Abort) and sender == session.query.analyst):
+        if sender not in session.query.registries and not (
+            isinstance(message, Abort) and sender == session.query.analyst
+        ):
             raise Refused(f"{sender} is not part of this query")
         mark = messages.digest_of(parcel.signed)
         if mark in session.taken:
-            return              # a retry of the same bytes: the answer to the first was lost on its way
+            return  # a retry of the same bytes: the answer to the first was lost on its way
         self._take(session, message, sender, parcel, clock)
         session.taken.add(mark)
 
-    def _take(self, session: Session, message: Any, sender: str, parcel: Parcel, clock: float) -> None:
+    def _take(
+        self, session: Session, message: Any, sender: str, parcel: Parcel, clock: float
+    ) -> None:
         match message:
             case Admission():
                 if sender in session.admitted:      # other bytes than before, or it would have been a retry
@@ -180,15 +244,22 @@ class Mailroom:
                     self._close(session, clock)
                 elif not session.missing():
                     self._phase(session, "rounds", clock)
-                    self._press(session.query.registries[:1])       # who makes the keys, for which the others wait
+                    self._press(
+                        session.query.registries[:1]
+                    )  # who makes the keys, for which the others wait
             case Keys():
                 others = session.query.registries[1:]
-                if sender != session.query.registries[0] or message.recipient not in others or session.phase != "rounds" or session.round:
+                if (
+                    sender != session.query.registries[0]
+                    or message.recipient not in others
+                    or session.phase != "rounds"
+                    or session.round
+                ):
                     raise OutOfOrder("keys arrived out of order")
                 if message.recipient in session.keyed or len(message.sealed) > LONGEST_KEYS:
                     raise OutOfOrder("keys were sent twice, or are too long")
                 session.keyed.add(message.recipient)
-                self._put((message.recipient,), bytes(parcel))
+                self._put((message.recipient,), bytes(parcel), session.T)
             case Contribution():
                 self._contribution(session, message, parcel, clock)
             case Verdict():
@@ -203,7 +274,9 @@ class Mailroom:
                     self._press(session.query.registries)
             case Release():
                 self._once(session, "release", sender, parcel)
-                self._put((session.answers,), bytes(parcel), pressing=not session.missing())
+                self._put(
+                    (session.answers,), bytes(parcel), session.T, pressing=not session.missing()
+                )
                 if not session.missing():
                     self.counts["released"] += 1
                     self._close(session, clock)
@@ -212,10 +285,12 @@ class Mailroom:
                 self.counts["aborted"] += 1
                 self._close(session, clock)
 
-    def _contribution(self, session: Session, message: Contribution, parcel: Parcel, clock: float) -> None:
+    def _contribution(
+        self, session: Session, message: Contribution, parcel: Parcel, clock: float
+    ) -> None:
         if session.phase != "rounds" or message.round != session.round:
             if message.round < session.round:
-                return          # a retry: it has been added
+                return  # a retry: it has been added
             raise OutOfOrder("a contribution arrived out of order")
         if message.registry in session.answered:
             if session.answered[message.registry] != parcel.signed:
@@ -224,35 +299,63 @@ class Mailroom:
         messages.check_payload(parcel)
         if len(parcel.payload) != seal.share_size(message.chunks):
             raise MessageError("a contribution has another size than it says")
-        if seal.total_size(message.chunks) > LONGEST_PAYLOAD:       # what nobody could read would end the others' queries too
-            self._give_up(session, Unreachable("a round of this query is too large to be added", who=self.me.name,
-                                               hint="ask fewer questions at a time"), clock)
+        if (
+            seal.total_size(message.chunks) > LONGEST_PAYLOAD
+        ):  # what nobody could read would end the others' queries too
+            self._give_up(
+                session,
+                Unreachable(
+                    "a round of this query is too large to be added",
+                    who=self.me.name,
+                    hint="ask fewer questions at a time",
+                ),
+                clock,
+            )
             return
         if session.adding is None:
             session.chunks, session.adding = message.chunks, seal.Adding(message.chunks)
         if message.chunks != session.chunks:
-            problem = Unreachable(f"{message.registry} derived another question than the others", who=self.me.name,
-                                  hint="all registries must run one version of fedstats")
+            problem = Unreachable(
+                f"{message.registry} derived another question than the others",
+                who=self.me.name,
+                hint="all registries must run one version of fedstats",
+            )
             self._give_up(session, problem, clock)
             return
         try:
             session.adding.add(parcel.payload)
         except FedstatsError:
             raise
-        except Exception:       # the cipher's library or the system failed half way: this total is lost, and says nothing
-            self._give_up(session, Unreachable("the coordinator could not add a contribution", who=self.me.name, hint="ask again"), clock)
+        except Exception:  # the cipher's library or the system failed half way: this total is lost, and says nothing
+            self._give_up(
+                session,
+                Unreachable(
+                    "the coordinator could not add a contribution",
+                    who=self.me.name,
+                    hint="ask again",
+                ),
+                clock,
+            )
             raise
         session.answered[message.registry] = parcel.signed
         if session.missing():
-            session.deadline = max(session.deadline, clock)     # the round's deadline stays
+            session.deadline = max(session.deadline, clock)  # the round's deadline stays
             return
         payload = session.adding.total()
-        total = Total(T=session.T, S=message.S, coordinator=self.me.name, round=session.round, digest=messages.digest_of(payload),
-                      contributions=tuple(session.answered[name] for name in session.query.registries))
+        total = Total(
+            T=session.T,
+            S=message.S,
+            coordinator=self.me.name,
+            round=session.round,
+            digest=messages.digest_of(payload),
+            contributions=tuple(session.answered[name] for name in session.query.registries),
+        )
         self.counts["rounds"] += 1
         self._phase(session, "rounds", clock)
         session.round += 1
-        self._put(session.query.registries, bytes(messages.sign(total, self.me, payload)))
+        self._put(
+            session.query.registries, bytes(messages.sign(total, self.me, payload)), session.T
+        )
 
     def _once(self, session: Session, phase: str, sender: str, parcel: Parcel) -> None:
         if session.phase != phase:
@@ -265,33 +368,85 @@ class Mailroom:
         session.phase, session.answered, session.adding = phase, {}, None
         session.deadline = clock + self.round_seconds
 
-    # -- time --------------------------------------------------------------------------------------------------------------------
+    # -- time --------------------------------------------------------------------------------------
 
     def tick(self, clock: float) -> None:
-        """Give up queries whose deadline has passed, naming who was missing; forget what is long over."""
+        """Give up queries whose deadline has passed, naming who was missing; forget what is long
+        over."""
         for session in list(self.sessions.values()):
             if clock > session.deadline:
-                names = ", ".join(session.missing()) or "nobody"
-                where = f"round {session.round}" if session.phase == "rounds" else f"the {session.phase}"
-                self._give_up(session, Unreachable(f"no answer from {names} in {where}", who=self.me.name,
-                                                   hint="see that these nodes run, then ask again"), clock)
-        self.ended = {T: until for T, until in self.ended.items() if until > clock}
-        for until, box in [one for one in self.stale if one[0] <= clock]:
-            self.boxes.pop(box, None)
-            self.stale.remove((until, box))
+                self._give_up(session, self._missed(session), clock)
+            elif session.heard is not None and clock - session.heard > ANALYST_SECONDS:
+                self._give_up(
+                    session,
+                    Aborted(f"{session.query.analyst}, who asked this, has gone", who=self.me.name),
+                    clock,
+                )
+            elif session.phase == "admission" and any(
+                name in self.skewed for name in session.missing()
+            ):
+                self._give_up(
+                    session, self._missed(session), clock
+                )  # it cannot answer before somebody sets its clock
+        while self.ended and next(iter(self.ended.values())) <= clock:
+            del self.ended[next(iter(self.ended))]
+        while self.stale and self.stale[0][0] <= clock:
+            self._forget(self.stale.popleft()[1], clock)
+        while self.leftover and self.leftover[0][0] <= clock:
+            _, session = self.leftover.popleft()
+            for name in session.query.registries:
+                self.boxes[name].forget(session.T, unread=False)
+
+    def _missed(self, session: Session) -> Unreachable:
+        """Who has not answered, where, and what is known of why."""
+        names = session.missing()
+        where = f"round {session.round}" if session.phase == "rounds" else f"the {session.phase}"
+        clocks = [
+            f"the clock of {name} is {clock_words(self.skewed[name])} the coordinator's"
+            for name in names
+            if name in self.skewed
+        ]
+        what = f"no answer from {', '.join(names) or 'nobody'} in {where}" + "".join(
+            f"; {one}" for one in clocks
+        )
+        hint = (
+            "set the clocks of these machines, then ask again"
+            if clocks
+            else "see that these nodes run, then ask again"
+        )
+        return Unreachable(what, who=self.me.name, hint=hint)
+
+    def _forget(self, session: Session, clock: float) -> None:
+        """The mail of a query that has been over for a while: nobody who never saw its beginning
+        needs its end."""
+        self.boxes.pop(session.answers, None)
+        for name in session.query.registries:
+            self.boxes[name].forget(session.T, unread=True)
+        self.leftover.append((clock + LEFTOVER_SECONDS - ANSWER_SECONDS, session))
 
     def _give_up(self, session: Session, error: FedstatsError, clock: float) -> None:
         abort = Abort(T=session.T, sender=self.me.name, problem=as_problem(error, self.me.name))
-        self._put((*session.query.registries, session.answers), bytes(messages.sign(abort, self.me)))
+        self._put(
+            (*session.query.registries, session.answers),
+            bytes(messages.sign(abort, self.me)),
+            session.T,
+        )
         self.counts["aborted"] += 1
         self._close(session, clock)
 
     def _close(self, session: Session, clock: float) -> None:
         self.sessions.pop(session.T, None)
-        self.ended[session.T] = clock + LONGEST_QUERY_SECONDS
-        self.stale.append((clock + ANSWER_SECONDS, session.answers))
+        self._over(session.T, clock)
+        session.adding, session.answered, session.taken = None, {}, set()
+        self.stale.append((clock + ANSWER_SECONDS, session))
 
-    # -- out ---------------------------------------------------------------------------------------------------------------------
+    def _over(self, T: bytes, clock: float) -> None:
+        """A query is used once; those that are forgotten here are still known to the registries."""
+        self.ended[T] = clock + LONGEST_QUERY_SECONDS
+        if len(self.ended) > MOST_ENDED:
+            del self.ended[next(iter(self.ended))]
+
+    # -- out ---------------------------------------------------------------------------------------
 
     def mail(self, box: str, after: int) -> list[tuple[int, bytes]]:
         """The parcels of a mailbox after its reader's cursor; none for a mailbox that is gone."""
@@ -299,39 +454,89 @@ class Mailroom:
 
     def presses(self, box: str, after: int) -> bool:
         """Whether some of these parcels cannot wait."""
-        return box in self.boxes and self.boxes[box].pressing > after
+        return box in self.boxes and self.boxes[box].presses(after)
+
+    def heard(self, box: str, reader: str, *, begins: bool, clock: float) -> None:
+        """Somebody asks for the mail of a box. Raises Refused if another process reads it, see
+        `Mailbox.take_over`."""
+        member, _, query = box.partition("/")
+        if query:
+            session = self.sessions.get(bytes.fromhex(query))
+            if session is not None and session.answers == box:
+                session.heard = clock
+        elif box in self.boxes:
+            self.boxes[box].take_over(reader, begins=begins, clock=clock)
+            self.polled[member] = clock
+
+    def listening(self, clock: float) -> list[str]:
+        """The registries that read their mail here."""
+        return [name for name, at in self.polled.items() if clock - at < AWAY_SECONDS]
 
     def check_poll(self, signed: bytes, path: str, *, now: float) -> str:
-        """The member behind a signed GET. Raises Tampered, MessageError or Refused (replayed, late, meant for another path)."""
-        message, _ = messages.open_signed(signed, self.roster.public)
-        if not isinstance(message, Poll) or message.coordinator != self.me.name or message.path != path:
-            raise MessageError("the signature was made for another request")
-        if abs(message.time - now) > SKEW_SECONDS:
-            raise Refused("the request is too old, or a clock is wrong", hint="set the clocks of both machines")
-        if message.nonce in self.nonces:
+        """The member behind a signed GET. Raises Tampered, MessageError or Refused (replayed, late,
+        meant for another path)."""
+        request = self.open_request(signed, Poll, path, now=now)
+        if self.account(request.member).nonces.seen(request.nonce, now) is not None:
             raise Refused("this request has been made before")
-        if len(self.nonces) >= MOST_NONCES:
-            self.nonces = {nonce: until for nonce, until in self.nonces.items() if until > now}
-        self.nonces[message.nonce] = message.time + 2 * SKEW_SECONDS
-        return message.member
+        return request.member
+
+    def open_request(
+        self, signed: bytes, kind: type[Poll] | type[Post], path: str, *, now: float
+    ) -> Any:
+        """The signed head of a request. Raises Tampered, MessageError or Refused (late, early,
+        meant for another path)."""
+        request: Any = messages.open_signed(signed, self.roster.public)[0]
+        if (
+            not isinstance(request, kind)
+            or request.coordinator != self.me.name
+            or request.path != path
+        ):
+            raise MessageError("the signature was made for another request")
+        if abs(request.time - now) > SKEW_SECONDS:
+            self.skewed[request.member] = request.time - now
+            raise Refused(
+                f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
+                hint="set the clock of that machine, or of the coordinator; or the request was held up on its way",
+            )
+        self.skewed.pop(request.member, None)
+        return request
+
+    def account(self, member: str) -> Account:
+        """What a member uses here. Asked for names on verified signatures only, so there are as
+        many as members."""
+        return self.accounts.setdefault(member, Account())
 
     def progress(self, T: bytes, member: str) -> dict[str, Any]:
         """How far a query is: phase, round, who has answered. For its members only."""
         session = self.sessions.get(T)
         if session is None or member not in (*session.query.registries, session.query.analyst):
             return {"phase": "over"}
-        return {"phase": session.phase, "round": session.round, "answered": len(session.answered),
-                "of": len(session.query.registries), "missing": session.missing()}
+        return {
+            "phase": session.phase,
+            "round": session.round,
+            "answered": len(session.answered),
+            "of": len(session.query.registries),
+            "missing": session.missing(),
+        }
 
-    def _put(self, boxes: tuple[str, ...], raw: bytes, *, pressing: bool = True) -> None:
+    def _put(self, boxes: tuple[str, ...], raw: bytes, T: bytes, *, pressing: bool = True) -> None:
         for box in boxes:
-            self.boxes[box].put(raw)
+            self.boxes[box].put(raw, T)
         if pressing:
             self._press(boxes)
 
-    def _put_others(self, session: Session, sender: str, raw: bytes, *, pressing: bool = True) -> None:
-        everybody = {name: name for name in session.query.registries} | {session.query.analyst: session.answers}
-        self._put(tuple(box for name, box in everybody.items() if name != sender), raw, pressing=pressing)
+    def _put_others(
+        self, session: Session, sender: str, raw: bytes, *, pressing: bool = True
+    ) -> None:
+        everybody = {name: name for name in session.query.registries} | {
+            session.query.analyst: session.answers
+        }
+        self._put(
+            tuple(box for name, box in everybody.items() if name != sender),
+            raw,
+            session.T,
+            pressing=pressing,
+        )
 
     def _press(self, boxes: tuple[str, ...]) -> None:
         """What is in these mailboxes cannot wait any longer."""
@@ -344,3 +549,15 @@ def box_of(analyst: str, T: bytes) -> str:
     """The name of an analyst's mailbox for one query."""
     return f"{analyst}/{T.hex()}"
 
+
+def clock_words(seconds: float) -> str:
+    """How far one clock is from another: "6 min 12 s ahead of", "2 h 0 min behind"."""
+    size, way = round(min(abs(seconds), 1e12)), "ahead of" if seconds > 0 else "behind"
+    for unit, name, smaller, small in (
+        (86_400, "days", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if size >= unit:
+            return f"{size // unit} {name} {size % unit // smaller} {small} {way}"
+    return f"{size} s {way}"

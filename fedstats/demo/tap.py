@@ -37,16 +37,20 @@ class Wire:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 status, content = 204, b""
                 for parcel in wire.change("up", body):
-                    status, content = wire._forward(target, "POST", self.path, parcel, {})
+                    signature = self._signature()
+                    status, content = wire._forward(target, "POST", self.path, parcel, signature)
                 self._answer(status, content)
 
             def do_GET(self) -> None:
-                signature = self.headers.get("authorization")
-                status, content = wire._forward(target, "GET", self.path, None, {"Authorization": signature} if signature else {})
+                status, content = wire._forward(target, "GET", self.path, None, self._signature())
                 if status == 200 and self.path.startswith("/v1/mail"):
                     boot, mail = msgspec.msgpack.decode(content)
                     content = msgspec.msgpack.encode((boot, [(n, one) for n, parcel in mail for one in wire.change("down", parcel)]))
                 self._answer(status, content)
+
+            def _signature(self) -> dict[str, str]:
+                signature = self.headers.get("authorization")
+                return {"Authorization": signature} if signature else {}
 
             def _answer(self, status: int, content: bytes) -> None:
                 with contextlib.suppress(OSError):      # the node may have gone meanwhile

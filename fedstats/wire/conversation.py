@@ -16,6 +16,7 @@ How this works (PROTOCOL, phases 0 to 4):
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
 
@@ -444,9 +445,10 @@ class Registry:
             raise Tampered(f"{verdict.registry} came to another result", hint="all registries must run one version of fedstats")
         self.verdicts[verdict.registry] = verdict
         last = len(self.verdicts) == len(self.query.registries)
-        self.state = advance(self.state, "last verdict" if last else "verdict")
+        state = advance(self.state, "last verdict" if last else "verdict")
         if last:
-            self._release()
+            self._release()     # may fail, as on a full disk: then the others are told
+        self.state = state
 
     def _release(self) -> None:
         assert self.results is not None and self.onetime is not None
@@ -458,7 +460,12 @@ class Registry:
 
     def settled(self) -> None:
         """The postings of a released query have left: the journal may let go of their bytes."""
-        self.journal.close(self.T, "released")
+        self._close_journal("released")
+
+    def _close_journal(self, outcome: str) -> None:
+        # a journal on a full disk keeps the query as open: a restarted node ends it then
+        with contextlib.suppress(FedstatsError):
+            self.journal.close(self.T, outcome)
 
     def _abort(self, abort: Abort) -> None:
         self._mine(abort)
@@ -507,7 +514,7 @@ class Registry:
         self.state = ENDED
         self._forget()
         if self.claimed:
-            self.journal.close(self.T, outcome)
+            self._close_journal(outcome)
 
     def _forget(self) -> None:
         if self.keys is not None:

@@ -189,9 +189,26 @@ class Poll(Message, frozen=True, kw_only=True, tag="poll"):
     time: float
 
 
-AnyMessage = Query | Admission | Keys | Contribution | Total | Verdict | Release | Abort | Poll
+class Post(Message, frozen=True, kw_only=True, tag="post"):
+    """A signed POST, in its head: who brings a parcel of which length (bytes) and digest, once, now.
+
+    Whoever has not signed is refused before a byte of the parcel is read.
+    """
+
+    member: Name
+    coordinator: Name
+    path: Annotated[str, msgspec.Meta(max_length=300)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_PAYLOAD + LONGEST_BODY)]
+    digest: Hash
+    nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    time: float
+
+
+AnyMessage = (Query | Admission | Keys | Contribution | Total | Verdict | Release | Abort | Poll
+              | Post)
 SENDER: dict[type, str] = {Query: "analyst", Admission: "registry", Keys: "sender", Contribution: "registry", Total: "coordinator",
-                           Verdict: "registry", Release: "registry", Abort: "sender", Poll: "member"}
+                           Verdict: "registry", Release: "registry", Abort: "sender", Poll: "member",
+                           Post: "member"}
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -229,7 +246,7 @@ def sign(message: AnyMessage, identity: Identity, payload: bytes = b"") -> Parce
     return Parcel(message, msgspec.msgpack.encode(Signed(body, identity.sign(body, Parcel.DOMAIN))), payload)
 
 
-def read(raw: bytes, who: Callable[[str], PublicIdentity]) -> Parcel:
+def read(raw: bytes | memoryview, who: Callable[[str], PublicIdentity]) -> Parcel:
     """A parcel from the wire, its signature verified before its fields are used for anything.
 
     who : public identity of a member by name; it raises for anybody not in the roster.
@@ -239,7 +256,7 @@ def read(raw: bytes, who: Callable[[str], PublicIdentity]) -> Parcel:
     return Parcel(*open_signed(signed, who), payload)
 
 
-def split(raw: bytes) -> tuple[bytes, bytes]:
+def split(raw: bytes | memoryview) -> tuple[bytes, bytes]:
     """The signed message and the payload of a parcel's bytes. Raises MessageError."""
     if len(raw) < HEAD.size or len(raw) > LONGEST_PAYLOAD + LONGEST_BODY:
         raise MessageError("this is not a parcel: its length is wrong")

@@ -111,7 +111,8 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         try:
             return self._people[name][1]
         except KeyError:
-            raise Tampered("the sender is not in the roster") from None
+            hint = "is this party a member, and have all accepted the same consortium file?"
+            raise Tampered("the sender is not in the roster", hint=hint) from None
 
     def role(self, name: str) -> str:
         self.public(name)
@@ -120,6 +121,12 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     def names(self, role: Role) -> tuple[str, ...]:
         """Members of a role, in the roster's order."""
         return tuple(name for name, (member, _) in self._people.items() if member.role == role)
+
+    @property
+    def coordinators(self) -> tuple[tuple[str, str], ...]:
+        """(name, address) for every address of every coordinator, in the roster's order."""
+        return tuple((name, address) for name in self.names("coordinator")
+                     for address in self._people[name][0].addresses)
 
     @property
     def addresses(self) -> tuple[str, ...]:

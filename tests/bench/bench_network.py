@@ -1,6 +1,8 @@
 """How long a sealed question takes over real processes on loopback: prints seconds, asserts nothing about time.
 
-    python -m tests.bench.bench_network
+    python -m tests.bench.bench_network             # the cost of a sealed question
+    python -m tests.bench.bench_network attacks     # the same while strangers attack the coordinator
+    python -m tests.bench.bench_network two [TIMES] # two coordinators, one of which goes or returns
 
 Five registries of 20 000 patients each; Kaplan-Meier by group on a 30-day grid over ten years, warm (the first query is not counted),
 beside the same question pooled in one process. Then the idle round trip of a signed request, a long-poll's wake-up, and start times.
@@ -8,11 +10,18 @@ beside the same question pooled in one process. Then the idle round trip of a si
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import os
+import random
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -90,5 +99,120 @@ def main() -> None:
         line(name, timed(lambda program=program: subprocess.run([sys.executable, "-c", program], check=True)))
 
 
+ATTACK_SECONDS = 15.0
+
+
+@contextlib.contextmanager
+def hammering(threads: int, work: Callable[[], None]) -> Iterator[None]:
+    """`threads` strangers who do something again and again, until the block ends."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                work()
+
+    all_of_them = [threading.Thread(target=run, daemon=True) for _ in range(threads)]
+    for one in all_of_them:
+        one.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for one in all_of_them:
+            one.join(10)
+
+
+@contextlib.contextmanager
+def holding(port: int, count: int, sent: bytes) -> Iterator[None]:
+    """`count` connections that say so much and no more; closed ones are made again."""
+    crowd: list[socket.socket] = []
+
+    def call() -> None:
+        if len(crowd) >= count:
+            crowd.pop(0).close()
+            time.sleep(0.01)
+        near = socket.create_connection(("127.0.0.1", port), timeout=5)
+        crowd.append(near)
+        near.sendall(sent)
+
+    with hammering(1, call):
+        yield
+    for one in crowd:
+        one.close()
+
+
+def attacks() -> None:
+    """Median seconds of a question, undisturbed and under attack, and the most memory of the coordinator."""
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(folder, {name: {key: value[:2000] for key, value in table.items()}
+                         for name, table in tables().items()}, DICTIONARY, rules=Rules())
+        with Laptop(folder) as here, fedstats.connect(here.consortium, key=here.key) as fed:
+            port, cohort = here.port, fed.cohort()
+            memory = f"/proc/{here.running['coordinator'].pid}/statm"
+            head = b"POST /v1/parcels HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+
+            def bad_request() -> None:
+                line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                line.request("POST", "/v1/parcels", b"x")
+                line.getresponse().read()
+                line.close()
+
+            def flood() -> None:
+                with socket.create_connection(("127.0.0.1", port), timeout=5) as near:
+                    near.sendall(head % (128 << 20))
+                    for _ in range(128):
+                        near.sendall(bytes(1 << 20))
+
+            def measure(name: str, attack: contextlib.AbstractContextManager) -> float:
+                seconds, most, until = [], 0, time.monotonic() + ATTACK_SECONDS
+                with attack:
+                    time.sleep(1.0)
+                    while time.monotonic() < until:
+                        start = time.perf_counter()
+                        cohort.summary(["age"])
+                        seconds.append(time.perf_counter() - start)
+                        with open(memory) as file:
+                            most = max(most, int(file.read().split()[1]) * 4096)
+                line(f"{name} ({len(seconds)} questions, {most / 1e6:.0f} MB)", seconds)
+                return statistics.median(seconds)
+
+            calm = measure("undisturbed", contextlib.nullcontext())
+            for name, attack in {
+                    "1 000 bodies that never come": holding(port, 1000, head % 1000),
+                    "2 000 half heads": holding(port, 2000, b"GET / HTTP/1.1\r\nX: " + b"a" * 8000),
+                    "2 000 silent connections": holding(port, 2000, b""),
+                    "bad requests from one address": hammering(4, bad_request),
+                    "bodies of 128 MB": hammering(4, flood)}.items():
+                print(f"  ratio of medians {measure(name, attack) / calm:.2f}")
+
+
+def two(times: int = 100, seed: int = 1) -> None:
+    """Either of two coordinators goes or returns, drawn by a seed; a question is asked at once."""
+    from tests.hub import World
+
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
+    draw, seconds, wrong = random.Random(seed), [], 0
+    with World(2) as world:
+        right = world.pooled()["age"]
+        for _ in range(times):
+            hub = draw.choice(world.hubs)
+            for other in world.hubs:
+                if other.server is None:
+                    other.start(world.roster, world.round_seconds)
+                    hub = None
+            if hub is not None:
+                hub.stop()
+            start = time.perf_counter()
+            try:
+                wrong += world.ask()["age"] != right
+            except fedstats.errors.FedstatsError as error:
+                wrong += 1
+                print(error)
+            seconds.append(time.perf_counter() - start)
+    line(f"two coordinators, {times} kills and returns, {wrong} not right", seconds)
+
+
 if __name__ == "__main__":
-    main()
+    what, *more = sys.argv[1:] or ["cost"]
+    {"cost": main, "attacks": attacks, "two": two}[what](*map(int, more))
