@@ -184,6 +184,21 @@ def test_cut_lines_cost_time_only(world):
     assert link.cut >= 2
 
 
+def test_a_posting_whose_answer_was_lost_may_be_made_again_after_the_end(world, monkeypatch):
+    """The registries were quicker than the second attempt: the result lies in the mailbox."""
+    link = world.link("ana")
+    post, room = link.post, world.hubs[0].application.room
+
+    def slow(parcel, *seconds):
+        monkeypatch.setattr(link, "post", post)
+        post(parcel, *seconds)
+        wait_for(lambda: not room.sessions)
+        raise Unreachable("the line was cut")
+
+    monkeypatch.setattr(link, "post", slow)
+    assert world.ask(links=[link])["age"] == world.right
+
+
 def test_cut_lines_of_a_node_cost_time_only(world):
     """The same at a registry: postings and polls are repeated until they get through."""
     name = next(iter(world.tables))

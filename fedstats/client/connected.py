@@ -178,6 +178,12 @@ class Connected:
             try:
                 self.link.post(query)
                 return
+            except Refused:
+                # a first posting arrived though its answer did not, and its query may be over by now:
+                # the mailbox tells
+                if failures:
+                    return
+                raise
             except Unreachable as error:
                 if not may_retry(error) or error.gone:
                     raise
