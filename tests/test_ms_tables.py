@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstats import Dictionary, schemas
+from fedstats import Dictionary, cells, schemas
+from fedstats.cells import Form
 from fedstats.errors import InputError
-from fedstats.ms import cells, tables
-from fedstats.ms.cells import Form
+from fedstats.ms import tables
 from fedstats.ms.tables import load
 
 from .helpers import shared
