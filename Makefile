@@ -32,7 +32,7 @@ bench: $(READY)       ## prints measurements; asserts nothing about time
 	for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python -m tests.bench.$$(basename $$file .py) || exit 1; done
 
 schemas: $(READY)     ## write schemas/ anew from the types
-	$(BIN)/python -m fedstats.schemas schemas
+	$(BIN)/python -m fedstats.cli.schemas schemas
 
 clean:                ## forget the environment and what was made
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache

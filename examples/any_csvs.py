@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import fedstats
-from fedstats import tables
+from fedstats.data import tables
 
 
 def main():

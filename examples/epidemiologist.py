@@ -7,8 +7,8 @@
 import sys
 
 import fedstats
+from fedstats.client.report import write_report
 from fedstats.ms import synthetic
-from fedstats.report import write_report
 
 if len(sys.argv) == 3:
     fed = fedstats.connect(sys.argv[1], key=sys.argv[2])

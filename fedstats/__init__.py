@@ -10,18 +10,18 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .client.federation import Cohort, Federation, connect, pooled, simulate
-    from .dictionary import Dictionary
+    from .data.dictionary import Dictionary
+    from .data.rows import load
     from .disclosure import Rules
     from .errors import FedstatsError, InputError, QuestionError, Refused, Tampered, Unreachable
-    from .rows import load
 
 # Names are fetched when they are first used: `fedstats --help` need not wait for numpy and scipy.
 _HOMES = dict.fromkeys(("Cohort", "Federation", "connect", "pooled", "simulate"), "client.federation") | {
-    "Dictionary": "dictionary", "Rules": "disclosure", "load": "rows"} | dict.fromkeys(
+    "Dictionary": "data.dictionary", "Rules": "disclosure", "load": "data.rows"} | dict.fromkeys(
     ("FedstatsError", "InputError", "QuestionError", "Refused", "Tampered", "Unreachable"), "errors")
 
 __all__ = ["Cohort", "Dictionary", "Federation", "FedstatsError", "InputError", "QuestionError", "Refused", "Rules", "Tampered",

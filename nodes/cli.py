@@ -37,8 +37,8 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder for node.toml and t
     import msgspec
     import tomli_w
 
+    from fedstats.data.forms import read_form
     from fedstats.errors import FedstatsError
-    from fedstats.forms import read_form
     from fedstats.wire.roster import Consortium, check_pin
 
     from .house import RegistryHouse

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from fedstats.cells import Form
+from fedstats.data.cells import Form
+from fedstats.data.reading import read_toml
 from fedstats.disclosure import Rules
 from fedstats.errors import InputError
-from fedstats.reading import read_toml
 
 
 class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

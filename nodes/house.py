@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedstats.analysis import Result
+from fedstats.data.rows import Rows
+from fedstats.data.variable import iso_date
 from fedstats.disclosure import Rules
 from fedstats.errors import InputError, Refused
-from fedstats.population import Codebook, read
-from fedstats.rows import Rows
-from fedstats.variable import iso_date
+from fedstats.query.analysis import Result
+from fedstats.query.population import Codebook, read
 from fedstats.wire.messages import Query
 from fedstats.wire.roster import Consortium
 

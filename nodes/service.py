@@ -21,7 +21,7 @@ from fedstats import analyses  # noqa: F401  (registers the analyses)
 from fedstats.crypto import he
 from fedstats.crypto.identity import Identity
 from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Refused, Unreachable
-from fedstats.ms.rehearsal import rehearse
+from fedstats.ms.outcomes.rehearsal import rehearse
 from fedstats.transport.http import Link, Mail
 from fedstats.wire import messages
 from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, RELEASE, RELEASED, Registry

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedstats.ms import dmt
-from fedstats.ms.registry import COLUMNS, DATED, Registry, Table, dictionary
+from fedstats.ms.tables import dmt
+from fedstats.ms.tables.registry import COLUMNS, DATED, Registry, Table, dictionary
 
 START = 12_000      # days since 1970: late 2002
 BLANKS = {"number": np.nan, "integer": np.nan, "date": np.nan, "boolean": -1, "category": -1}

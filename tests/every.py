@@ -3,46 +3,46 @@
 `test_every_statistic` fails when a registered statistic has no example here. Columns are those of `random_rows`.
 """
 
-from fedstats.analyses._model_cells import model_cells
-from fedstats.analyses._model_rules import model_informed, model_outlying
 from fedstats.analyses.boosting import sums as boosting
 from fedstats.analyses.boosting.bins import Feature
 from fedstats.analyses.boosting.cases import Model, Target
 from fedstats.analyses.boosting.model import Column, RiskModel, Tree
-from fedstats.analyses.centred import deviations
-from fedstats.analyses.centred_products import centred_products
 from fedstats.analyses.correlation import products
-from fedstats.analyses.cox.calibration import cox_groups
-from fedstats.analyses.cox.concordance import cox_influence, cox_pairs, cox_places
-from fedstats.analyses.cox.curvature import cox_curvature
-from fedstats.analyses.cox.hazards import cox_registry_slopes
-from fedstats.analyses.cox.registry_pairs import cox_registry_pairs
-from fedstats.analyses.cox.residuals import cox_residuals
-from fedstats.analyses.cox.risk import cox_events, cox_risk, cox_totals
-from fedstats.analyses.cox.strata import cox_registry, cox_registry_residuals, cox_start
-from fedstats.analyses.cox.times import cox_runs
+from fedstats.analyses.correlation.ranks import rank_margins, rank_products
 from fedstats.analyses.crosstab import counts
-from fedstats.analyses.folds import fold_sizes, of_fold
-from fedstats.analyses.glm.start import glm_start
-from fedstats.analyses.glm.sums import glm_own, glm_sums
-from fedstats.analyses.glm.watch import glm_leverage, glm_reach
 from fedstats.analyses.histogram import binned
-from fedstats.analyses.logrank import logrank_scores
-from fedstats.analyses.moments import moments
-from fedstats.analyses.multinomial import multinomial_sums
-from fedstats.analyses.ordinal import ordinal_sums
-from fedstats.analyses.piecewise.sums import piecewise_residuals, piecewise_risk, piecewise_totals
-from fedstats.analyses.ranks import rank_margins, rank_products
 from fedstats.analyses.rates import person_time
-from fedstats.analyses.scores.sums import plain_model, registry_sizes, score_classes, score_spread, scores
+from fedstats.analyses.regression.cox.calibration import cox_groups
+from fedstats.analyses.regression.cox.concordance import cox_influence, cox_pairs, cox_places
+from fedstats.analyses.regression.cox.curvature import cox_curvature
+from fedstats.analyses.regression.cox.hazards import cox_registry_slopes
+from fedstats.analyses.regression.cox.registry_pairs import cox_registry_pairs
+from fedstats.analyses.regression.cox.residuals import cox_residuals
+from fedstats.analyses.regression.cox.risk import cox_events, cox_risk, cox_totals
+from fedstats.analyses.regression.cox.strata import cox_registry, cox_registry_residuals, cox_start
+from fedstats.analyses.regression.cox.times import cox_runs
+from fedstats.analyses.regression.glm.start import glm_start
+from fedstats.analyses.regression.glm.sums import glm_own, glm_sums
+from fedstats.analyses.regression.glm.watch import glm_leverage, glm_reach
+from fedstats.analyses.regression.model_cells import model_cells
+from fedstats.analyses.regression.model_rules import model_informed, model_outlying
+from fedstats.analyses.regression.multinomial import multinomial_sums
+from fedstats.analyses.regression.ordinal import ordinal_sums
+from fedstats.analyses.regression.piecewise.sums import piecewise_residuals, piecewise_risk, piecewise_totals
 from fedstats.analyses.severity import severity_counts
-from fedstats.analyses.survival import life_table
+from fedstats.analyses.shared.centred import deviations
+from fedstats.analyses.shared.centred_products import centred_products
+from fedstats.analyses.shared.folds import fold_sizes, of_fold
+from fedstats.analyses.shared.moments import moments
+from fedstats.analyses.survival.life_table import life_table
+from fedstats.analyses.survival.logrank import logrank_scores
 from fedstats.analyses.table_one import characteristics
 from fedstats.analyses.validation.seen import covariate_pairs, covariates_seen
-from fedstats.analysis import Size
-from fedstats.driver import flow
-from fedstats.overlaps import overlaps
-from fedstats.release_engine import size
+from fedstats.analyses.validation.sums import plain_model, registry_sizes, score_classes, score_spread, scores
+from fedstats.disclosure.engine import size
+from fedstats.disclosure.overlaps import overlaps
+from fedstats.query.analysis import Size
+from fedstats.query.driver import flow
 
 # a model as the asks of regressions carry it
 TERMS = [{"term": "variable", "name": "age"}, {"term": "variable", "name": "sex"}, {"term": "natural", "name": "edss", "df": 2},

@@ -16,12 +16,12 @@ import fedstats
 from fedstats import Rules
 from fedstats.client.connected import Connected
 from fedstats.client.federation import Federation, load_tables
+from fedstats.client.memory import SimulatedHouse
 from fedstats.coordinator.app import Application, server_of
 from fedstats.crypto.identity import Identity
 from fedstats.demo.laptop import free_port
 from fedstats.disclosure import NO_RULES
 from fedstats.transport.http import Link
-from fedstats.transport.memory import SimulatedHouse
 from fedstats.wire.roster import Consortium, member_of
 from nodes.journal import Journal
 from nodes.service import Node

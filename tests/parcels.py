@@ -1,10 +1,10 @@
 """One message of every kind, and the people who sign them, for tests of the wire."""
 
 from fedstats import Rules
-from fedstats.analysis import Question
+from fedstats.client.memory import seeded
 from fedstats.crypto.identity import Identity
 from fedstats.errors import Problem
-from fedstats.transport.memory import seeded
+from fedstats.query.analysis import Question
 from fedstats.wire.messages import (
     Abort,
     Admission,

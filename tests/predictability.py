@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from fedstats.ms import cleaning, cohort, synthetic
-from fedstats.ms.tables import load
+from fedstats.ms import cohort, synthetic
+from fedstats.ms.tables import cleaning, load
 
 NUMBERS = ["age", "disease_duration", "edss", "edss_mean", "edss_slope", "relapses_12m",
            "relapses_24m", "sdmt", "t25fw_s", "nhpt_dom_s", "t2_lesion_count", "new_t2_count",

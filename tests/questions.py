@@ -4,8 +4,8 @@ Columns are those of `every.random_rows`. `test_every_statistic` fails when an a
 """
 
 from fedstats import analyses  # noqa: F401  (registers the analyses)
-from fedstats.analysis import ANALYSES, Question, question_of
 from fedstats.formula import parse_terms
+from fedstats.query.analysis import ANALYSES, Question, question_of
 
 # short name of the analysis -> (arguments, keywords) of `cohort.<name>(...)`
 CALLS: dict[str, list[tuple[tuple, dict]]] = {

@@ -328,11 +328,11 @@ def test_a_rare_outcome_is_refused(cancer):
 
 def test_sums_that_do_not_fit_are_refused_before_anything_is_sealed():
     """Weights up to 1e15 with 30 bits beside them cannot be carried exactly: an error before a number leaves."""
-    from fedstats import rounds
     from fedstats.analyses.boosting import sums as boosting_sums
     from fedstats.analyses.boosting.bins import Feature
     from fedstats.analyses.boosting.cases import Model, Target
-    from fedstats.dictionary import Dictionary
+    from fedstats.data.dictionary import Dictionary
+    from fedstats.query import rounds
 
     X = np.zeros((4, 1))
     model = Model(Target("binary:logistic", "y", bits=30), (Feature("x0", "x0", None, (1.0,)),))

@@ -7,12 +7,12 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses import scores
 from fedstats.analyses.boosting import _call, choice
 from fedstats.analyses.boosting.objectives import COX, HAZARD, LOGISTIC
 from fedstats.analyses.boosting.params import BoostParams
-from fedstats.analysis import Failed
+from fedstats.analyses.shared import scores
 from fedstats.errors import QuestionError, Refused
+from fedstats.query.analysis import Failed
 
 from .risk_data import COVARIATES, DICTIONARY, people, registries
 

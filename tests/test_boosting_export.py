@@ -11,7 +11,7 @@ import xgboost
 
 import fedstats
 from fedstats import Dictionary
-from fedstats.booster import essence, names_for_xgboost
+from fedstats.analyses.boosting.booster import essence, names_for_xgboost
 
 LEVELS = ["ja", "weiß nicht", "a[1]", "a(1)", "<5", "below 5", "日本", 'q"uote\\', "émigré😀"]
 BOOK = Dictionary.from_dict({"name": "Schübe", "variables": [
@@ -102,7 +102,7 @@ def test_names_are_allowed_and_different(names, wanted):
 
 def test_a_file_of_another_version_says_the_same(models):
     """What a proof compares: the same essence, with the base score as a list and the version of another."""
-    from fedstats.booster import content_of
+    from fedstats.analyses.boosting.booster import content_of
 
     content = content_of(models["binary:logistic"])
     other = json.loads(json.dumps(content))

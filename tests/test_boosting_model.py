@@ -7,8 +7,8 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.analysis import Result
 from fedstats.errors import InputError, QuestionError
+from fedstats.query.analysis import Result
 
 from .boosting_data import boosted, names_of, native, synthetic, xgboost
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats import Rules, rounds
+from fedstats import Rules
 from fedstats.analyses.boosting import noise as boosting_noise
 from fedstats.errors import QuestionError
+from fedstats.query import rounds
 
 from .boosting_data import assert_same_trees, boosted, dictionary_of, names_of, synthetic, tables, trees_of, xgboost
 

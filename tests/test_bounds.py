@@ -7,7 +7,7 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary
-from fedstats.analyses._common import at_most
+from fedstats.analyses.shared.common import at_most
 
 from .helpers import split
 from .test_cox import RANDOM, random_frame

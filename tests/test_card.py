@@ -11,9 +11,9 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analysis import Failed, Size
 from fedstats.crypto.identity import Identity
 from fedstats.errors import InputError, Problem, Refused, Tampered
+from fedstats.query.analysis import Failed, Size
 from fedstats.risk import card, card_page, card_proof, patient_page
 from fedstats.risk import folder as risk
 from fedstats.risk.patients import Contribution, predict

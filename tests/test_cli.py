@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from fedstats import tables
 from fedstats.cli import filters
-from fedstats.draft import draft
+from fedstats.data import tables
+from fedstats.data.draft import draft
 from fedstats.errors import QuestionError
 
 from . import flat_registries
@@ -84,7 +84,7 @@ def test_an_unexpected_fault_shows_no_traceback_and_no_data(type_, monkeypatch, 
     def broken(*_, **__):
         raise ValueError("patient 17 has EDSS 6.5")
 
-    monkeypatch.setattr("fedstats.population.load", broken)
+    monkeypatch.setattr("fedstats.query.population.load", broken)
     code, out, err = type_("dictionary", "check", "tables/bari.csv", "--dictionary", "dict.json")
     assert (code, out) == (1, "") and "ValueError" in err and "patient" not in err and "Traceback" not in err
 

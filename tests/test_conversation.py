@@ -5,13 +5,13 @@ import itertools
 import msgspec
 import pytest
 
-from fedstats import rounds
 from fedstats.analyses.summary import ColumnSummary, Summary
-from fedstats.analysis import Result, Size
+from fedstats.client.memory import ANALYST, COORDINATOR, MemoryNetwork
+from fedstats.data.filters import normal_filter
 from fedstats.errors import FedstatsError, OutOfOrder, Problem, Refused, Tampered, Unreachable
-from fedstats.filters import normal_filter
-from fedstats.population import Household
-from fedstats.transport.memory import ANALYST, COORDINATOR, MemoryNetwork
+from fedstats.query import rounds
+from fedstats.query.analysis import Result, Size
+from fedstats.query.population import Household
 from fedstats.wire import analyst as analyst_side
 from fedstats.wire import conversation, messages
 from fedstats.wire.conversation import ADMITTED, ENDED, JUDGING, KEYING, NEXT, QUERY, RELEASED, ROUNDS, Registry, advance

@@ -6,7 +6,7 @@ from scipy import stats
 
 import fedstats
 from fedstats import Rules
-from fedstats.analyses.ranks import doubled_ranks, rank_correlation
+from fedstats.analyses.correlation.ranks import doubled_ranks, rank_correlation
 
 from . import helpers
 

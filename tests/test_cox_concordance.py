@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from fedstats import Dictionary
-from fedstats.analyses.cox.concordance import concordance_of, cox_influence, cox_pairs, risk_bins
-from fedstats.analyses.cox.params import call
-from fedstats.analyses.cox.rows import kept
-from fedstats.rows import load
-from fedstats.statistic import answer
+from fedstats.analyses.regression.cox.concordance import concordance_of, cox_influence, cox_pairs, risk_bins
+from fedstats.analyses.regression.cox.params import call
+from fedstats.analyses.regression.cox.rows import kept
+from fedstats.data.rows import load
+from fedstats.sums.statistic import answer
 
 from .helpers import reference
 from .test_cox import LUNG_TERMS, RANDOM, cgd_cohort, delayed_cohort, episodes, lung_cohort, random_cohort, random_frame

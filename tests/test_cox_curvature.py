@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fedstats import steady
-from fedstats.analyses.cox import likelihood
-from fedstats.analyses.cox.curvature import second, second_by_run
-from fedstats.analyses.cox.params import call
-from fedstats.analyses.cox.rows import kept
+from fedstats.analyses.regression.cox import likelihood
+from fedstats.analyses.regression.cox.curvature import second, second_by_run
+from fedstats.analyses.regression.cox.params import call
+from fedstats.analyses.regression.cox.rows import kept
+from fedstats.sums import steady
 
 from .test_cox_concordance import cohort_of_rows
 

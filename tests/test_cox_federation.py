@@ -6,8 +6,8 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses.cox import fit as cox_fit
-from fedstats.analyses.cox import rounds as cox_rounds
+from fedstats.analyses.regression.cox import fit as cox_fit
+from fedstats.analyses.regression.cox import rounds as cox_rounds
 from fedstats.errors import NotConverged, QuestionError, Refused
 
 from .helpers import OPEN_RULES, split
@@ -67,7 +67,7 @@ def test_under_the_seal_the_digits_are_the_same(formula):
 def test_a_result_survives_a_journey():
     """Written as JSON and read again, a result still predicts."""
     result = random_cohort(random_frame()).cox(FORMULA)
-    again = fedstats.analysis.read_result(result.to_dict())
+    again = fedstats.query.analysis.read_result(result.to_dict())
 
     assert again == result
     new = {"age": [40, 60], "sex": ["F", "M"], "edss": [2.0, 6.5]}
@@ -310,8 +310,8 @@ def test_what_a_fit_will_ask_is_told_beforehand():
 
 def test_a_step_that_goes_too_far_is_halved():
     """Newton's method on a function that it overshoots still ends at the maximum."""
-    from fedstats.analyses.cox.likelihood import Point
-    from fedstats.statistic import Ask
+    from fedstats.analyses.regression.cox.likelihood import Point
+    from fedstats.sums.statistic import Ask
 
     def read(totals, beta, _):      # -sqrt(1 + b^2) with b = beta - 3: from b = 2 a full step goes to -8
         b = beta[0] - 3.0

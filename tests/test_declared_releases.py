@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, analysis
+from fedstats import Dictionary, Rules
 from fedstats.analyses.crosstab import CrosstabParams, crosstab
-from fedstats.analysis import ANALYSES, Failed, Params, Result, question_of
 from fedstats.disclosure import NO_RULES
-from fedstats.overlaps import compared
-from fedstats.release import Average, Axis, People, Population, Regression, ScoreBins, SurvivalCurve, Trees, axes
-from fedstats.release_engine import differing
+from fedstats.disclosure.engine import differing
+from fedstats.disclosure.overlaps import compared
+from fedstats.disclosure.release import Average, Axis, People, Population, Regression, ScoreBins, SurvivalCurve, Trees, axes
+from fedstats.query import analysis
+from fedstats.query.analysis import ANALYSES, Failed, Params, Result, question_of
 
 from . import every
 from .questions import calls

@@ -3,8 +3,8 @@
 import pytest
 
 from fedstats.errors import InputError
-from fedstats.ms.definitions import definition, describe, names
-from fedstats.ms.progression import worsening
+from fedstats.ms.outcomes.definitions import definition, describe, names
+from fedstats.ms.outcomes.progression import worsening
 
 from .progression_data import one, tables
 

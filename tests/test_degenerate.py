@@ -11,13 +11,13 @@ from scipy import stats
 
 import fedstats
 from fedstats import Rules
-from fedstats.analyses._coefficients import coefficients_of, exp_or_inf, lr_test, wald
 from fedstats.analyses.compare import welch_p
 from fedstats.analyses.crosstab import wilson
-from fedstats.analyses.logrank import quadratic
-from fedstats.analyses.moments import Moments
-from fedstats.analyses.scores.classes import wilson as wilson_of_shares
+from fedstats.analyses.regression.coefficients import coefficients_of, exp_or_inf, lr_test, wald
+from fedstats.analyses.shared.moments import Moments
+from fedstats.analyses.survival.logrank import quadratic
 from fedstats.analyses.table_one import smd_of_means, smd_of_shares
+from fedstats.analyses.validation.classes import wilson as wilson_of_shares
 from fedstats.errors import QuestionError
 
 

@@ -11,13 +11,13 @@ import time
 import pytest
 
 import fedstats
+from fedstats.client.report import read_results
 from fedstats.demo import laptop
 from fedstats.demo import model as demo_model
 from fedstats.demo import page as demo_page
 from fedstats.demo import study as demo_study
 from fedstats.errors import InputError
 from fedstats.ms import synthetic
-from fedstats.report import read_results
 from fedstats.risk.folder import check_folder, read_folder
 from fedstats.risk.patients import predict, read_patients
 from fedstats.wire.roster import Consortium
@@ -113,7 +113,7 @@ def test_without_xgboost_the_patient_is_left_out(tmp_path, monkeypatch, small, h
         raise InputError("xgboost is not installed here")
 
     if not here:
-        monkeypatch.setattr("fedstats.booster.library", missing)
+        monkeypatch.setattr("fedstats.analyses.boosting.booster.library", missing)
     trained = demo_model.train(small, synthetic.DATA_CUT, "2026-01-01")
     demo_model.write(tmp_path, trained)
     page = demo_page.section(trained, True)

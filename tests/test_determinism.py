@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 import msgspec
 import numpy as np
-from fedstats import Dictionary, Rules, driver, rounds
-from fedstats.rows import load
-from fedstats.population import Whole
+from fedstats import Dictionary, Rules; from fedstats.query import driver, rounds
+from fedstats.data.rows import load
+from fedstats.query.population import Whole
 from fedstats.wire.transcript import decisions_of
 from tests import every
 from tests.questions import every_question
@@ -86,7 +86,7 @@ def here(record):
 
 def test_every_analysis_has_a_round_in_the_comparison(here):
     """The script reaches the asks of every analysis, beyond round 0."""
-    from fedstats.analysis import ANALYSES
+    from fedstats.query.analysis import ANALYSES
 
     from . import questions  # noqa: F401  (registers the analyses)
 

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from fedstats import Dictionary
-from fedstats.dictionary import MOST_GROUPS
+from fedstats.data.dictionary import MOST_GROUPS
+from fedstats.data.variable import level_text
 from fedstats.errors import InputError, QuestionError
-from fedstats.variable import level_text
 
 from . import every
 

@@ -8,10 +8,10 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.analysis import ANALYSES, Failed
 from fedstats.disclosure import FLOORS, NO_RULES, gate, intervals, may_count, may_imply, merged, rounded, safe, strictest
+from fedstats.disclosure.suppression import Shown, show_table
 from fedstats.errors import FedstatsError, InputError, Refused
-from fedstats.suppression import Shown, show_table
+from fedstats.query.analysis import ANALYSES, Failed
 
 from . import every
 from .questions import calls

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from fedstats.errors import InputError
-from fedstats.ms import dmt
-from fedstats.ms.dmt import NOT_DMT, UNKNOWN, Treatments, plain, shipped
-from fedstats.ms.tables import dictionary
+from fedstats.ms.tables import dictionary, dmt
+from fedstats.ms.tables.dmt import NOT_DMT, UNKNOWN, Treatments, plain, shipped
 
 # The table of codes and classes of shared/design/MS.md, section 2.2: generic name, codes (earlier and current), class
 TABLE = [

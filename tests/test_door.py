@@ -581,7 +581,7 @@ def test_a_bucket_fills_with_time():
 
 def queries(world, count, size=0):
     """Signed queries of one analyst, each opened and given up at once."""
-    from fedstats.analysis import Question
+    from fedstats.query.analysis import Question
     from fedstats.wire.analyst import Analyst
 
     for _ in range(count):

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedstats.cells import PART, Form, date, span
+from fedstats.data.cells import PART, Form, date, span
 from fedstats.ms import cohort, synthetic
-from fedstats.ms.cleaning import clean
-from fedstats.ms.cohort_outcomes import OPEN
-from fedstats.ms.dropped import NOTHING, Dropped
+from fedstats.ms.cohort.outcomes import OPEN
 from fedstats.ms.tables import load
+from fedstats.ms.tables.cleaning import clean
+from fedstats.ms.tables.dropped import NOTHING, Dropped
 
 KEPT = ("visits", "relapses", "treatments", "mri")
 NAMES = {

@@ -12,8 +12,8 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.analysis import ANALYSES, Failed, Result
 from fedstats.errors import FedstatsError, Internal, QuestionError
+from fedstats.query.analysis import ANALYSES, Failed, Result
 from fedstats.wire.analyst import alike
 
 FREE = Rules(min_cell=1, min_cohort=1, min_registries=1, show_zeros=True, rounding=False)
@@ -376,7 +376,7 @@ def test_a_fault_of_one_question_is_its_own(world, after, monkeypatch):
 def test_a_fault_at_one_registry_ends_the_query_without_its_text(world, monkeypatch):
     """A local half that fails cannot be left out by the others, who do not know of it: the query
     ends for all, and can be asked again."""
-    from fedstats import statistic
+    from fedstats.sums import statistic
     broken = [True]
     honest = statistic.STATISTICS["moments/1"]
 

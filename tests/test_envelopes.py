@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
+from fedstats.client.memory import seeded
 from fedstats.crypto import envelopes
 from fedstats.crypto.identity import Identity, OneTime
 from fedstats.errors import RangeError, Tampered
-from fedstats.transport.memory import seeded
 
 SMALL, LARGE = 4096, 32_768
 random = seeded(9)

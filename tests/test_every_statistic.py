@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, rounds, seal
-from fedstats.analysis import ANALYSES, Failed
-from fedstats.crypto import he
+from fedstats import Dictionary, Rules
+from fedstats.crypto import he, seal
+from fedstats.data.rows import Rows, load
 from fedstats.errors import FedstatsError
-from fedstats.rows import Rows, load
-from fedstats.statistic import INDICATORS, STATISTICS, Ask, add, answer
+from fedstats.query import rounds
+from fedstats.query.analysis import ANALYSES, Failed
+from fedstats.sums.statistic import INDICATORS, STATISTICS, Ask, add, answer
 
 from . import every
 from .questions import calls

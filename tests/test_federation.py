@@ -8,9 +8,9 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analysis import ANALYSES, Failed, Question, Result
-from fedstats.driver import MOST_QUESTIONS
 from fedstats.errors import FedstatsError, InputError, QuestionError, Refused
+from fedstats.query.analysis import ANALYSES, Failed, Question, Result
+from fedstats.query.driver import MOST_QUESTIONS
 
 from . import every
 from .questions import calls

@@ -7,13 +7,13 @@ import pyarrow.parquet
 import pytest
 
 import fedstats
-from fedstats import cells
-from fedstats.cells import Form
+from fedstats.data import cells
+from fedstats.data.cells import Form
+from fedstats.data.forms import as_form, read_form
+from fedstats.data.rows import load
 from fedstats.errors import InputError
-from fedstats.forms import as_form, read_form
-from fedstats.ms.registry import dictionary as shipped_book
-from fedstats.population import Codebook, load_treatments, read, survey
-from fedstats.rows import load
+from fedstats.ms.tables.registry import dictionary as shipped_book
+from fedstats.query.population import Codebook, load_treatments, read, survey
 
 BOOK = fedstats.Dictionary.from_dict(
     {
@@ -310,7 +310,7 @@ def test_a_form_that_is_none_is_refused(source, says):
 )
 def test_a_table_without_rows_loads_whatever_its_types(relapses):
     """Nobody had a relapse: that is an answer, not an error."""
-    from fedstats.ms.progression import worsening
+    from fedstats.ms.outcomes.progression import worsening
 
     visits = pd.DataFrame(
         {
@@ -336,7 +336,7 @@ def test_a_table_without_rows_loads_whatever_its_types(relapses):
 
 def test_a_draft_names_the_form_and_follows_it():
     """A dictionary drafted from decimal commas would list "1,5" as a level; from garbage as dates, dates."""
-    from fedstats.draft import draft
+    from fedstats.data.draft import draft
 
     columns = {
         "size": ["1,5", "2", "1,75", "2,25"] * 10,

@@ -4,7 +4,7 @@ import pytest
 
 from fedstats.errors import QuestionError
 from fedstats.formula import parse, parse_term, parse_terms
-from fedstats.terms import BSpline, Categorical, Interaction, Log, Natural, Polynomial, Power, Scale, Variable
+from fedstats.formula.terms import BSpline, Categorical, Interaction, Log, Natural, Polynomial, Power, Scale, Variable
 
 AGE, SEX, DMT = Variable("age"), Variable("sex"), Categorical("dmt", "none")
 

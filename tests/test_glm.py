@@ -418,7 +418,7 @@ def test_a_start_from_the_registries_saves_rounds():
     found = federation(synthetic(6000, shift=0.2)).cohort().glm(f"event ~ {DESIGN}", family="binomial")
 
     assert found.cost.rounds <= 5 and found.cost.numbers > 0 and found.cost.bytes > 0
-    assert "logit" in found.methods and found.cost == fedstats.analysis.read_result(found.to_dict()).cost
+    assert "logit" in found.methods and found.cost == fedstats.query.analysis.read_result(found.to_dict()).cost
 
 
 def test_attributes_are_those_of_lifelines_and_statsmodels():

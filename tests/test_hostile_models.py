@@ -10,8 +10,8 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analysis import read_result
 from fedstats.errors import FedstatsError, InputError, Tampered
+from fedstats.query.analysis import read_result
 from fedstats.risk import card, card_page, card_proof, files, folder, patient_page
 from fedstats.risk.patients import predict, read_patients
 

@@ -10,10 +10,10 @@ import fedstats
 from fedstats import Dictionary, Rules
 from fedstats.analyses.validation import seen as seen_module
 from fedstats.analyses.validation.grid import alike, distance_edges, edges_of
+from fedstats.data.rows import load
 from fedstats.risk import card, card_page, patient_page
 from fedstats.risk.patients import predict
 from fedstats.risk.study import eligible_of
-from fedstats.rows import load
 
 from .test_card import SCHEMA
 
@@ -187,7 +187,7 @@ def test_the_counts_are_those_of_a_plain_table():
     """People per cell, per pair of groups and by what they lack, against numpy on the rows."""
     rows = load(people(300, 0), BOOK)[0]
     found = seen_module.covariates_seen(covariates=COVARIATES, needs=["worse"])
-    from fedstats.statistic import answer
+    from fedstats.sums.statistic import answer
 
     totals = answer(found, rows)
     ages, lesions = rows.values("age"), rows.present("lesions")

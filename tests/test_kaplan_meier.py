@@ -10,10 +10,10 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.analyses.survival import bin_of, life_table, times_of
+from fedstats.analyses.survival.life_table import bin_of, life_table, times_of
+from fedstats.data.rows import load
 from fedstats.errors import QuestionError
-from fedstats.rows import load
-from fedstats.statistic import answer
+from fedstats.sums.statistic import answer
 
 from . import helpers
 
@@ -407,7 +407,7 @@ def test_result_survives_the_wire_and_the_screen():
     """Written as JSON-ready content and read back it is the same; table and picture have one line per group and time."""
     result = asked(patients(), RULES[1], "sex")
 
-    assert fedstats.analysis.read_result(result.to_dict()) == result
+    assert fedstats.query.analysis.read_result(result.to_dict()) == result
     assert len(result.tables()[0].rows) == sum(len(curve.times) for curve in result.groups)
     assert [one.label for one in result.picture().curves] == [curve.group for curve in result.groups if curve.times]
 

@@ -5,7 +5,7 @@ import pytest
 from lifelines.statistics import multivariate_logrank_test
 
 import fedstats
-from fedstats.analyses.survival import scores
+from fedstats.analyses.survival.life_table import scores
 from fedstats.errors import QuestionError
 
 from . import helpers
@@ -148,6 +148,6 @@ def test_result_survives_the_wire():
     """Written as JSON-ready content and read back it is the same."""
     result = helpers.pooled_lung().cohort().logrank(time="time", event="event", by="sex", strata="registry")
 
-    assert fedstats.analysis.read_result(result.to_dict()) == result
+    assert fedstats.query.analysis.read_result(result.to_dict()) == result
     assert result.tables()[1].rows[0][1:] == (result.chi2, 1, result.p)
     assert result.picture().labels == ("1", "2")

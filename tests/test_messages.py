@@ -5,9 +5,9 @@ import math
 import msgspec
 import pytest
 
-from fedstats.analysis import Question
 from fedstats.crypto.identity import Identity
 from fedstats.errors import MessageError, Tampered
+from fedstats.query.analysis import Question
 from fedstats.wire import messages
 
 from .parcels import PAYLOAD, PEOPLE, ROSTER, every_message, kind, query

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fedstats.errors import InputError
-from fedstats.ms.milestone import milestone
+from fedstats.ms.outcomes.milestone import milestone
 
 from .progression_data import one, random_tables, results, tables
 

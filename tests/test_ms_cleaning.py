@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedstats.errors import InputError
-from fedstats.ms.cleaning import RULES, clean
 from fedstats.ms.tables import DATED, load
+from fedstats.ms.tables.cleaning import RULES, clean
 
 from .helpers import shared
 

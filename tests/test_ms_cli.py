@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from fedstats.client.report import read_results
+from fedstats.data.tables import write_csv
 from fedstats.ms import synthetic
-from fedstats.report import read_results
-from fedstats.tables import write_csv
 
 COHORT = """
 covariates = ["age", "sex", "edss", "relapses_12m", "dmt_class"]

@@ -10,20 +10,21 @@ import pandas as pd
 import pytest
 
 from fedstats import Dictionary
-from fedstats.analyses import kaplan_meier, rates, table_one  # noqa: F401  (registers them)
-from fedstats.analysis import question_of
+from fedstats.analyses import rates, table_one  # noqa: F401  (registers them)
+from fedstats.analyses.survival import kaplan_meier  # noqa: F401  (registers them)
 from fedstats.client.worlds import Pooled
 from fedstats.disclosure import NO_RULES
 from fedstats.errors import InputError, QuestionError
-from fedstats.ms import cohort
-from fedstats.ms.cohort_covariates import COVARIATES
-from fedstats.ms.cohort_tree import OnDate
-from fedstats.ms.definitions import definition, names
-from fedstats.ms.dmt import Treatments, shipped
-from fedstats.ms.registry import DATED
-from fedstats.ms.registry import dictionary as shipped_book
+from fedstats.ms.cohort import recipe as cohort
+from fedstats.ms.cohort.covariates import COVARIATES
+from fedstats.ms.cohort.tree import OnDate
+from fedstats.ms.outcomes.definitions import definition, names
 from fedstats.ms.tables import load
-from fedstats.population import Codebook, Household, Whole
+from fedstats.ms.tables.dmt import Treatments, shipped
+from fedstats.ms.tables.registry import DATED
+from fedstats.ms.tables.registry import dictionary as shipped_book
+from fedstats.query.analysis import question_of
+from fedstats.query.population import Codebook, Household, Whole
 
 from .cohort_data import moved, random_registry, shuffled, together
 
@@ -600,7 +601,7 @@ def test_whatever_decides_the_rows_changes_the_hash():
     ({"index": {"event": "date", "date": "1.1.2010"}}, "index.date"),
     ({"index": {"event": "dmt_start", "dmts": ["water"]}}, "water"),
     ({"index": {"event": "every_visit", "most": 0}}, "index.most"),
-    # steps of one day would single out a patient: see cohort_limits
+    # steps of one day would single out a patient: see cohort.limits
     ({"index": {"event": "date", "date": "2010-01-02"}}, "index.date: 2010-01-02 does not begin a quarter"),
     ({"index": {"event": "date", "date": "2010-02-01"}}, "does not begin a quarter"),
     ({"follow_up": {"end_date": "2019-12-31"}}, "follow_up.end_date: 2019-12-31 does not begin a quarter"),

@@ -8,15 +8,16 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.analysis import Failed
 from fedstats.demo import laptop
 from fedstats.disclosure import NO_RULES
-from fedstats.driver import _shown_flow
 from fedstats.errors import FedstatsError, InputError, QuestionError, Refused
-from fedstats.ms import cohort, dmt, synthetic
+from fedstats.ms import cohort, synthetic
 from fedstats.ms import tables as ms_tables
-from fedstats.ms.registry import dictionary as shipped
-from fedstats.population import Codebook, load_treatments, treatments_digest
+from fedstats.ms.tables import dmt
+from fedstats.ms.tables.registry import dictionary as shipped
+from fedstats.query.analysis import Failed
+from fedstats.query.driver import _shown_flow
+from fedstats.query.population import Codebook, load_treatments, treatments_digest
 
 CUT = "2026-06-30"
 TREE = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedstats.ms.progression import worsening
+from fedstats.ms.outcomes.progression import worsening
 
 FILE = json.loads(Path(__file__).with_name("reference").joinpath("msprog.json").read_text("utf-8"))
 CASES = FILE["results"]

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedstats import Dictionary, cells, schemas
-from fedstats.cells import Form
+from fedstats import Dictionary
+from fedstats.cli import schemas
+from fedstats.data import cells
+from fedstats.data.cells import Form
 from fedstats.errors import InputError
-from fedstats.ms import tables
 from fedstats.ms.tables import load
+from fedstats.ms.tables import loading as tables
 
 from .helpers import shared
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from fedstats.errors import InputError
-from fedstats.ms import draws, synthetic
-from fedstats.ms.cleaning import clean
-from fedstats.ms.definitions import definition
-from fedstats.ms.history_course import Forced
-from fedstats.ms.history_parameters import parameters, sources
-from fedstats.ms.history_people import DAYS, trait
-from fedstats.ms.history_report import TOLERANCE, agrees, lines, report
-from fedstats.ms.history_truth import cohort, hazard_ratio, risk, truth
-from fedstats.ms.synthetic import registries, registry
+from fedstats.ms.outcomes.definitions import definition
+from fedstats.ms.synthetic import draws, registries, registry
+from fedstats.ms.synthetic import generator as synthetic
+from fedstats.ms.synthetic.course import Forced
+from fedstats.ms.synthetic.parameters import parameters, sources
+from fedstats.ms.synthetic.people import DAYS, trait
+from fedstats.ms.synthetic.report import TOLERANCE, agrees, lines, report
+from fedstats.ms.synthetic.truth import cohort, hazard_ratio, risk, truth
 from fedstats.ms.tables import COLUMNS, load
+from fedstats.ms.tables.cleaning import clean
 
 from .predictability import auc, starters
 
@@ -72,7 +72,7 @@ def test_more_patients_change_no_other(monkeypatch):
 
 def test_sizes_are_on_a_log_scale():
     """Registries differ in size by an order of magnitude, as national ones do."""
-    from fedstats.ms.history_people import size
+    from fedstats.ms.synthetic.people import size
 
     sizes = [size(1, place, parameters()) for place in range(40)]
 

@@ -299,9 +299,9 @@ def running(pid):
 def room():
     """A mailroom with one query in flight, posted at second 0 of its clock and valid for 600 s: (mailroom, analyst, everybody's keys)."""
     from fedstats import Dictionary
-    from fedstats.analysis import Question
     from fedstats.coordinator.mailroom import Mailroom
     from fedstats.crypto.identity import Identity
+    from fedstats.query.analysis import Question
     from fedstats.wire.analyst import Analyst
     from fedstats.wire.roster import Consortium, member_of
 
@@ -382,8 +382,7 @@ def test_admissions_are_told_when_there_is_something_to_do(room, refused):
 
 def contribution(room, name):
     """A registry's share of one ciphertext, zeros, in the first round."""
-    from fedstats import seal
-    from fedstats.crypto import frames
+    from fedstats.crypto import frames, seal
     from fedstats.wire import messages
     from fedstats.wire.messages import Contribution
 

@@ -9,8 +9,8 @@ import pytest
 from msgspec import inspect
 
 from fedstats import analyses  # noqa: F401  (registers the analyses)
-from fedstats.analysis import ANALYSES, Failed, Result, read_result
-from fedstats.nonfinite import WORDS, numbered, worded
+from fedstats.query.analysis import ANALYSES, Failed, Result, read_result
+from fedstats.query.nonfinite import WORDS, numbered, worded
 from fedstats.wire.analyst import alike
 
 KINDS = sorted({one.result for one in ANALYSES.values()} | {Failed}, key=lambda kind: kind.__name__)

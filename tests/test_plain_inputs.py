@@ -7,9 +7,9 @@ import pytest
 
 import fedstats
 from fedstats import Rules
-from fedstats.dictionary import Dictionary
+from fedstats.data.dictionary import Dictionary
+from fedstats.data.filters import normal_filter
 from fedstats.errors import QuestionError, Refused
-from fedstats.filters import normal_filter
 
 PLAIN = {
     "name": "plain",

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from fedstats.errors import InputError
-from fedstats.ms.progression import worsening
-from fedstats.ms.thresholds import threshold
+from fedstats.ms.outcomes.progression import worsening
+from fedstats.ms.outcomes.thresholds import threshold
 
 from .progression_data import RESULTS, SETTINGS, one, random_tables, results, tables
 
@@ -179,7 +179,7 @@ def test_asking_for_more_persistence_never_finds_more_first_events(seed):
 def test_without_numba_the_same_results():
     """The compiled functions and the same functions as plain Python agree on the toy data."""
     tables("toy")
-    code = ("from tests.progression_data import tables\nfrom fedstats.ms.progression import worsening\n"
+    code = ("from tests.progression_data import tables\nfrom fedstats.ms.outcomes.progression import worsening\n"
             "print(worsening(*tables('toy'), event='multiple', baseline='roving', relapse_rebl=True).frame().to_csv())")
     blocked = "import sys\nsys.modules['numba'] = None\n" + code
     first, second = (subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout

@@ -10,7 +10,7 @@ from fedstats import Rules
 from fedstats.analyses.rates import _verdict, binomial_p, garwood
 from fedstats.disclosure import may_imply
 from fedstats.errors import QuestionError
-from fedstats.statistic import INDICATORS
+from fedstats.sums.statistic import INDICATORS
 
 from . import helpers
 

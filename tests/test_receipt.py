@@ -11,17 +11,17 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 import fedstats
-from fedstats.analysis import question_of, read_result
+from fedstats.cli.schemas import SCHEMAS
 from fedstats.client.federation import Federation
+from fedstats.client.receipt_check import PARTS, check_receipt, check_results, first_difference, plain
+from fedstats.client.report import write_results
 from fedstats.client.worlds import Simulated
 from fedstats.crypto import envelopes, identity
 from fedstats.errors import InputError, MessageError, Problem, Tampered
-from fedstats.receipt import read_receipt, receipt_of, write_receipt
-from fedstats.receipt_check import PARTS, check_receipt, check_results, first_difference, plain
-from fedstats.report import write_results
-from fedstats.schemas import SCHEMAS
+from fedstats.query.analysis import question_of, read_result
 from fedstats.wire import messages
 from fedstats.wire.messages import Note, hashed
+from fedstats.wire.receipt import read_receipt, receipt_of, write_receipt
 from fedstats.wire.release import released
 from fedstats.wire.transcript import decisions_of
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedstats.ms.relapses import annualised_rate, counts, separate
+from fedstats.ms.outcomes.relapses import annualised_rate, counts, separate
 
 
 def test_onsets_within_thirty_days_are_one_relapse():

@@ -11,9 +11,9 @@ import pytest
 
 import fedstats
 from fedstats import InputError, Rules
-from fedstats.analysis import Failed, Size
+from fedstats.client.report import read_results, write_report, write_results
 from fedstats.errors import Problem
-from fedstats.report import read_results, write_report, write_results
+from fedstats.query.analysis import Failed, Size
 
 from . import helpers
 from .test_show import hidden_table

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fedstats.data.tables import write_csv
 from fedstats.ms import synthetic
 from fedstats.risk.study import read_study
-from fedstats.tables import write_csv
 
 from .risk_data import DICTIONARY, registries
 

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 import fedstats
-from fedstats.analysis import Size, read_result
 from fedstats.errors import InputError, Tampered
-from fedstats.receipt import receipt_of
+from fedstats.query.analysis import Size, read_result
 from fedstats.risk import folder as risk
 from fedstats.risk.card import card_of, card_text, model_hash
 from fedstats.risk.card_page import page
 from fedstats.risk.card_proof import check_model
+from fedstats.wire.receipt import receipt_of
 
 from .risk_data import DICTIONARY, HAZARD, registries
 

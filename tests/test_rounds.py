@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats import rounds
-from fedstats.analyses.moments import moments
+from fedstats.analyses.shared.moments import moments
+from fedstats.data.rows import load
 from fedstats.errors import RangeError, Tampered
-from fedstats.rows import load
-from fedstats.statistic import INDICATORS
+from fedstats.query import rounds
+from fedstats.sums.statistic import INDICATORS
 
 from . import every, helpers
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fedstats import Dictionary, cells
+from fedstats import Dictionary
+from fedstats.data import cells
+from fedstats.data.filters import DEEPEST, MOST_CONDITIONS, check_filter, filter_columns, keep, normal_filter
+from fedstats.data.rows import load
 from fedstats.errors import InputError, QuestionError
-from fedstats.filters import DEEPEST, MOST_CONDITIONS, check_filter, filter_columns, keep, normal_filter
-from fedstats.rows import load
 
 from . import every
 

@@ -10,14 +10,15 @@ import msgspec
 import pytest
 
 import fedstats
-from fedstats import Rules, schemas
-from fedstats.analysis import question_of
-from fedstats.report import write_results
+from fedstats import Rules
+from fedstats.cli import schemas
+from fedstats.client.report import write_results
+from fedstats.query.analysis import question_of
 
 from . import every, helpers
 from .test_report import content, results
 
-FOLDER = Path(schemas.__file__).resolve().parents[1] / "schemas"
+FOLDER = Path(schemas.__file__).resolve().parents[2] / "schemas"
 
 
 def validator(name):
@@ -27,7 +28,7 @@ def validator(name):
 
 @pytest.mark.parametrize("name", schemas.SCHEMAS)
 def test_the_file_is_fresh(name):
-    """Whoever changes a type runs `python -m fedstats.schemas schemas/`."""
+    """Whoever changes a type runs `python -m fedstats.cli.schemas schemas/`."""
     assert (FOLDER / name).read_text(encoding="utf-8") == schemas.text(name)
 
 
@@ -84,8 +85,8 @@ def test_a_result_of_an_unknown_kind_does_not(tmp_path):
 
 
 def test_the_command_writes_the_folder(tmp_path):
-    """`python -m fedstats.schemas FOLDER`"""
-    subprocess.run([sys.executable, "-m", "fedstats.schemas", str(tmp_path / "schemas")], check=True, cwd=FOLDER.parent,
+    """`python -m fedstats.cli.schemas FOLDER`"""
+    subprocess.run([sys.executable, "-m", "fedstats.cli.schemas", str(tmp_path / "schemas")], check=True, cwd=FOLDER.parent,
                    capture_output=True)
 
     assert {path.name for path in (tmp_path / "schemas").iterdir()} == set(schemas.SCHEMAS)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fedstats import Rules
-from fedstats.analyses import scores
-from fedstats.analyses.scores.classes import (
+from fedstats.analyses.shared import scores
+from fedstats.analyses.validation.classes import (
     calibration_error,
     cut_classes,
     decomposition,

@@ -7,8 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fedstats import seal
-from fedstats.crypto import he
+from fedstats.crypto import he, seal
 from fedstats.crypto.fixedpoint import PRIMES, Scale, integer_scale, real_scale
 from fedstats.errors import InputError, MessageError, OutOfOrder, RangeError, Tampered
 

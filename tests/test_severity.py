@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from fedstats.analyses.severity import LEVELS, Severity
-from fedstats.analysis import question_of
 from fedstats.client.worlds import Pooled
-from fedstats.dictionary import Dictionary
+from fedstats.data.dictionary import Dictionary
+from fedstats.data.rows import Rows
+from fedstats.data.variable import Variable
 from fedstats.disclosure import NO_RULES, Rules
 from fedstats.errors import QuestionError
-from fedstats.population import Codebook, Household, Whole
-from fedstats.rows import Rows
-from fedstats.variable import Variable
+from fedstats.query.analysis import question_of
+from fedstats.query.population import Codebook, Household, Whole
 
 BOOK = Dictionary("severity", (Variable("edss", "number", range=(0, 10), step=0.5), Variable("age", "integer", range=(0, 110)),
                                Variable("disease_duration", "number", range=(0, 90), step=0.1, unit="years")))

@@ -9,10 +9,10 @@ import pytest
 import fedstats
 from fedstats import InputError, Refused, Rules, show
 from fedstats.analyses.crosstab import Cell, Crosstab
-from fedstats.analysis import Failed, Size
 from fedstats.errors import Problem
+from fedstats.query.analysis import Failed, Size
+from fedstats.query.views import Curve, Picture, Table
 from fedstats.show import pictures, words
-from fedstats.views import Curve, Picture, Table
 
 from . import helpers
 

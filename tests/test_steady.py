@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fedstats import steady
-from fedstats.steady import Singular
+from fedstats.sums import steady
+from fedstats.sums.steady import Singular
 
 
 def ulps(found, expected):

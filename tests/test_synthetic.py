@@ -9,10 +9,10 @@ import pytest
 
 from fedstats.cli import main
 from fedstats.errors import InputError, QuestionError
-from fedstats.ms import cleaning, cohort, synthetic
-from fedstats.ms.history_report import TOLERANCE
-from fedstats.ms.history_truth import COMPARED, RUNS, TruthFile, truth
-from fedstats.ms.tables import load
+from fedstats.ms import cohort, synthetic
+from fedstats.ms.synthetic.report import TOLERANCE
+from fedstats.ms.synthetic.truth import COMPARED, RUNS, TruthFile, truth
+from fedstats.ms.tables import cleaning, load
 
 SIZES = (160, 120)
 

@@ -10,8 +10,8 @@ from scipy import stats
 
 import fedstats
 from fedstats.analyses.table_one import smd_of_shares
+from fedstats.data.variable import level_text
 from fedstats.errors import QuestionError
-from fedstats.variable import level_text
 
 from . import helpers
 
@@ -250,6 +250,6 @@ def test_result_survives_the_wire():
     for rules in (None, RULES, fedstats.Rules()):
         result = asked(helpers.lung_tables(), rules, ["age", "event"])
 
-        assert fedstats.analysis.read_result(result.to_dict()) == result
+        assert fedstats.query.analysis.read_result(result.to_dict()) == result
         assert len(result.tables()) == 2
         assert result.picture().labels == ("age", "event")

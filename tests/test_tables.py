@@ -5,8 +5,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from fedstats.data.tables import columns_of, read, write_csv
 from fedstats.errors import InputError
-from fedstats.tables import columns_of, read, write_csv
 
 
 def written(tmp_path, content, name="t.csv"):

@@ -6,11 +6,11 @@ import patsy
 import pytest
 from scipy.interpolate import BSpline as ScipySpline
 
-from fedstats import Dictionary, splines
+from fedstats import Dictionary
+from fedstats.data.rows import load
 from fedstats.errors import QuestionError
-from fedstats.formula import parse
-from fedstats.rows import load
-from fedstats.terms import BSpline, Categorical, Design, Interaction, Log, Natural, Power, Variable, columns_of, read_terms
+from fedstats.formula import parse, splines
+from fedstats.formula.terms import BSpline, Categorical, Design, Interaction, Log, Natural, Power, Variable, columns_of, read_terms
 
 from . import every
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import fedstats
-from fedstats.analyses.survival import on_grid, same_times
+from fedstats.analyses.survival.life_table import on_grid, same_times
 
 R_TIED = -0.1699917867      # coxph of R survival 3.5-3 with timefix, the same on days and on years
 

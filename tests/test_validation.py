@@ -8,13 +8,13 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses import folds, scores
+from fedstats.analyses.shared import folds, scores
 from fedstats.analyses.validation.performance import Performance, size_bands
 from fedstats.analyses.validation.result import Validation
+from fedstats.data.rows import load
 from fedstats.disclosure import NO_RULES
 from fedstats.errors import InputError, QuestionError, Refused
-from fedstats.rows import load
-from fedstats.statistic import INDICATORS, answer
+from fedstats.sums.statistic import INDICATORS, answer
 
 from .risk_data import COVARIATES, DICTIONARY, HAZARD, SMALL, people, registries
 
@@ -131,7 +131,7 @@ def test_a_patients_fold_does_not_depend_on_the_registry_or_the_row():
 
 def test_a_wrapped_ask_is_the_ask_on_those_patients():
     """The sums outside a fold and those inside add up to all."""
-    from fedstats.analyses.moments import moments
+    from fedstats.analyses.shared.moments import moments
 
     rows = load(people(200, 4), BOOK)[0]
     ask = moments(columns=["age", "edss"])

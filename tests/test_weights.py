@@ -7,10 +7,10 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses._weight_rules import class_counts
+from fedstats.analyses.regression.weight_rules import class_counts
+from fedstats.data.rows import load
 from fedstats.errors import QuestionError, Refused
-from fedstats.rows import load
-from fedstats.weights import InverseProbability, Weighting, own_intercept, read_inverse
+from fedstats.formula.weights import InverseProbability, Weighting, own_intercept, read_inverse
 
 from .helpers import split
 

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 import fedstats
-from fedstats.analyses import centred
-from fedstats.analyses.centred import Pass
+from fedstats.analyses.shared import centred
+from fedstats.analyses.shared.centred import Pass
 from fedstats.errors import QuestionError
 
 

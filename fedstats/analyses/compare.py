@@ -14,19 +14,19 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import MOST_BINS, Dictionary
+from ..data.dictionary import MOST_BINS, Dictionary
+from ..data.variable import level_text
 from ..disclosure import Rules
+from ..disclosure.release import Average, Declared, axes, classes
+from ..disclosure.suppression import show_table
 from ..errors import QuestionError
-from ..release import Average, Declared, axes, classes
-from ..statistic import INDICATORS, Sums
-from ..suppression import show_table
-from ..variable import level_text
-from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
-from .centred import settled_moments
+from ..query.analysis import Joint, Params, Result, Setting, analysis
+from ..query.views import Picture, Table
+from ..sums.statistic import INDICATORS, Sums
 from .histogram import binned
-from .moments import Moments, few_levels, moments
+from .shared.centred import settled_moments
+from .shared.common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
+from .shared.moments import Moments, few_levels, moments
 
 MOST_PAIRS = 4_000_000      # pairs of classes that the Hodges-Lehmann estimate sorts: 64 MB
 

@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 from scipy import special
 
-from ..analysis import Joint, Params, Result, Setting, analysis, names_of
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.rows import Rows
+from ..disclosure.release import Declared, People, axes
+from ..disclosure.suppression import MOST_CELLS, Shown, show_table
 from ..errors import QuestionError
-from ..release import Declared, People, axes
-from ..rows import Rows
-from ..statistic import INDICATORS, Block, statistic
-from ..suppression import MOST_CELLS, Shown, show_table
-from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, p_chi2, smaller_levels, z_of
+from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
+from ..query.views import Picture, Table
+from ..sums.statistic import INDICATORS, Block, statistic
+from .shared.common import CONFIDENCE, check_confidence, count_cells, group_of, groups, p_chi2, smaller_levels, z_of
 
 MOST_VARIABLES = 4
 

@@ -11,15 +11,15 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import Bins, Dictionary
+from ..data.dictionary import Bins, Dictionary
+from ..data.rows import Rows
 from ..disclosure import Rules, intervals, merged
-from ..release import Declared, People, axes
-from ..rows import Rows
-from ..statistic import INDICATORS, Ask, Block, Sums, statistic
-from ..suppression import show_table
-from ..views import Curve, Picture, Table
-from ._common import check_ordered, count_cells, group_of, groups, quoted, range_label
+from ..disclosure.release import Declared, People, axes
+from ..disclosure.suppression import show_table
+from ..query.analysis import Joint, Params, Result, Setting, analysis
+from ..query.views import Curve, Picture, Table
+from ..sums.statistic import INDICATORS, Ask, Block, Sums, statistic
+from .shared.common import check_ordered, count_cells, group_of, groups, quoted, range_label
 
 EVERYBODY = "all"       # the label of the one group of a question without `by`
 

@@ -15,15 +15,15 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Result, Setting, analysis, names_of
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
 from ..disclosure import Rules, intervals, merged
+from ..disclosure.release import Average, Declared, classes
 from ..errors import QuestionError
-from ..release import Average, Declared, classes
-from ..statistic import INDICATORS
-from ..views import Picture, Table
-from ._common import check_ordered, ends_of_bins
+from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
+from ..query.views import Picture, Table
+from ..sums.statistic import INDICATORS
 from .histogram import binned
+from .shared.common import check_ordered, ends_of_bins
 
 # The registered list (DISCLOSURE, quantiles): no bisection, no minimum, no maximum.
 PROBABILITIES = tuple(Fraction(text) for text in (

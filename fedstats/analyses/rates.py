@@ -15,18 +15,18 @@ import msgspec
 import numpy as np
 from scipy import special
 
-from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.rows import Rows
+from ..data.variable import Variable, level_text
 from ..disclosure import Rules
+from ..disclosure.release import Average, Axis, Declared, axes, classes, tells
+from ..disclosure.suppression import show_table
 from ..errors import QuestionError
-from ..release import Average, Axis, Declared, axes, classes, tells
-from ..rows import Rows
-from ..statistic import INDICATORS, Block, Sums, statistic
-from ..suppression import show_table
-from ..variable import Variable, level_text
-from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, count_cells, group_of, groups, integer_bound, p_normal, quoted, withheld, z_of
-from .moments import few_levels, scaled, unit_of
+from ..query.analysis import Joint, Params, Result, Setting, analysis
+from ..query.views import Picture, Table
+from ..sums.statistic import INDICATORS, Block, Sums, statistic
+from .shared.common import CONFIDENCE, check_confidence, count_cells, group_of, groups, integer_bound, p_normal, quoted, withheld, z_of
+from .shared.moments import few_levels, scaled, unit_of
 
 OVERALL = "overall"
 DAYS_PER_YEAR = 365.25

@@ -16,15 +16,15 @@ from typing import ClassVar, Literal
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Result, Setting, analysis
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.rows import Rows
 from ..disclosure import Rules, intervals, merged, safe
+from ..disclosure.release import Average, Declared, People, axes
 from ..errors import QuestionError
-from ..release import Average, Declared, People, axes
-from ..rows import Rows
-from ..statistic import INDICATORS, Block, statistic
-from ..views import Table
-from ._common import count_cells
+from ..query.analysis import Joint, Params, Result, Setting, analysis
+from ..query.views import Table
+from ..sums.statistic import INDICATORS, Block, statistic
+from .shared.common import count_cells
 
 Score = Literal["msss", "armss"]
 

@@ -8,15 +8,15 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Result, Setting, analysis, names_of
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
 from ..disclosure import may_count, may_imply
-from ..release import Average, Declared, classes
-from ..statistic import INDICATORS, Sums
-from ..views import Picture, Table
-from ._common import CONFIDENCE, check_confidence, t_of
-from .centred import settled_moments
-from .moments import Moments, few_levels, moments
+from ..disclosure.release import Average, Declared, classes
+from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
+from ..query.views import Picture, Table
+from ..sums.statistic import INDICATORS, Sums
+from .shared.centred import settled_moments
+from .shared.common import CONFIDENCE, check_confidence, t_of
+from .shared.moments import Moments, few_levels, moments
 
 
 class SummaryParams(Params, frozen=True):

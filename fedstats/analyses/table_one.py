@@ -11,20 +11,20 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from ..analysis import Joint, Params, Result, Setting, analysis, names_of
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.rows import Rows
 from ..disclosure import Rules, intervals, may_count, may_imply, merged
+from ..disclosure.release import Average, Declared, People, axes, classes
+from ..disclosure.suppression import Shown, show_table
 from ..errors import QuestionError
-from ..release import Average, Declared, People, axes, classes
-from ..rows import Rows
-from ..statistic import INDICATORS, STATISTICS, Block, Sums, statistic
-from ..suppression import Shown, show_table
-from ..views import Picture, Table, count_text
-from ._common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
-from .centred import settled_moments
+from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
+from ..query.views import Picture, Table, count_text
+from ..sums.statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from .compare import welch_p
-from .moments import Moments, few_levels, moments
 from .quantiles import may_ask, quantile_of
+from .shared.centred import settled_moments
+from .shared.common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
+from .shared.moments import Moments, few_levels, moments
 
 ALL = "all"                     # the label of the column of everybody
 MOST_MEDIAN_BINS = 5_000        # a number with more steps than that and no cut points gets no median

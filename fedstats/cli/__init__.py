@@ -87,7 +87,7 @@ def version() -> None:
     \b
     Example:  fedstats version
     """
-    from .. import __version__
+    from ..version import __version__
     from ..wire.messages import PROTOCOL, SEAL
 
     print(f"fedstats {__version__} (protocol {PROTOCOL}, seal {SEAL})")

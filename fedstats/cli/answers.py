@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .manners import console, machine, note, table, writing
 
 if TYPE_CHECKING:
-    from ..analysis import Result
+    from ..query.analysis import Result
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Answers:
     def _json(self) -> None:
         import msgspec
 
-        from ..report import results_file
+        from ..client.report import results_file
 
         machine(msgspec.json.decode(msgspec.json.encode(results_file(results=self.results, **self.content))))
 
     def write_report(self, path: Path) -> None:
-        from ..report import write_report
+        from ..client.report import write_report
 
         with writing(path) as part:
             write_report(part, results=[(name, _briefly(one, self.described)) for name, one in self.results], **self.content)
@@ -64,7 +64,7 @@ class Answers:
         note(f"picture written to {path}")
 
     def failures(self) -> list[Exception]:
-        from ..analysis import Failed
+        from ..query.analysis import Failed
 
         return [result.error() for _, result in self.results if isinstance(result, Failed)]
 
@@ -83,7 +83,7 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def flow(results: Sequence[Result]) -> list[tuple[str, int | None]]:
     """The cohort, then the complete cases of a single question."""
-    from ..analysis import Failed
+    from ..query.analysis import Failed
 
     answered = [result for result in results if not isinstance(result, Failed)]
     if not answered:

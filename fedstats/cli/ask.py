@@ -21,7 +21,7 @@ from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Forms, Pooled, R
 if TYPE_CHECKING:
     from ..client.explain import Explanation
     from ..client.federation import Cohort
-    from ..receipt import Receipt
+    from ..wire.receipt import Receipt
 
 PICTURES = (".png", ".svg", ".pdf")
 ROLES = ("by", "time", "event", "events")       # arguments that have an option of their own
@@ -158,7 +158,7 @@ def _answers(sheet: Sheet, purpose: str, cohort: Cohort, results: list[Any], reg
 
 
 def _write_receipt(path: Path, receipt: Receipt) -> None:
-    from ..receipt import receipt_text
+    from ..wire.receipt import receipt_text
 
     write_text(path, receipt_text(receipt))
     note(f"receipt written to {path}; anybody can check it: fedstats receipt check {path} --consortium ...")

@@ -40,10 +40,10 @@ def create(file: File,
     Examples:  fedstats consortium create ms.toml --name "MS Europe" --ms --min-cell 10
                fedstats consortium create hearts.toml --name Hearts --dictionary dict.json
     """
-    from ..dictionary import Dictionary
+    from ..data.dictionary import Dictionary
     from ..disclosure import Rules
     from ..errors import InputError
-    from ..population import load_treatments, treatments_digest
+    from ..query.population import load_treatments, treatments_digest
     from ..wire.roster import Consortium
 
     if dictionary is None and not ms:
@@ -74,7 +74,7 @@ def _shipped(file: Path) -> Path:
     import json
 
     from ..errors import InputError
-    from ..ms.registry import dictionary
+    from ..ms.tables.registry import dictionary
 
     path = file.with_name("dictionary.json")
     text = json.dumps(dictionary().to_dict(), indent=1, ensure_ascii=False) + "\n"

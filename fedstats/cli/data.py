@@ -15,7 +15,7 @@ from ..errors import InputError
 from .manners import FormLines, Json, machine, note, plain_group, table, write_text, writing
 
 if TYPE_CHECKING:
-    from ..variable import Variable
+    from ..data.variable import Variable
 
 app = plain_group("The codebook of the consortium: propose, check, show.")
 DOMAIN = b"fedstats split/1"
@@ -35,9 +35,9 @@ def draft(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
     \b
     Example:  fedstats dictionary draft patients.csv --out dict.json
     """
-    from ..draft import draft as propose
-    from ..forms import read_form
-    from ..tables import read
+    from ..data.draft import draft as propose
+    from ..data.forms import read_form
+    from ..data.tables import read
 
     if file.is_dir():
         raise InputError(f"{file} is a folder: a dictionary is drafted from one table",
@@ -72,15 +72,15 @@ def check(file: Annotated[Path, typer.Argument(help="A table, .csv or .parquet, 
     Examples:  fedstats dictionary check lyon.csv --dictionary dict.json
                fedstats dictionary check lyon/ --data-cut 2026-06-30 --form 'decimal = ","'
     """
-    from ..dictionary import Dictionary
-    from ..forms import read_form
-    from ..population import Codebook, is_ms, load_treatments, survey
-    from ..population import check as check_form
+    from ..data.dictionary import Dictionary
+    from ..data.forms import read_form
+    from ..query.population import Codebook, is_ms, load_treatments, survey
+    from ..query.population import check as check_form
 
     if dictionary is None and not is_ms(file):
         raise InputError("a table of one row per patient needs a --dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
     if dictionary is None:
-        from ..ms.registry import dictionary as shipped
+        from ..ms.tables.registry import dictionary as shipped
 
         book = shipped()
     else:
@@ -121,7 +121,7 @@ def show(file: Annotated[Path, typer.Argument(help="The dictionary (JSON or TOML
     \b
     Example:  fedstats dictionary show dict.json
     """
-    from ..dictionary import Dictionary
+    from ..data.dictionary import Dictionary
 
     found = Dictionary.load(file)
     if json:
@@ -132,7 +132,7 @@ def show(file: Annotated[Path, typer.Argument(help="The dictionary (JSON or TOML
 
 
 def _line(variable: Variable) -> tuple[str, ...]:
-    from ..variable import Every, value_text
+    from ..data.variable import Every, value_text
 
     if variable.labels is not None:
         span = ", ".join(variable.labels)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..data.reading import json_of
 from ..errors import QuestionError
-from ..reading import json_of
 
 COMPARISON = re.compile(r"\s*(?P<name>[^<>=!]+?)\s*(?P<op>==|!=|<=|>=|=|<|>)\s*(?P<value>'[^']*'|\"[^\"]*\"|[^<>=!]+?)\s*")
 MEMBERSHIP = re.compile(r"\s*(?P<name>\S.*?)\s+in\s+(?P<value>\S.*?)\s*")

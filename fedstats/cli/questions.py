@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.reading import read_json, read_toml
 from ..errors import InputError, QuestionError
-from ..reading import read_json, read_toml
 
 if TYPE_CHECKING:
     from ..client.federation import Cohort, CohortQuestion
@@ -31,7 +31,7 @@ class Asked:
 
     def question(self, cohort: Cohort) -> CohortQuestion:
         """Raises QuestionError that names what the analysis takes."""
-        from ..analysis import ANALYSES
+        from ..query.analysis import ANALYSES
 
         short = {member.name.partition("/")[0]: member for member in ANALYSES.values()}
         if self.analysis not in short:
@@ -133,7 +133,7 @@ def _is_there(text: str) -> bool:
 
 def analyses() -> list[tuple[str, str]]:
     """All analyses as (call, first sentence of its words)."""
-    from ..analysis import ANALYSES
     from ..client import federation  # noqa: F401  (registers them)
+    from ..query.analysis import ANALYSES
 
     return sorted((member.usage, " ".join((member.joint.__doc__ or "").split("\n\n")[0].split())) for member in ANALYSES.values())

@@ -12,7 +12,7 @@ from .filters import words
 from .manners import Json, machine, plain_group
 
 if TYPE_CHECKING:
-    from ..receipt_check import Proof
+    from ..client.receipt_check import Proof
     from ..wire.roster import Consortium
 
 app = plain_group("Check what a released result rests on.")
@@ -39,9 +39,9 @@ def check(file: Annotated[Path, typer.Argument(help="The receipt, as ask --recei
       fedstats receipt check receipt.json --consortium ms.toml
       fedstats receipt check receipt.json --consortium ms.toml --result result.json
     """
-    from ..receipt import read_receipt
-    from ..receipt_check import check_receipt, check_results
+    from ..client.receipt_check import check_receipt, check_results
     from ..show.words import plain
+    from ..wire.receipt import read_receipt
     from ..wire.roster import Consortium
 
     roster = Consortium.load(consortium)
@@ -73,8 +73,8 @@ def facts(proof: Proof, roster: Consortium) -> dict[str, Any]:
 
 def cohort(proof: Proof, roster: Consortium, file: Path) -> dict[str, str]:
     """Whom the signed query was about, in words; a cohort on tables of MS by its hash where the consortium's dictionary is not at hand."""
+    from ..data.filters import normal_filter
     from ..errors import InputError
-    from ..filters import normal_filter
 
     query = proof.query
     where = {"conditions": words(normal_filter(query.where))}

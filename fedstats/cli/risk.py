@@ -16,9 +16,9 @@ from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Forms, Pooled, R
 if TYPE_CHECKING:
     from ..analyses.boosting.model import RiskModel
     from ..client.federation import Federation
-    from ..receipt import Receipt
     from ..risk.card_form import Card
     from ..risk.study import Study
+    from ..wire.receipt import Receipt
 
 app = plain_group("""Risk models: train, read the card, ask about a patient.
 
@@ -96,8 +96,8 @@ def _train(read: Study, fed: Federation, release_anyway: bool) -> tuple[RiskMode
     """The model of a study with its card and, over the network, its receipt. Raises the error of what was not answered."""
     from ..analyses.boosting.model import RiskModel
     from ..analyses.validation.result import Validation
-    from ..analysis import Failed
     from ..errors import Refused
+    from ..query.analysis import Failed
     from ..risk.card import INTENDED, card_of, knows_nothing
     from ..risk.study import eligible_of, outcome_sentence
 
@@ -182,7 +182,7 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
     if csv:
         import numpy as np
 
-        from ..tables import write_csv
+        from ..data.tables import write_csv
 
         heads, rows = screen.sheet(said)
         write_csv(csv, {name: np.array([row[k] for row in rows], dtype=object) for k, name in enumerate(heads)})
@@ -211,8 +211,8 @@ def check(folder: Annotated[Path, typer.Argument(help="The folder that risk trai
     import msgspec
 
     from ..client.federation import load_tables
+    from ..data.filters import check_filter, keep, normal_filter
     from ..errors import InputError
-    from ..filters import check_filter, keep, normal_filter
     from ..risk.folder import check_study, read_folder
     from ..risk.study import read_study
 

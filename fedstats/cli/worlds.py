@@ -68,8 +68,8 @@ class Whom:
     def _machine(self) -> Federation:
         import fedstats
 
+        from ..data.forms import read_form
         from ..disclosure import NO_RULES
-        from ..forms import read_form
 
         tables = tables_of([*(self.pooled or self.simulate or ())])
         if self.dictionary is None and not all(path.is_dir() for path in tables.values()):

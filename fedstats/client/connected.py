@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis import Question, Result
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
 from ..errors import Aborted, FedstatsError, InputError, Problem, Refused, Unreachable
-from ..population import Codebook
+from ..query.analysis import Question, Result
+from ..query.population import Codebook
 from ..wire import messages
 from ..wire.analyst import ASKED, DONE, Analyst
 from ..wire.messages import Abort
@@ -117,7 +117,7 @@ class Connected:
     ) -> list[Result]:
         import os
 
-        from ..receipt import receipt_of
+        from ..wire.receipt import receipt_of
 
         # a little longer than the query lives: the coordinator, who knows who is missing, speaks
         # first

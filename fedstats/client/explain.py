@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..analysis import ANALYSES, Joint, Question, Setting, Size
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.filters import filter_columns
+from ..data.rows import Rows
 from ..disclosure import NO_RULES, Rules
-from ..driver import check_questions, engine, first_asks
 from ..errors import FedstatsError
-from ..filters import filter_columns
-from ..population import Recipe
-from ..rows import Rows
-from ..statistic import Ask, answer
+from ..query.analysis import ANALYSES, Joint, Question, Setting, Size
+from ..query.driver import check_questions, engine, first_asks
+from ..query.population import Recipe
+from ..sums.statistic import Ask, answer
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import analyses, population  # noqa: F401  (analyses: registers them)
-from ..analysis import ANALYSES, Failed, Question, Result, question_of
-from ..cells import Form
-from ..dictionary import Dictionary
+from .. import analyses  # noqa: F401  (analyses: registers them)
+from ..data.cells import Form
+from ..data.dictionary import Dictionary
+from ..data.filters import check_filter, filter_columns, normal_filter
+from ..data.forms import as_form
 from ..disclosure import NO_RULES, Rules
-from ..driver import check_questions
 from ..errors import InputError, QuestionError
-from ..filters import check_filter, filter_columns, normal_filter
-from ..forms import as_form
-from ..population import Codebook, Findings, Household
+from ..query import population
+from ..query.analysis import ANALYSES, Failed, Question, Result, question_of
+from ..query.driver import check_questions
+from ..query.population import Codebook, Findings, Household
 from . import explain as _explain
 
 Tables = Mapping[str, Any]
@@ -259,7 +260,7 @@ def _codebook(dictionary: Book | None, ms: bool, first: Any) -> Codebook:
     if dictionary is None and not ms:
         raise InputError("tables of one row per patient need a dictionary", hint="fedstats dictionary draft FILE.csv proposes one")
     if dictionary is None:
-        from ..ms.registry import dictionary as shipped
+        from ..ms.tables.registry import dictionary as shipped
 
         book = getattr(first, "dictionary", None) or shipped()
     elif isinstance(dictionary, Dictionary):

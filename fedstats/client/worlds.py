@@ -10,15 +10,15 @@ from typing import Any
 
 import msgspec
 
-from .. import driver, rounds
-from ..analysis import Question, Result
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.filters import keep
+from ..data.rows import Rows
 from ..disclosure import Rules
 from ..errors import FedstatsError, Internal
-from ..filters import keep
-from ..population import Codebook, Findings, Household
-from ..rows import Rows
-from ..statistic import Ask, Sums
+from ..query import driver, rounds
+from ..query.analysis import Question, Result
+from ..query.population import Codebook, Findings, Household
+from ..sums.statistic import Ask, Sums
 
 
 class Pooled:
@@ -58,17 +58,17 @@ def _totals(
 
 def frame_bytes(asks: Sequence[Ask], dictionary: Dictionary, registries: int, patients: int = 1_000_000) -> int:
     """Bytes that one registry sends for a round of these asks."""
-    from .. import seal
+    from ..crypto import seal
 
     return seal.share_size(rounds.plan(asks, dictionary, patients, registries).chunks) if asks else 0
 
 
 class Simulated:
-    """All parties in one process: the real conversation over `transport.memory`."""
+    """All parties in one process: the real conversation over `client.memory`."""
 
     def __init__(self, codebook: Codebook, data: Mapping[str, Household], reports: Mapping[str, Findings], rules: Rules, *,
                  seed: int) -> None:
-        from ..transport.memory import MemoryNetwork, SmallConsortium
+        from .memory import MemoryNetwork, SmallConsortium
 
         self.codebook, self.data, self.reports, self.rules = codebook, data, reports, rules
         self.registries = tuple(data)

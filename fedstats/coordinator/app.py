@@ -42,7 +42,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from .. import __version__
 from ..crypto import adding
 from ..crypto.identity import Identity
 from ..errors import (
@@ -55,6 +54,7 @@ from ..errors import (
     Unreachable,
     as_problem,
 )
+from ..version import __version__
 from ..wire.messages import Poll, Post
 from ..wire.roster import Consortium
 from .door import Door, Gate, Visitor, Visitors, most_files

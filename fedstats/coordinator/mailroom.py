@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import seal
+from ..crypto import seal
 from ..crypto.identity import Identity
 from ..errors import (
     Aborted,

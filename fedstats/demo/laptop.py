@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -23,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from ..crypto.identity import Identity
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.tables import columns_of, write_csv
 from ..disclosure import Rules
-from ..population import is_ms, load_treatments, treatments_digest
-from ..tables import columns_of, write_csv
+from ..query.population import is_ms, load_treatments, treatments_digest
 from ..wire.roster import Consortium, accept, member_of
 from .waiting import STARTING, Watch
 
@@ -86,7 +85,7 @@ def prepare(folder: str | Path, tables: Mapping[str, Any], dictionary: Mapping[s
 
 def _book(dictionary: Mapping[str, Any] | Dictionary | None, ms: bool) -> Dictionary:
     if dictionary is None and ms:
-        from ..ms.registry import dictionary as shipped
+        from ..ms.tables.registry import dictionary as shipped
 
         return shipped()
     return dictionary if isinstance(dictionary, Dictionary) else Dictionary.from_dict(dictionary or {})
@@ -149,7 +148,7 @@ class Laptop:
         else:
             words = ["node", "serve", str(self.folder / name / "node.toml")]
         with self._log_path(name).open("wb") as log:
-            self.running[name] = subprocess.Popen([sys.executable, "-m", "fedstats.demo.laptop", *words],  # noqa: S603 (our own interpreter)
+            self.running[name] = subprocess.Popen([sys.executable, "-m", "fedstats.cli.child", *words],  # noqa: S603 (our own interpreter)
                                                   stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=environment())
 
     def _wait(self, *names: str) -> None:
@@ -220,17 +219,3 @@ def environment() -> dict[str, str]:
     """The environment of a child: loopback is never asked of a proxy, one thread of linear algebra per process."""
     near = ",".join(filter(None, (os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST, "localhost")))
     return os.environ | {"NO_PROXY": near, "no_proxy": near, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _until_parent_ends() -> None:
-    """End this process when its parent is gone: standard input, a pipe that only the parent holds, closes then."""
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    from ..cli import main
-
-    threading.Thread(target=_until_parent_ends, daemon=True).start()
-    sys.exit(main())

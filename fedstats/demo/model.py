@@ -15,11 +15,11 @@ from .study import COHORT, difference
 if TYPE_CHECKING:
     from ..analyses.boosting.model import RiskModel
     from ..analyses.validation.result import Validation
-    from ..analysis import Result
     from ..client.federation import Cohort, CohortQuestion, Federation
-    from ..receipt import Receipt
+    from ..query.analysis import Result
     from ..risk.card_form import Card
     from ..risk.patients import Prediction
+    from ..wire.receipt import Receipt
 
 TITLE = "Risk of confirmed worsening within two years"
 PURPOSE = "demonstration: a model of the risk of disability worsening within two years after the start of a first treatment"
@@ -77,7 +77,7 @@ def ask(fed: Federation) -> tuple[RiskModel, Validation]:
     """Model and validation in any world. Raises FedstatsError where one of them was not answered."""
     from ..analyses.boosting.model import RiskModel
     from ..analyses.validation.result import Validation
-    from ..analysis import Failed
+    from ..query.analysis import Failed
 
     model, validation = fed.ask(*questions(fed.cohort(COHORT)), purpose=PURPOSE)
     for one in (model, validation):
@@ -96,7 +96,7 @@ def explain(model: RiskModel, card: Card) -> Prediction | None:
 
 def explained() -> bool:
     """Whether xgboost is installed."""
-    from ..booster import library
+    from ..analyses.boosting.booster import library
     from ..errors import InputError
 
     try:

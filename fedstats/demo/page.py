@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ..analyses.validation.performance import Metrics
+from ..query.views import count_text
 from ..risk.card_form import Card
 from ..risk.card_page import calibration, interval
 from ..risk.folder import PAGE
@@ -13,7 +14,6 @@ from ..risk.patient_page import bars
 from ..risk.patients import Prediction
 from ..show import RESEARCH
 from ..show.words import HIDDEN, plain
-from ..views import count_text
 from . import model as demo_model
 
 SHOWN = 3           # contributions in the patient's sentence

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ms import synthetic
-from ..ms.rehearsal import rehearse
-from ..population import TABLES
+from ..ms.outcomes.rehearsal import rehearse
+from ..query.population import TABLES
 from ..risk.card_proof import check_model
 from ..show import RESEARCH
 from . import laptop, study
@@ -34,8 +34,8 @@ from .logs import keeping
 from .tap import Wire
 
 if TYPE_CHECKING:
-    from ..analysis import Result
     from ..client.federation import Federation
+    from ..query.analysis import Result
     from ..show.words import Sheet
 
 YEARS, DAYS_PER_YEAR = (1, 2, 5), 364.0         # at which curves are read off; whole steps of the time grid of 91 days
@@ -161,7 +161,7 @@ def show_flow(results: study.Results, console: Any) -> None:
 
 def show(results: study.Results, console: Any) -> None:
     """The heart of each result; the report has all of it."""
-    from ..analysis import Failed
+    from ..query.analysis import Failed
     from ..show import console as print_whole
     from ..show.words import people
 
@@ -177,10 +177,10 @@ def show(results: study.Results, console: Any) -> None:
 
 def brief(result: Result) -> list[Sheet]:
     """The first table of a result, its tests and ratios; of curves, survival at a few times; of Cox models, hazard ratios."""
-    from ..analyses.cox import Cox
-    from ..analyses.kaplan_meier import KaplanMeier
+    from ..analyses.regression.cox import Cox
+    from ..analyses.survival.kaplan_meier import KaplanMeier
+    from ..query.views import Table
     from ..show.words import sheet, sheets
-    from ..views import Table
 
     if isinstance(result, KaplanMeier):
         heads = ("group", *(part for year in YEARS for part in (f"{year} y", "low", "high")))
@@ -290,7 +290,7 @@ def tell_model(trained: demo_model.Trained, facts: Mapping[str, float], console:
 
 def write_files(outcome: Outcome, registries: Sequence[str], results: study.Results, described: str, seen: Sequence[tuple[str, str]],
                 differences: Mapping[str, float], trained: demo_model.Trained, facts: Mapping[str, Any]) -> None:
-    from ..report import write_report, write_results
+    from ..client.report import write_report, write_results
 
     content: dict[str, Any] = {
         "title": "Five synthetic MS registries", "purpose": study.PURPOSE, "cohort": study.WORDS, "registries": registries, "seen": seen,

@@ -10,8 +10,8 @@ from ..disclosure import Rules
 from ..ms import synthetic
 
 if TYPE_CHECKING:
-    from ..analysis import Result
     from ..client.federation import Cohort, CohortQuestion, Federation
+    from ..query.analysis import Result
 
 SEED = 2026
 SIZES = (3400, 2500, 1800, 1400, 900)       # patients: enough for curves that are not coarse where steps hold at least 10 events
@@ -124,8 +124,8 @@ class Ratio(NamedTuple):
 
 def hazard_ratios(results: Results) -> list[Ratio]:
     """Crude, adjusted, and true: that of the same people started on the one class and on the other, in two runs of one world."""
-    from ..analyses.cox import Cox
-    from ..ms.history_truth import truth
+    from ..analyses.regression.cox import Cox
+    from ..ms.synthetic.truth import truth
 
     found = [
         Ratio(name, math.exp(one.coef), math.exp(one.lower), math.exp(one.upper))

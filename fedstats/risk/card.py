@@ -14,19 +14,19 @@ from typing import Any, Literal
 
 import msgspec
 
-from .. import __version__
-from ..analyses._coefficients import ModelResult
 from ..analyses.boosting.model import RiskModel
 from ..analyses.boosting.objectives import COX, HAZARD
+from ..analyses.regression.coefficients import ModelResult
 from ..analyses.validation.performance import Performance
 from ..analyses.validation.result import Validation
-from ..analysis import Failed, Result
+from ..data.filters import normal_filter
+from ..data.tables import write_text
+from ..data.variable import Variable, level_text, value_text
 from ..disclosure import Rules
 from ..errors import FedstatsError, InputError
-from ..filters import normal_filter
+from ..query.analysis import Failed, Result
 from ..show import RESEARCH
-from ..tables import write_text
-from ..variable import Variable, level_text, value_text
+from ..version import __version__
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
 from .files import MOST_CARD_BYTES, read_json
 

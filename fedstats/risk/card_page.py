@@ -7,14 +7,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..analyses.scores.classes import RiskClass
+from ..analyses.validation.classes import RiskClass
 from ..analyses.validation.performance import Metrics, Performance, Spread
 from ..analyses.validation.seen import Covered
-from ..ms.cohort_tree import condition_text
-from ..report import document
+from ..client.report import document
+from ..data.tables import write_text
+from ..ms.cohort.tree import condition_text
+from ..query.views import count_text
 from ..show.words import HIDDEN, plain
-from ..tables import write_text
-from ..views import count_text
 from .card import card_text
 from .card_form import Card
 

@@ -18,11 +18,11 @@ import msgspec
 
 from ..analyses.boosting.model import RiskModel
 from ..analyses.validation.result import Validation
-from ..analysis import Result, read_result
+from ..client.receipt_check import Proof, check_receipt, first_difference, plain
 from ..errors import InputError, MessageError, Tampered
-from ..receipt import Receipt
-from ..receipt_check import Proof, check_receipt, first_difference, plain
+from ..query.analysis import Result, read_result
 from ..wire import messages
+from ..wire.receipt import Receipt
 from ..wire.roster import Consortium
 from .card import card_of, model_hash
 from .card_form import Card
@@ -90,7 +90,7 @@ def check_model(model: Result, card: Card, receipt: Receipt, roster: Consortium)
 def check_export(model: RiskModel, path: str | Path) -> None:
     """That a file for xgboost holds exactly this model. The file is read and compared, never loaded: what is in it may be made to
     harm. Raises InputError where xgboost is missing or there is no such file, Tampered."""
-    from ..booster import content_of, essence
+    from ..analyses.boosting.booster import content_of, essence
 
     if not Path(path).is_file():
         raise InputError(f"there is no file {path}")

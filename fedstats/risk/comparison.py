@@ -15,16 +15,16 @@ import numpy as np
 
 from ..analyses.boosting.model import RiskModel
 from ..analyses.boosting.objectives import LOGISTIC
-from ..analyses.folds import fold_of
-from ..analyses.scores import BINS, auc, bin_of_margin, risk_of
-from ..analyses.scores.sums import logits_of
+from ..analyses.shared.folds import fold_of
+from ..analyses.shared.scores import BINS, auc, bin_of_margin, risk_of
+from ..analyses.validation.sums import logits_of
 from ..client.federation import Cohort, Federation
 from ..client.worlds import Pooled
+from ..data.filters import keep
+from ..data.rows import Rows
 from ..disclosure import NO_RULES
 from ..errors import QuestionError
-from ..filters import keep
-from ..population import Codebook, Household
-from ..rows import Rows
+from ..query.population import Codebook, Household
 
 JOINT, LOCAL, ABROAD, BAGGED, LEFT_OUT = "joint", "local only", "local for all", "bagged", "left out"
 WAYS = (JOINT, LOCAL, ABROAD, BAGGED, LEFT_OUT)

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from ..analyses.boosting.model import RiskModel
-from ..analysis import read_result
 from ..errors import InputError, Tampered
-from ..receipt import Receipt, read_receipt, write_receipt
+from ..query.analysis import read_result
+from ..wire.receipt import Receipt, read_receipt, write_receipt
 from ..wire.roster import Consortium
 from .card import model_hash, read_card, write_card
 from .card_form import Card

@@ -14,11 +14,11 @@ import numpy as np
 
 from ..analyses.validation.grid import place_in
 from ..analyses.validation.seen import Covered, Distance, Seen, Unseen
+from ..data.filters import check_filter, filter_columns, keep, normal_filter
+from ..data.rows import Rows
+from ..data.variable import ON_STEP, Variable, value_text
 from ..errors import QuestionError
-from ..filters import check_filter, filter_columns, keep, normal_filter
-from ..ms.cohort_tree import condition_text
-from ..rows import Rows
-from ..variable import ON_STEP, Variable, value_text
+from ..ms.cohort.tree import condition_text
 
 # Completed years at time zero and at onset, and tenths of years in between, each rounded down: the parts may miss the whole by 1.1.
 AGES, ROUNDED_DOWN = ("age", "age_at_onset", "disease_duration"), 1.1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ..analyses.validation.seen import Covered
-from ..report import document
+from ..client.report import document
 from ..show.words import plain
 from .card_form import Card
 from .patients import Contribution, Prediction, Risk

@@ -21,14 +21,14 @@ import numpy as np
 
 from ..analyses.boosting.model import RiskModel
 from ..analyses.boosting.objectives import COX, HAZARD, LOGISTIC
-from ..analyses.scores import risk_of
-from ..analyses.scores.classes import percentile
+from ..analyses.shared.scores import risk_of
+from ..analyses.validation.classes import percentile
 from ..analyses.validation.performance import Performance, Recalibration
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.rows import Rows, load
+from ..data.variable import LARGEST, Variable, value_text
 from ..errors import InputError
-from ..rows import Rows, load
 from ..show import RESEARCH
-from ..variable import LARGEST, Variable, value_text
 from .card import covariate
 from .card_form import Card
 from .files import read_json, read_text

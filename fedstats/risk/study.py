@@ -29,17 +29,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..analyses._common import CONFIDENCE
 from ..analyses.boosting import _call as boost_call
 from ..analyses.boosting.model import RiskModel
+from ..analyses.shared.common import CONFIDENCE
 from ..analyses.validation import performance_here
 from ..analyses.validation.performance import Performance
 from ..client.federation import Cohort, CohortQuestion
+from ..data.filters import normal_filter
+from ..data.reading import read_toml
+from ..data.rows import Rows
 from ..errors import InputError
-from ..filters import normal_filter
-from ..ms.cohort_tree import conditions
-from ..reading import read_toml
-from ..rows import Rows
+from ..ms.cohort.tree import conditions
 
 KEYS = ("title", "purpose", "intended_use", "outcome", "data_cut", "where", "cohort", "model", "validation")
 OWN = ("folds", "by", "event", "horizons", "confidence")        # of [validation]; the rest is that of [model]
@@ -109,7 +109,7 @@ def outcome_sentence(cohort: Cohort, column: str) -> str:
     fits = [name for name in named if column == name or column.startswith(f"{name}_")]
     if not fits:
         return _described(cohort, column)
-    from ..ms import cohort_words
+    from ..ms.cohort import words as cohort_words
 
     one = named[max(fits, key=len)]
     base = getattr(one, "outcome", "")          # a label such as "within two years" rests on another outcome

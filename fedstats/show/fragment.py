@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ..analysis import Failed, Result
+from ..query.analysis import Failed, Result
 from .terminal import MOST_ROWS, shortened
 from .words import RESEARCH, Entry, Sheet, people, plain, problem_lines, provenance, sheets
 

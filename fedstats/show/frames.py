@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..analysis import Failed, Result
 from ..errors import InputError
-from ..views import Table
+from ..query.analysis import Failed, Result
+from ..query.views import Table
 from .words import tables_of
 
 

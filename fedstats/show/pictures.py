@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from ..analysis import Failed, Result
 from ..errors import InputError
-from ..views import Curve, Picture, count_text
+from ..query.analysis import Failed, Result
+from ..query.views import Curve, Picture, count_text
 from .words import ABSENT, RESEARCH, interval_text, number_text, picture_of, plain, values_text
 
 # Colours that are told apart with any colour vision. Okabe & Ito (2008), Color Universal Design; black is left to the axes.

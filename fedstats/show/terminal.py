@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from ..analysis import Failed, Result
-from ..views import THIN
+from ..query.analysis import Failed, Result
+from ..query.views import THIN
 from .words import RESEARCH, Entry, Sheet, people, plain, problem_lines, provenance, sheets
 
 WIDTH = 100         # columns of wrapped sentences

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..analysis import Failed, Result
-from ..views import THIN, Picture, Table, count_text
+from ..query.analysis import Failed, Result
+from ..query.views import THIN, Picture, Table, count_text
 
 RESEARCH = "research use only; not a medical device"
 HIDDEN = "▒▒"               # a number that a release rule held back

@@ -1,0 +1,1 @@
+"""How parcels travel between the parties: over HTTP."""

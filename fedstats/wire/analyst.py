@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from ..analysis import Question, Result, read_result
 from ..crypto import identity
 from ..crypto.identity import Identity, OneTime
 from ..errors import (
@@ -26,7 +25,8 @@ from ..errors import (
     Tampered,
     as_error,
 )
-from ..population import Recipe
+from ..query.analysis import Question, Result, read_result
+from ..query.population import Recipe
 from . import messages
 from .messages import Abort, Admission, CohortTree, Parcel, Query, Release, Verdict, hashed
 from .notes import read_note

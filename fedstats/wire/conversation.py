@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from .. import __version__, driver, rounds, seal
-from ..analysis import Result
-from ..crypto import he, identity
+from ..crypto import he, identity, seal
 from ..crypto.identity import Identity, OneTime
+from ..data.filters import keep, normal_filter
+from ..data.rows import Rows
 from ..disclosure import Rules, strictest
 from ..errors import (
     FedstatsError,
@@ -41,9 +41,10 @@ from ..errors import (
     as_error,
     as_problem,
 )
-from ..filters import keep, normal_filter
-from ..population import Codebook
-from ..rows import Rows
+from ..query import driver, rounds
+from ..query.analysis import Result
+from ..query.population import Codebook
+from ..version import __version__
 from . import codes, messages
 from .messages import Abort, Admission, AnyMessage, Contribution, Keys, Note, Parcel, Query, Release, Total, Verdict, digest_of, hashed
 from .notes import read_note, write_note

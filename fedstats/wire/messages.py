@@ -18,11 +18,11 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 
-from ..analysis import Question
 from ..crypto.frames import PARAMETER_SET as SEAL
 from ..crypto.identity import Identity, PublicIdentity
 from ..disclosure import Rules
 from ..errors import InputError, MessageError, Problem, Tampered
+from ..query.analysis import Question
 
 PROTOCOL = "fedstats/3"
 LONGEST_BODY = 512 * 1024           # bytes of one signed message

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ..analysis import Result
 from ..crypto import envelopes
 from ..errors import MessageError
+from ..query.analysis import Result
 from .messages import LONGEST_PAYLOAD, RESULT_BYTES, Hash
 
 

@@ -14,11 +14,11 @@ import msgspec
 import tomli_w
 
 from ..crypto.identity import Identity, PublicIdentity
-from ..dictionary import Dictionary
+from ..data.dictionary import Dictionary
+from ..data.reading import read_toml
 from ..disclosure import FLOORS, Rules, strictest
 from ..errors import FedstatsError, InputError, Tampered
-from ..population import Codebook, load_treatments, treatments_digest
-from ..reading import read_toml
+from ..query.population import Codebook, load_treatments, treatments_digest
 from .messages import hashed
 
 Role = Literal["registry", "analyst", "coordinator"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ..analysis import Result
 from ..crypto.identity import usable
 from ..errors import Aborted, FedstatsError, MessageError, Problem, Refused, as_error
+from ..query.analysis import Result
 from .messages import Parcel, Query, hashed
 from .roster import Consortium
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from fedstats import seal
-from fedstats.crypto import frames, he
+from fedstats.crypto import frames, he, seal
 from fedstats.crypto.frames import TOTAL
 
 

@@ -7,13 +7,15 @@ import itertools
 
 import numpy as np
 
-from fedstats import Dictionary, Rules, rounds, seal
-from fedstats.analysis import question_of
+from fedstats import Dictionary, Rules
+from fedstats.client.memory import COORDINATOR, MemoryNetwork
+from fedstats.crypto import seal
+from fedstats.data.filters import normal_filter
+from fedstats.data.rows import load
 from fedstats.errors import FedstatsError, Unreachable
-from fedstats.filters import normal_filter
-from fedstats.population import Codebook, Household
-from fedstats.rows import load
-from fedstats.transport.memory import COORDINATOR, MemoryNetwork
+from fedstats.query import rounds
+from fedstats.query.analysis import question_of
+from fedstats.query.population import Codebook, Household
 from fedstats.wire import messages
 from fedstats.wire.conversation import ENDED, RELEASED
 from fedstats.wire.messages import Abort, Total, digest_of

@@ -11,12 +11,13 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from fedstats import Dictionary, Rules, rounds
+from fedstats import Dictionary, Rules
 from fedstats.analyses.boosting import train
 from fedstats.analyses.boosting.cases import read_model, read_tree
-from fedstats.analysis import Setting, Size, question_of
+from fedstats.data.rows import load
 from fedstats.disclosure import NO_RULES
-from fedstats.rows import load
+from fedstats.query import rounds
+from fedstats.query.analysis import Setting, Size, question_of
 
 from ..boosting_data import dictionary_of, names_of, synthetic, tables
 

@@ -15,13 +15,14 @@ import pandas as pd
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, driver, rounds
-from fedstats.analysis import Failed, question_of
+from fedstats import Dictionary, Rules
+from fedstats.data.rows import Rows
 from fedstats.disclosure import FLOORS, NO_RULES
 from fedstats.errors import FedstatsError, Refused
 from fedstats.ms import synthetic
-from fedstats.population import Codebook, load_treatments
-from fedstats.rows import Rows
+from fedstats.query import driver, rounds
+from fedstats.query.analysis import Failed, question_of
+from fedstats.query.population import Codebook, load_treatments
 
 RULES = [pytest.param(Rules(), id="default"), pytest.param(FLOORS, id="floors")]
 TREE = {
@@ -57,7 +58,7 @@ def keep(rows, few, what):
 
 def ask(questions, rules, recipe, rows):
     """One query over these rows, as every world drives it; the flow aside, which `test_the_flow...` is about."""
-    from fedstats.population import Whole
+    from fedstats.query.population import Whole
 
     plain = Whole(recipe.dictionary, conditional=recipe.conditional)
     steps = driver.query(questions, plain, rules, len(rows))
@@ -178,7 +179,7 @@ def test_a_patient_with_many_rows_does_not_carry_a_model(rules):
     question = question_of("glm", "y ~ x")
 
     def fit(rules):
-        from fedstats.population import Whole
+        from fedstats.query.population import Whole
 
         steps = driver.query([question], Whole(VISITS), rules, 4)
         asks = next(steps)

@@ -17,14 +17,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from fedstats import Dictionary, Rules, rounds
-from fedstats.analysis import question_of
+from fedstats import Dictionary, Rules
+from fedstats.client.memory import ANALYST, COORDINATOR, MemoryNetwork
 from fedstats.crypto import envelopes, he
+from fedstats.data.filters import normal_filter
+from fedstats.data.rows import load
 from fedstats.errors import Refused, Tampered
-from fedstats.filters import normal_filter
-from fedstats.population import Codebook, Household
-from fedstats.rows import load
-from fedstats.transport.memory import ANALYST, COORDINATOR, MemoryNetwork
+from fedstats.query import rounds
+from fedstats.query.analysis import question_of
+from fedstats.query.population import Codebook, Household
 from fedstats.wire import codes, messages, transcript
 from fedstats.wire.conversation import Registry
 from fedstats.wire.messages import Abort, Admission, Contribution, Note, Query, Release, Verdict

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedstats import Dictionary
-from fedstats.analysis import Question, read_result
+from fedstats.client.memory import seeded
 from fedstats.coordinator.mailroom import Mailroom
 from fedstats.crypto.identity import Identity, PublicIdentity
+from fedstats.data.filters import check_filter, normal_filter
 from fedstats.errors import FedstatsError, MessageError
-from fedstats.filters import check_filter, normal_filter
-from fedstats.transport.memory import seeded
+from fedstats.query.analysis import Question, read_result
 from fedstats.wire import messages
 from fedstats.wire.conversation import Registry
 from fedstats.wire.messages import HEAD, MAGIC, Contribution
@@ -369,8 +369,8 @@ class _House:
     """A house with an empty table."""
 
     from fedstats import Rules as _Rules
-    from fedstats.population import Codebook as _Codebook
-    from fedstats.rows import Rows as _Rows
+    from fedstats.data.rows import Rows as _Rows
+    from fedstats.query.population import Codebook as _Codebook
 
     codebook, minima, data_cut, table = _Codebook(DICTIONARY), _Rules(), "none", _Rows(DICTIONARY, 0, {})
 

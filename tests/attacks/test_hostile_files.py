@@ -16,20 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedstats import Dictionary
-from fedstats.analysis import Question, question_of
 from fedstats.cli import main
 from fedstats.cli.filters import condition, option
 from fedstats.cli.questions import read_cohort, read_sheet
+from fedstats.client.report import read_results
 from fedstats.crypto.identity import Identity
+from fedstats.data.reading import DEEPEST, checked, json_of, read_json, read_toml
 from fedstats.errors import FedstatsError, InputError
 from fedstats.formula import parse
-from fedstats.ms.cohort_tree import read as read_tree
-from fedstats.ms.dmt import Treatments
-from fedstats.population import load_treatments
-from fedstats.reading import DEEPEST, checked, json_of, read_json, read_toml
-from fedstats.receipt import read_receipt
-from fedstats.report import read_results
+from fedstats.ms.cohort.tree import read as read_tree
+from fedstats.ms.tables.dmt import Treatments
+from fedstats.query.analysis import Question, question_of
+from fedstats.query.population import load_treatments
 from fedstats.risk.study import read_study
+from fedstats.wire.receipt import read_receipt
 from fedstats.wire.roster import Consortium
 from nodes.config import load as read_settings
 
@@ -280,7 +280,7 @@ def test_what_the_parsers_let_through_is_found_anywhere():
 
 
 def test_a_file_that_is_far_too_long_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("fedstats.reading.LARGEST_FILE", 1000)
+    monkeypatch.setattr("fedstats.data.reading.LARGEST_FILE", 1000)
     path = tmp_path / "f"
     path.write_text("a = 1\n" * 1000)
     for read in (read_toml, lambda *args: read_json(*args, largest=1000)):

@@ -16,12 +16,12 @@ from scipy import special
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats import weights as weights_module
-from fedstats.analysis import Failed
 from fedstats.disclosure import FLOORS, NO_RULES
 from fedstats.errors import FedstatsError, QuestionError, Refused
-from fedstats.terms import BSpline, Variable
-from fedstats.weights import InverseProbability
+from fedstats.formula import weights as weights_module
+from fedstats.formula.terms import BSpline, Variable
+from fedstats.formula.weights import InverseProbability
+from fedstats.query.analysis import Failed
 
 N = 900
 RULES = [pytest.param(Rules(), id="default"), pytest.param(FLOORS, id="floors")]

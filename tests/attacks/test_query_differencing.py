@@ -13,15 +13,16 @@ import pytest
 from scipy.optimize import linprog
 
 import fedstats
-from fedstats import Dictionary, Rules, release_engine
+from fedstats import Dictionary, Rules
 from fedstats.analyses import histogram
-from fedstats.analysis import Failed, question_of
+from fedstats.data.rows import load
 from fedstats.disclosure import FLOORS, NO_RULES
+from fedstats.disclosure import engine as release_engine
+from fedstats.disclosure.overlaps import Grouping, compared, overlaps
+from fedstats.disclosure.release import Axis, Population
 from fedstats.errors import Refused
-from fedstats.overlaps import Grouping, compared, overlaps
-from fedstats.release import Axis, Population
-from fedstats.rows import load
-from fedstats.statistic import answer
+from fedstats.query.analysis import Failed, question_of
+from fedstats.sums.statistic import answer
 
 RULES = [pytest.param(Rules(), id="default"), pytest.param(FLOORS, id="floors")]
 FEW = 3

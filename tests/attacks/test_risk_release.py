@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import fedstats
-from fedstats import Dictionary, Rules, driver
+from fedstats import Dictionary, Rules
 from fedstats.analyses import validation
-from fedstats.analysis import Failed
 from fedstats.disclosure import NO_RULES
+from fedstats.query import driver
+from fedstats.query.analysis import Failed
 
 from ..risk_data import DICTIONARY, registries
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedstats import seal
-from fedstats.crypto import frames, he, sealformat, sealmemory
+from fedstats.crypto import frames, he, seal, sealformat, sealmemory
 from fedstats.crypto.fixedpoint import PRIMES, Scale
 from fedstats.crypto.frames import SHARE, TOTAL
 from fedstats.errors import FedstatsError, MessageError, RangeError, Tampered

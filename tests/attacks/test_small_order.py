@@ -7,10 +7,10 @@ order anybody's signature holds. Both lists are all points of order 1, 2, 4 and 
 import msgspec
 import pytest
 
+from fedstats.client.memory import START, seeded
 from fedstats.crypto import identity
 from fedstats.crypto.identity import FIELD, Identity, PublicIdentity, usable, usable_to_sign
 from fedstats.errors import FedstatsError, InputError, MessageError, Tampered
-from fedstats.transport.memory import START, seeded
 from fedstats.wire import messages
 from fedstats.wire.conversation import ENDED, Registry
 from fedstats.wire.messages import Admission, Query

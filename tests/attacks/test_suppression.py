@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from fedstats import Dictionary, Rules, suppression
+from fedstats import Dictionary, Rules
 from fedstats.analyses.crosstab import CrosstabParams
-from fedstats.analysis import ANALYSES, Setting, Size
-from fedstats.driver import finish
-from fedstats.statistic import INDICATORS
-from fedstats.suppression import _Entries, show_table
+from fedstats.disclosure import suppression
+from fedstats.disclosure.suppression import _Entries, show_table
+from fedstats.query.analysis import ANALYSES, Setting, Size
+from fedstats.query.driver import finish
+from fedstats.sums.statistic import INDICATORS
 
 SHAPES = [(4,), (9,), (2, 2), (2, 5), (3, 4), (6, 6), (2, 2, 2), (2, 3, 4)]
 TABLES_EACH = {4: 20, 9: 20, 10: 16, 12: 16, 8: 20, 36: 5, 24: 6}      # by number of cells: large ones take longer

@@ -11,14 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from fedstats import Dictionary, rounds, seal
-from fedstats.crypto import he, identity, tag
+from fedstats import Dictionary
+from fedstats.client.memory import ANALYST, COORDINATOR, START
+from fedstats.crypto import he, identity, seal, tag
 from fedstats.crypto.fixedpoint import PRIMES
 from fedstats.crypto.identity import Identity
+from fedstats.disclosure.engine import size
 from fedstats.errors import Aborted, FedstatsError, MessageError, OutOfOrder, Problem, Refused, Tampered, Unreachable
-from fedstats.population import Household
-from fedstats.release_engine import size
-from fedstats.transport.memory import ANALYST, COORDINATOR, START
+from fedstats.query import rounds
+from fedstats.query.population import Household
 from fedstats.wire import messages
 from fedstats.wire.conversation import ENDED, RELEASED, Registry
 from fedstats.wire.messages import Abort, Admission, Contribution, Keys, Query, Release, Total, Verdict

@@ -7,11 +7,12 @@ from collections import defaultdict
 
 import pytest
 
-from fedstats import Dictionary, Rules, rounds
-from fedstats.analysis import ANALYSES, Setting, Size, question_of
+from fedstats import Dictionary, Rules
+from fedstats.data.rows import load
 from fedstats.disclosure import NO_RULES
-from fedstats.rows import load
-from fedstats.statistic import Ask
+from fedstats.query import rounds
+from fedstats.query.analysis import ANALYSES, Setting, Size, question_of
+from fedstats.sums.statistic import Ask
 
 from ..boosting_data import dictionary_of, names_of, tables
 from .test_boosting_linking import FEATURES, linked_over_trees, made_up, share_found

@@ -11,10 +11,12 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 import fedstats
-from fedstats import Rules, rounds, seal
+from fedstats import Rules
 from fedstats.analyses.boosting import kernels as boosting_kernels
 from fedstats.analyses.boosting.rules import PATIENTS_PER_LEAF
 from fedstats.analyses.boosting.trees import LARGEST
+from fedstats.crypto import seal
+from fedstats.query import rounds
 from tests.boosting_data import boosted, dictionary_of, in_bins, names_of, native, synthetic, trees_of, xgboost
 
 REGISTRIES = 5

@@ -31,13 +31,13 @@ import pandas as pd
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses.cox.curvature import cox_curvature
-from fedstats.analyses.cox.params import call
-from fedstats.analyses.cox.risk import cox_risk
-from fedstats.analyses.cox.strata import cox_registry
+from fedstats.analyses.regression.cox.curvature import cox_curvature
+from fedstats.analyses.regression.cox.params import call
+from fedstats.analyses.regression.cox.risk import cox_risk
+from fedstats.analyses.regression.cox.strata import cox_registry
+from fedstats.data.rows import load
 from fedstats.demo.laptop import Laptop, prepare
-from fedstats.rows import load
-from fedstats.statistic import answer
+from fedstats.sums.statistic import answer
 
 PATIENTS, REGISTRIES, COVARIATES, REPEATS = 100_000, 5, 10, 5
 NAMES = [f"x{j}" for j in range(COVARIATES)]

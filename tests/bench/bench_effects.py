@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 import fedstats
-from fedstats.analyses._common import z_of
+from fedstats.analyses.shared.common import z_of
 from fedstats.demo.study import SIZES
-from fedstats.ms.history_course import Forced
-from fedstats.ms.history_parameters import parameters
 from fedstats.ms.synthetic import DATA_CUT, registries
+from fedstats.ms.synthetic.course import Forced
+from fedstats.ms.synthetic.parameters import parameters
 
 SEEDS, PATIENTS = 20, 12_000
 SINCE = "2010-01-01"          # all classes exist: earlier starters could not have had the other treatment, nor changed to it

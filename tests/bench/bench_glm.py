@@ -12,12 +12,12 @@ import time
 import numpy as np
 
 import fedstats
-from fedstats.analyses._model_cells import model_cells
-from fedstats.analyses.glm.start import glm_start
-from fedstats.analyses.glm.sums import glm_sums
+from fedstats.analyses.regression.glm.start import glm_start
+from fedstats.analyses.regression.glm.sums import glm_sums
+from fedstats.analyses.regression.model_cells import model_cells
+from fedstats.data.rows import load
 from fedstats.disclosure import Rules
-from fedstats.rows import load
-from fedstats.statistic import answer
+from fedstats.sums.statistic import answer
 
 REGISTRIES = 5
 

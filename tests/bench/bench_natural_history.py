@@ -12,8 +12,8 @@ import resource
 import sys
 import time
 
-from fedstats.ms.history_report import SHARES, lines, report
 from fedstats.ms.synthetic import registries
+from fedstats.ms.synthetic.report import SHARES, lines, report
 
 from ..predictability import YEARS, auc, starters
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedstats.tables import write_csv
+from fedstats.data.tables import write_csv
 
 HERE = Path(__file__).parent / "peers"
 SITES, PATIENTS, WARM = [f"site-{k + 1}" for k in range(5)], 20_000, 2

@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 
-from fedstats.ms import progression
-from fedstats.ms.definitions import definition
-from fedstats.ms.progression_rules import rules
-from fedstats.ms.progression_tables import history
-from fedstats.ms.thresholds import threshold
+from fedstats.ms.outcomes import progression
+from fedstats.ms.outcomes.definitions import definition
+from fedstats.ms.outcomes.progression_rules import rules
+from fedstats.ms.outcomes.progression_tables import history
+from fedstats.ms.outcomes.thresholds import threshold
 
 PATIENTS, RUNS, GOAL = 100_000, 5, 1e6
 

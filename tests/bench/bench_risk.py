@@ -15,10 +15,10 @@ import numpy as np
 
 import fedstats
 from fedstats import Dictionary, Rules
-from fedstats.analyses import scores
-from fedstats.analysis import Failed
+from fedstats.analyses.shared import scores
 from fedstats.disclosure import NO_RULES
 from fedstats.ms import synthetic
+from fedstats.query.analysis import Failed
 from fedstats.risk.comparison import JOINT, WAYS, compare_ways
 
 from ..attacks.test_model_inversion import guess_all, read_off, target

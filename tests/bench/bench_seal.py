@@ -19,7 +19,7 @@ CONTEXTS = [bytes([r]) * 32 for r in range(ROUNDS)]
 
 
 def plan(primes):
-    from fedstats import seal
+    from fedstats.crypto import seal
     from fedstats.crypto.fixedpoint import integer_scale, real_scale
 
     scale = {
@@ -32,8 +32,7 @@ def plan(primes):
 
 
 def registries():
-    from fedstats import seal
-    from fedstats.crypto import he
+    from fedstats.crypto import he, seal
 
     pair, K = he.generate(), os.urandom(32)
     shared = {(i, j): os.urandom(32) for i in range(REGISTRIES) for j in range(i)}
@@ -43,7 +42,7 @@ def registries():
 
 def cost(primes):
     """Best of a few rounds, in us per value and registry: closing, adding, opening; and bytes per value."""
-    from fedstats import seal
+    from fedstats.crypto import seal
 
     made, keys, rng = plan(primes), registries(), np.random.default_rng(0)
     values = rng.integers(0, 2, VALUES) if primes == 1 else rng.normal(size=VALUES)
@@ -66,8 +65,7 @@ def cost(primes):
 
 def coordinator(primes, n):
     """Run in a process of its own: adds one vector n times and prints the largest memory it ever had, in MB."""
-    from fedstats import seal
-    from fedstats.crypto import frames
+    from fedstats.crypto import frames, seal
 
     made = plan(primes)
     # well formed, whatever it says: the coordinator cannot tell

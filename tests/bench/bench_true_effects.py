@@ -15,10 +15,10 @@ import pandas as pd
 from lifelines import CoxPHFitter
 from sklearn.linear_model import LogisticRegression
 
-from fedstats.ms.definitions import definition
-from fedstats.ms.history_parameters import parameters
-from fedstats.ms.history_truth import cohort, hazard_ratio, truth
+from fedstats.ms.outcomes.definitions import definition
 from fedstats.ms.synthetic import Synthetic, registries
+from fedstats.ms.synthetic.parameters import parameters
+from fedstats.ms.synthetic.truth import cohort, hazard_ratio, truth
 
 SINCE, YEARS = "2011-01-01", 5.0        # all three classes exist from then on
 SHARES = (0.35, 0.30, 0.20, 0.15)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ...analysis import Joint, Setting, analysis, names_of
+from ...query.analysis import Joint, Setting, analysis, names_of
 from .choice import FOLDS, check_knows, choose
 from .model import RiskModel
 from .objectives import LOGISTIC

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from ...booster import names_for_xgboost
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...data.rows import Rows
+from ...data.variable import Variable
 from ...disclosure import Rules
-from ...rows import Rows
-from ...variable import Variable
+from .booster import names_for_xgboost
 
 MOST_CANDIDATES = 512       # registered cut points of one variable that are considered; of more, every second, third ... is
 INDICATOR = 1.0             # the threshold between false and true: x < 1 goes left

@@ -20,9 +20,9 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
+from ...data.rows import Rows
 from ...errors import InputError
-from ...rows import Rows
-from ..survival import bin_of
+from ..survival.life_table import bin_of
 from .bins import Feature
 from .kernels import walk
 from .objectives import COX, HAZARD, LOGISTIC, POISSON_STEP, SQUARED, gradients

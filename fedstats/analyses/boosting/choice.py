@@ -23,14 +23,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ... import steady
-from ...analysis import Setting, Size, abreast
 from ...disclosure import Rules
 from ...errors import Refused
-from ...statistic import INDICATORS, Ask, Sums
-from .._common import CONFIDENCE
-from ..folds import fold_sizes, of_fold, outside
-from ..scores import BINS, CENTRES, EDGES, auc_interval, recalibrate
+from ...query.analysis import Setting, Size, abreast
+from ...sums import steady
+from ...sums.statistic import INDICATORS, Ask, Sums
+from ..shared.common import CONFIDENCE
+from ..shared.folds import fold_sizes, of_fold, outside
+from ..shared.scores import BINS, CENTRES, EDGES, auc_interval, recalibrate
 from .objectives import HAZARD, LOGISTIC
 from .params import BoostParams
 from .rules import MOST_LEVELS, PATIENTS_PER_LEAF

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
-from ...analysis import Result
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...data.rows import Rows, load
+from ...data.variable import Variable
 from ...errors import InputError, QuestionError
-from ...rows import Rows, load
-from ...variable import Variable
-from ...views import Picture, Table
+from ...query.analysis import Result
+from ...query.views import Picture, Table
 from .bins import Feature
 from .objectives import COX, HAZARD, LOGISTIC, POISSON, sigmoid
 from .soundness import check_model, check_tree
@@ -135,19 +135,19 @@ class RiskModel(Result, frozen=True, kw_only=True):
 
         Rows sum to the margin. Lundberg et al. (2020), Nature Machine Intelligence 2:56-67.
         """
-        from ...booster import matrix_of
+        from .booster import matrix_of
 
         return self.booster().predict(matrix_of(self, self.matrix(data, at=at)), pred_contribs=True)
 
     def booster(self) -> Any:
         """The model as an `xgboost.Booster`."""
-        from ...booster import booster_of
+        from .booster import booster_of
 
         return booster_of(self)
 
     def save(self, path: str | Path) -> None:
         """Write the file that `load_model` of xgboost 1.7 and later reads: .json or .ubj. Raises InputError for other endings."""
-        from ...booster import save
+        from .booster import save
 
         save(self, path)
 

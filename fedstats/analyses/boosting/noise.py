@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from ... import steady
 from ...errors import InputError
+from ...sums import steady
 
 DELTA = 1e-5                    # at which the budget is also told as (epsilon, delta)
 SENSITIVITY_SQUARED = 1.0 + 1.0 / 16.0      # of one tree's sums: |g| <= 1 and h <= 1/4 of one patient

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ... import steady
+from ...sums import steady
 
 LOGISTIC, SQUARED, POISSON, COX, HAZARD = "binary:logistic", "reg:squarederror", "count:poisson", "survival:cox", "hazard:logistic"
 OBJECTIVES = (LOGISTIC, SQUARED, POISSON, COX, HAZARD)

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import msgspec
 
-from ...analysis import Params
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...data.variable import Variable
+from ...disclosure.release import Declared, Population, Trees, by_times, classes
 from ...errors import QuestionError
-from ...release import Declared, Population, Trees, by_times, classes
-from ...variable import Variable
-from ..survival import check_survival, on_grid
+from ...query.analysis import Params
+from ..survival.life_table import check_survival, on_grid
 from .bins import columns
 from .cases import Target
 from .objectives import COX, FEWEST_BITS, HAZARD, LOGISTIC, OBJECTIVES, POISSON, POISSON_STEP, SQUARED, usual_bits

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from ...statistic import INDICATORS, Ask, Sums
+from ...sums.statistic import INDICATORS, Ask, Sums
 from . import sums as ask
 from .bins import Feature
 from .cases import tree_text

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ...dictionary import Dictionary, check
+from ...data.dictionary import Dictionary, check
 from ...errors import FedstatsError
 from .objectives import COX, HAZARD, LOGISTIC, OBJECTIVES, POISSON
 from .params import DEEPEST, MOST_INTERVALS, MOST_ROUNDS

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ... import steady
-from ...dictionary import Dictionary
-from ...rows import Rows
-from ...statistic import Block, statistic
+from ...data.dictionary import Dictionary
+from ...data.rows import Rows
+from ...sums import steady
+from ...sums.statistic import Block, statistic
 from .bins import columns
 from .cases import Target, cases_of, intervals_of, read_model, read_tree
 from .kernels import histograms as add_up

@@ -14,14 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...analysis import Joint, Setting
-from ...booster import names_for_xgboost
 from ...disclosure import intervals, may_count, may_imply
 from ...errors import Refused
-from ...statistic import INDICATORS, Ask, Sums, plain
-from ..scores import EDGES, auc
+from ...query.analysis import Joint, Setting
+from ...sums.statistic import INDICATORS, Ask, Sums, plain
+from ..shared.scores import EDGES, auc
 from . import sums as ask
 from .bins import Feature, columns, merged
+from .booster import names_for_xgboost
 from .cases import INTERCEPT_LIMIT, Model, full_tree, tree_text
 from .model import Column, RiskModel, Tree
 from .objectives import COX, HAZARD, LOGISTIC, POISSON, SQUARED, Spread, bound, cumulative, loss_bound, starting_score

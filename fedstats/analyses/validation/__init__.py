@@ -16,21 +16,21 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...analysis import Failed, Joint, Question, Setting, Size, abreast, analysis, together
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...data.rows import Rows
 from ...disclosure import NO_RULES, safe
 from ...errors import InputError, QuestionError, Refused
-from ...rows import Rows
-from ...statistic import INDICATORS, Ask, Sums, answer, plain
-from .._common import CONFIDENCE, groups
+from ...query.analysis import Failed, Joint, Question, Setting, Size, abreast, analysis, together
+from ...sums.statistic import INDICATORS, Ask, Sums, answer, plain
 from ..boosting import CHOSEN, train
 from ..boosting.choice import FOLDS, Choice, check_folds, choose
 from ..boosting.model import RiskModel
 from ..boosting.objectives import HAZARD
-from ..folds import fold_sizes, outside
-from ..scores import sums as ask
-from ..scores.classes import cut_classes, groups_shown, keep_classes
-from ..survival import life_table, on_grid
+from ..shared.common import CONFIDENCE, groups
+from ..shared.folds import fold_sizes, outside
+from ..survival.life_table import life_table, on_grid
+from . import sums as ask
+from .classes import cut_classes, groups_shown, keep_classes
 from .params import ValidationParams, call
 from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, recalibration_of, size_bands, spread_of
 from .result import Validation

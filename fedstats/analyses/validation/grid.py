@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...data.rows import Rows
+from ...data.variable import ON_STEP, Variable
 from ...errors import QuestionError
-from ...rows import Rows
-from ...variable import ON_STEP, Variable
 
 MOST_CELLS = 64             # of one covariate; of finer bins every second, third ... edge is one
 MOST_BEYOND = 24            # cells beyond the outermost registered cut, on each side

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...analysis import Params, names_of
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...disclosure.release import Declared, ScoreBins, axis, by_times, classes
 from ...errors import QuestionError
-from ...release import Declared, ScoreBins, axis, by_times, classes
-from .._common import CONFIDENCE, check_confidence, groups
+from ...query.analysis import Params, names_of
 from ..boosting import _call as boost_params
 from ..boosting.objectives import HAZARD, LOGISTIC
 from ..boosting.params import BoostParams
-from ..folds import MOST_FOLDS
-from ..survival import check_survival, on_grid
+from ..shared.common import CONFIDENCE, check_confidence, groups
+from ..shared.folds import MOST_FOLDS
+from ..survival.life_table import check_survival, on_grid
 
 FOLDS = 5
 MOST_HORIZONS, MOST_VARIABLES, MOST_LEVELS = 5, 8, 16

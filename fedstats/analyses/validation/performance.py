@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 
 from ...disclosure import Rules
-from ...statistic import Sums
-from .._common import z_of
-from .._model_rules import EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER
-from ..scores import BINS, Estimate, auc_interval, auc_slack, precision_interval, recalibrate, recalibration
-from ..scores.classes import RiskClass, calibration_error, decomposition, risk_classes
-from ..scores.sums import SIZE_BANDS, UNIT_BITS, WEIGHT_BITS
+from ...sums.statistic import Sums
+from ..regression.model_rules import EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER
+from ..shared.common import z_of
+from ..shared.scores import BINS, Estimate, auc_interval, auc_slack, precision_interval, recalibrate, recalibration
+from .classes import RiskClass, calibration_error, decomposition, risk_classes
+from .sums import SIZE_BANDS, UNIT_BITS, WEIGHT_BITS
 
 FEWEST_REGISTRIES = 5       # behind a spread between registries (fewer would tell one of them about the others)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ...analysis import Result
-from ...views import Picture, Table
-from .._common import CONFIDENCE
+from ...query.analysis import Result
+from ...query.views import Picture, Table
+from ..shared.common import CONFIDENCE
 from .performance import Metrics, Performance, SizeBand
 from .seen import Seen
 

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...dictionary import Dictionary
+from ...data.dictionary import Dictionary
+from ...data.rows import Rows
 from ...disclosure import Rules
-from ...rows import Rows
-from ...statistic import INDICATORS, Ask, Block, Sums, statistic
+from ...sums.statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..boosting.sums import people_per
 from .grid import alike, cells_of, distance_edges, edges_of, place_in, places
 

@@ -49,7 +49,7 @@ def search(pid: int, wanted: dict[str, list[bytes]]) -> dict[str, bool]:
 
 def seen(pid: int, data: Path, sites: list[str]) -> dict | None:
     """What the coordinator's memory holds of the sites' sums; `control` is a string that it must hold, or the search is worth nothing."""
-    from fedstats.tables import columns_of
+    from fedstats.data.tables import columns_of
 
     wanted = {site: forms(int(sum(int(age) for age in columns_of(data / f"{site}.csv")["age"]))) for site in sites}
     try:
