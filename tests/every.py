@@ -39,7 +39,7 @@ from fedstats.analyses.survival.logrank import logrank_scores
 from fedstats.analyses.table_one import characteristics
 from fedstats.analyses.validation.seen import covariate_pairs, covariates_seen
 from fedstats.analyses.validation.sums import plain_model, registry_sizes, score_classes, score_spread, scores
-from fedstats.disclosure.engine import size
+from fedstats.disclosure.engine import levels, size
 from fedstats.disclosure.overlaps import overlaps
 from fedstats.query.analysis import Size
 from fedstats.query.driver import flow
@@ -89,6 +89,7 @@ EXAMPLES = [
     size(populations=[{"known": ["age"]}, {"known": ["age", "sex"], "weights": '"age"'}, {},
                       {"known": ["days", "edss"], "lost": [{"why": "late", "columns": ["years", "days"]},
                                                    {"why": "weightless", "columns": ["edss"]}], "weights": '"edss"'}]),
+    levels(columns=["sex"]),
     flow(steps=["patients", "in the cohort"]),
     overlaps(groupings=[{"axis": {"column": "event"}, "of": {"known": ["age", "event"]}},
                         {"axis": {"column": "relapses", "some": True}},

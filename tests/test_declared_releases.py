@@ -18,7 +18,7 @@ from fedstats.analyses.crosstab import CrosstabParams, crosstab
 from fedstats.disclosure import NO_RULES
 from fedstats.disclosure.engine import differing
 from fedstats.disclosure.overlaps import compared
-from fedstats.disclosure.release import Average, Axis, People, Population, Regression, ScoreBins, SurvivalCurve, Trees, axes
+from fedstats.disclosure.release import Average, Axis, People, Population, Regression, ScoreBins, Support, SurvivalCurve, Trees, axes
 from fedstats.query import analysis
 from fedstats.query.analysis import ANALYSES, Failed, Params, Result, question_of
 
@@ -39,9 +39,11 @@ def told(one):
         return names | set(one.what)
     if isinstance(one, SurvivalCurve):
         return names | {one.time}
-    if isinstance(one, Trees):
+    if isinstance(one, (Trees, Support)):
         return names | set(one.covariates) | set(one.of.known)
-    assert isinstance(one, (Regression, ScoreBins))
+    if isinstance(one, ScoreBins):
+        return names | set(one.score) | set(one.of.known)
+    assert isinstance(one, Regression)
     return names | set(one.of.known)
 
 
@@ -251,7 +253,7 @@ def test_the_vocabulary_is_closed():
     """Every declaration is plain data of a known kind, with axes that are columns of the dictionary."""
     for name, args, kwargs in EXAMPLES:
         for one in question_of(name, *args, **kwargs).read().shows(BOOK):
-            assert isinstance(one, (People, Average, SurvivalCurve, Regression, Trees, ScoreBins))
+            assert isinstance(one, (People, Average, SurvivalCurve, Regression, Trees, ScoreBins, Support))
             assert all(isinstance(axis, Axis) and axis.column in BOOK.names for axis in one.axes)
             assert msgspec.json.decode(msgspec.json.encode(one), type=type(one)) == one
 

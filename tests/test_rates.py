@@ -129,7 +129,7 @@ def test_withheld_groups_stay_uncertain_in_any_table():
             continue        # the overall rate is not released either
         totals = {"n": sizes, "any": people, "classes": people}
         totals |= {f"{name}{INDICATORS}": np.where(block > 0, 4, 0) for name, block in totals.items()}
-        shown, silent = _verdict(totals, Rules())
+        shown, silent = _verdict(totals, Rules(), np.zeros(len(sizes), dtype=bool))
         without, some = people[silent].sum(axis=0)
         for group in np.flatnonzero(silent & (shown >= 0)):
             seen += 1

@@ -192,10 +192,11 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     if ranked:
         asks.append(binned(columns=[params.column], by=params.by, missing=params.missing))
     totals, *more = yield asks
-    sizes = show_table(totals["n"], totals["n" + INDICATORS], rules).cells
+    nobody = setting.nobody(params.by, params.missing)
+    sizes = show_table(totals["n"], totals["n" + INDICATORS], rules, vacant=[nobody]).cells
     silent = sizes < 0
     if few_levels(variable):
-        silent = withheld(totals["levels0"], totals["levels0" + INDICATORS], silent, rules)
+        silent = withheld(totals["levels0"], totals["levels0" + INDICATORS], silent, rules, nobody=nobody)
     settled = yield from settled_moments(totals, [params.column], setting, by=params.by, missing=params.missing, wanted=~silent[None, :])
     known = [settled[0, g] if not hidden else None for g, hidden in enumerate(silent)]
     notes = _notes(params, setting, names, sizes, silent)

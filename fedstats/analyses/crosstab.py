@@ -157,9 +157,10 @@ def crosstab(params: CrosstabParams, setting: Setting) -> Joint:
     """
     (totals,) = yield [counts(variables=params.variables, missing=params.missing)]
     levels = tuple(groups(setting.dictionary, name, params.missing) for name in params.variables)
-    lines = [show_table(totals[f"line{k}"], totals[f"line{k}{INDICATORS}"], setting.rules).cells == Shown.HIDDEN
+    nobody = [setting.nobody(name, params.missing) for name in params.variables]
+    lines = [show_table(totals[f"line{k}"], totals[f"line{k}{INDICATORS}"], setting.rules, vacant=[nobody[k]]).cells == Shown.HIDDEN
              for k in range(len(levels))] if len(levels) > 1 else None
-    shown = show_table(totals["people"], totals["people" + INDICATORS], setting.rules, margins_hidden=lines, firm=False)
+    shown = show_table(totals["people"], totals["people" + INDICATORS], setting.rules, margins_hidden=lines, firm=False, vacant=nobody)
     notes = []
     if not shown.whole:
         notes.append(f"{shown.hidden} numbers are suppressed (rule min_cell {setting.rules.min_cell}, with complementary "

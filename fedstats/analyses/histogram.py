@@ -129,13 +129,16 @@ def histogram(params: HistogramParams, setting: Setting) -> Joint:
     *divided, everybody = yield [*asks, undivided(params.column, params.by, params.missing)]
     totals = divided[0] if divided else everybody
     names = groups(setting.dictionary, params.by, params.missing) if params.by else (EVERYBODY,)
-    sizes = show_table(totals["n"], totals["n" + INDICATORS], setting.rules).cells if params.by else totals["n"]
-    kept = np.flatnonzero(sizes >= 0)
+    nobody = setting.nobody(params.by, params.missing)
+    sizes = show_table(totals["n"], totals["n" + INDICATORS], setting.rules, vacant=[nobody]).cells if params.by else totals["n"]
+    there = ~(nobody & (totals["n"] == 0))
+    kept = np.flatnonzero((sizes >= 0) & there)
     counts = totals["people0"][kept]
-    ranges = cut_alike(everybody, *_with_rest(totals, sizes < 0), setting.rules) if len(kept) else ()
+    ranges = cut_alike(everybody, *_with_rest({name: block[there] for name, block in totals.items()}, sizes[there] < 0),
+                       setting.rules) if len(kept) else ()
     bins = setting.dictionary.bins(params.column)
     notes = []
-    if len(kept) < len(names):
+    if (sizes < 0).any():
         notes.append(f"{quoted(names, sizes < 0)} suppressed (rule min_cell {setting.rules.min_cell}, with complementary suppression): "
                      "join small levels in the dictionary")
     if not ranges:

@@ -210,7 +210,7 @@ def rates(params: RatesParams, setting: Setting) -> Joint:
     """
     (totals,) = yield [person_time(events=params.events, time=params.time, by=params.by, missing=params.missing)]
     names = groups(setting.dictionary, params.by, params.missing) if params.by else (OVERALL,)
-    sizes, silent = _verdict(totals, setting.rules)
+    sizes, silent = _verdict(totals, setting.rules, setting.nobody(params.by, params.missing))
     variable = setting.dictionary[params.time]
     unit, years = _unit(variable)
     follow_up = _times(totals, variable)
@@ -239,17 +239,18 @@ def rates(params: RatesParams, setting: Setting) -> Joint:
                          + (", rate ratios with conditional exact intervals." if ratios else "."))
 
 
-def _verdict(totals: Sums, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+def _verdict(totals: Sums, rules: Rules, nobody: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sizes of groups, -1 where suppressed, and which groups' rates are not released.
 
     Withheld groups have, together, enough people with and without events; so the number of one of them stays uncertain by at
-    least the smallest cell, also to a reader who knows all sizes and the overall rate.
+    least the smallest cell, also to a reader who knows all sizes and the overall rate. nobody : groups that nobody in the whole data-cut
+    is in.
     """
-    sizes = show_table(totals["n"], totals["n" + INDICATORS], rules).cells if len(totals["n"]) > 1 else totals["n"]
-    silent = withheld(totals["any"], totals["any" + INDICATORS], sizes < 0, rules, shown=True)
+    sizes = show_table(totals["n"], totals["n" + INDICATORS], rules, vacant=[nobody]).cells if len(totals["n"]) > 1 else totals["n"]
+    silent = withheld(totals["any"], totals["any" + INDICATORS], sizes < 0, rules, shown=True, nobody=nobody)
     for block in ("classes", "times"):
         if block in totals:
-            silent = withheld(totals[block], totals[block + INDICATORS], silent, rules)
+            silent = withheld(totals[block], totals[block + INDICATORS], silent, rules, nobody=nobody)
     return sizes, silent
 
 

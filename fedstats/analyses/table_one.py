@@ -274,16 +274,17 @@ def table_one(params: TableOneParams, setting: Setting) -> Joint:
     numbers, levels = params.numbers(dictionary), params.levels(dictionary)
     (totals,) = yield [characteristics(numbers=numbers, levels=levels, by=params.by, missing=params.missing)]
     labels = groups(dictionary, params.by, params.missing) if params.by else ()
-    shown = show_table(totals["n"], totals["n" + INDICATORS], rules).cells != Shown.HIDDEN
+    nobody = setting.nobody(params.by, params.missing)
+    shown = show_table(totals["n"], totals["n" + INDICATORS], rules, vacant=[nobody]).cells != Shown.HIDDEN
     notes = []
     if not shown.all():
         notes.append(f"{int((~shown).sum())} groups, and the overall column beside them, are suppressed (rule min_cell {rules.min_cell}, "
                      "with complementary suppression); join small groups")
     settled = yield from settled_moments(totals, numbers, setting, needs=(*numbers, *levels), by=params.by, missing=params.missing,
                                          wanted=np.tile(shown, (len(numbers), 1)))
-    found = {name: _number(totals, k, name, setting, shown, notes, bool(labels), [settled[k, g] for g in range(len(shown))])
+    found = {name: _number(totals, k, name, setting, shown, notes, bool(labels), [settled[k, g] for g in range(len(shown))], nobody)
              for k, name in enumerate(numbers)}
-    found |= {name: _levels(totals, k, name, setting, shown, notes, bool(labels)) for k, name in enumerate(levels)}
+    found |= {name: _levels(totals, k, name, setting, shown, notes, bool(labels), nobody) for k, name in enumerate(levels)}
     sizes = (int(totals["n"].sum()), *((int(n) if one else None for n, one in zip(totals["n"], shown)) if labels else ()))
     return TableOne(size=setting.size, by=params.by, columns=(ALL, *labels), sizes=sizes,
                     characteristics=tuple(found[name] for name in params.cols), notes=tuple(notes),
@@ -304,13 +305,15 @@ def _together(many: Sequence[Moments]) -> Moments:
 
 
 def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], by: bool,
-            known: Sequence[Moments]) -> Characteristic:
-    """One number: which means may be shown, and from the shown ones the difference and the test."""
+            known: Sequence[Moments], nobody: np.ndarray) -> Characteristic:
+    """One number: which means may be shown, and from the shown ones the difference and the test. nobody : groups that nobody in the
+    whole data-cut is in."""
     rules, variable = setting.rules, setting.dictionary[name]
     silent = ~shown
     if few_levels(variable):
         counts, contributors = totals[f"levels{k}"], totals[f"levels{k}{INDICATORS}"]
-        silent = withheld(counts, contributors, silent, rules) if by else np.array([not may_imply(counts, contributors, rules)])
+        silent = (withheld(counts, contributors, silent, rules, nobody=nobody) if by
+                  else np.array([not may_imply(counts, contributors, rules)]))
         if (silent & shown).any():
             notes.append(f'mean of "{name}" not released in {int((silent & shown).sum())} groups: it would give away a level with fewer '
                          f"than {rules.min_cell} people (rule min_cell {rules.min_cell})")
@@ -372,11 +375,13 @@ def pooled_rest(counts: np.ndarray, contributors: np.ndarray, shown: np.ndarray)
             places)
 
 
-def _levels(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], by: bool) -> Characteristic:
-    """One characteristic with levels: its table goes through the rules with the sizes of groups and levels known."""
+def _levels(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], by: bool,
+            nobody: np.ndarray) -> Characteristic:
+    """One characteristic with levels: its table goes through the rules with the sizes of groups and levels known. nobody : groups that
+    nobody in the whole data-cut is in."""
     rules, labels = setting.rules, groups(setting.dictionary, name)
     cells = suppressed(totals[f"cells{k}"], totals[f"cells{k}{INDICATORS}"], totals[f"all{k}"], totals[f"all{k}{INDICATORS}"], shown, by,
-                       rules)
+                       rules, (nobody, setting.nobody(name)))
     if (cells[shown] == Shown.HIDDEN).any():
         notes.append(f'{int((cells[shown] == Shown.HIDDEN).sum())} cells of "{name}" are suppressed (rule min_cell {rules.min_cell}, with '
                      f"complementary suppression); {smaller_levels(rules)}")
@@ -399,17 +404,19 @@ def _share(count: int, n: int) -> Share:
 
 
 def suppressed(counts: np.ndarray, contributors: np.ndarray, totals: np.ndarray, total_contributors: np.ndarray, shown: np.ndarray,
-               by: bool, rules: Rules) -> np.ndarray:
-    """The table group x level after suppression, -1 where suppressed.
+               by: bool, rules: Rules, vacant: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """The table group x level after suppression, -1 where suppressed. vacant : groups, and levels, that nobody in the data-cut has.
 
     Sizes of groups stand in the head of the table and sizes of levels in the table of everybody, so both count as known where
     they may be shown; of hidden groups only their sum is known.
     """
-    lines = show_table(totals, total_contributors, rules).cells
+    lines = show_table(totals, total_contributors, rules, vacant=[vacant[1]]).cells
     if not by:
         return lines[None, :]
     rows, there, places = pooled_rest(counts, contributors, shown)
-    found = show_table(rows, there, rules, margins_hidden=(np.zeros(len(rows), dtype=bool), lines == Shown.HIDDEN))
+    empty = np.append(vacant[0][places], np.zeros(len(rows) - len(places), dtype=bool))
+    found = show_table(rows, there, rules, margins_hidden=(np.zeros(len(rows), dtype=bool), lines == Shown.HIDDEN),
+                       vacant=[empty, vacant[1]])
     cells = np.full(counts.shape, Shown.HIDDEN, dtype=np.int64)
     cells[places] = found.cells[:len(places)]
     return cells

@@ -34,6 +34,8 @@ class Rows:
         step, doubles, NaN where missing.
     ids : the patient of each row, as the registry names it, or None where the table has no such column. Never leaves the registry.
     flow : how many of the registry's patients came through each step to these rows, in the order of the recipe's steps.
+    occupied : per category, which of its levels somebody in the whole data-cut of this registry has, boolean; a column that is
+        not here may have all.
     """
 
     dictionary: Dictionary
@@ -41,6 +43,7 @@ class Rows:
     held: Mapping[str, np.ndarray]
     ids: np.ndarray | None = None
     flow: tuple[int, ...] = ()
+    occupied: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:      # a notebook must not print patients
         return f"Rows({self.n} rows, {len(self.held)} columns)"
@@ -103,7 +106,7 @@ class Rows:
         if keep.all():
             return self
         return Rows(self.dictionary, int(keep.sum()), {name: column[keep] for name, column in self.held.items()},
-                    None if self.ids is None else self.ids[keep], self.flow)
+                    None if self.ids is None else self.ids[keep], self.flow, self.occupied)
 
     def complete(self, names: Iterable[str]) -> Rows:
         """The rows in which all these variables are known: complete cases."""
@@ -185,7 +188,13 @@ def load(table: Any, dictionary: Dictionary, *, who: str = "", form: Form | None
     report = LoadReport(found.rows, violations, missing, tuple(name for name in dictionary.names if name not in columns),
                         tuple(name for name in columns if name not in dictionary and name != dictionary.patient_id), noted,
                         tuple(undeclared))
-    return Rows(dictionary, found.rows, held, ids), report
+    return Rows(dictionary, found.rows, held, ids, occupied=levels_of(held, dictionary)), report
+
+
+def levels_of(held: Mapping[str, np.ndarray], dictionary: Dictionary) -> dict[str, np.ndarray]:
+    """Per category, which of its levels occur. held : positions of levels, -1 where missing."""
+    named = [name for name in held if dictionary[name].type == "category"]
+    return {name: np.isin(np.arange(len(dictionary[name].labels or ())), held[name]) for name in named}
 
 
 def _ids(columns: Mapping[str, Cells], dictionary: Dictionary, label: str) -> np.ndarray | None:

@@ -69,6 +69,14 @@ def size(rows: Rows, populations: Sequence[dict]) -> dict:
             "weights": np.array(powers).reshape(-1, len(POWERS))}
 
 
+@statistic("levels/1", layout=lambda dictionary, *, columns: {
+    name: Block((len(dictionary[name].labels or ()),), integer=True) for name in columns}, alone=True)
+def levels(rows: Rows, columns: Sequence[str]) -> dict:
+    """Per level of each category, 1 if somebody in the whole data-cut of this registry has it, or may have; in the cohort or not."""
+    return {name: rows.occupied.get(name, np.ones(len(rows.dictionary[name].labels or ()), dtype=bool)).astype(np.int64)
+            for name in columns}
+
+
 def _weighed_pairs(populations: Sequence[Population]) -> list[tuple[int, int]]:
     """The pairs of populations that weigh their patients in different ways."""
     return [(j, k) for j, k in itertools.combinations(range(len(populations)), 2)
@@ -132,10 +140,20 @@ class Engine:
     def compared(self) -> list[Compared]:
         return compared(self.questions, self.dictionary)
 
+    @property
+    def categories(self) -> list[str]:
+        """Categories by which the questions tell patients apart."""
+        named = {axis.column for some in self.questions for one in some for axis in one.axes}
+        return sorted(name for name in named if self.dictionary[name].type == "category")
+
+    def vacant(self, totals: Sums) -> dict[str, np.ndarray]:
+        """Per category, which levels nobody has in the whole data-cut of any registry. totals : of `levels`."""
+        return {name: totals[name] == 0 for name in self.categories}
+
     def asks(self) -> list[Ask]:
-        """What round 0 asks for: sizes first."""
+        """What round 0 asks for: sizes first, then levels, then the groups that are compared."""
         sizes = size(populations=msgspec.to_builtins(self.populations))
-        return [sizes, *(one.ask for one in self.compared)]
+        return [sizes, levels(columns=self.categories), *(one.ask for one in self.compared)]
 
     def verdicts(self, first: Sums, overlapping: Sequence[Sums]) -> list[Refused | None]:
         """Per question, in order, why it may not be answered beside those before it that are; None: it may.

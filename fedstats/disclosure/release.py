@@ -282,8 +282,10 @@ class Trees(Declared, frozen=True, tag="trees"):
 
 
 class ScoreBins(Declared, frozen=True, tag="bins"):
-    """People by score and outcome, overall or by groups: what is said of a score's performance."""
+    """People by score and outcome, overall or by groups: what is said of a score's performance. score : the
+    covariates that it is made of."""
 
+    score: tuple[str, ...]
     outcome: tuple[Axis, ...]
     by: tuple[Axis, ...] = ()
 
@@ -295,6 +297,18 @@ class ScoreBins(Declared, frozen=True, tag="bins"):
         by = frozenset(one.column for one in self.by)
         names = [by | {one.column} for one in self.outcome] if by else []
         return tuple(Tabled(one, "groups") for one in sorted(names, key=sorted))
+
+
+class Support(Declared, frozen=True, tag="support"):
+    """Where enough patients lay, by one covariate and by two together, and where fewer did: no number of them.
+
+    Nobody and a few read alike, so that it tells no cell apart from an empty one."""
+
+    covariates: tuple[str, ...]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        return ()
 
 
 def population_of(shown: Iterable[Declared]) -> Population:

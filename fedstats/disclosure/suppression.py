@@ -45,7 +45,7 @@ class Shown:
 
 
 def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, margins_hidden: Sequence[np.ndarray] | None = None,
-               firm: bool = True) -> Shown:
+               firm: bool = True, vacant: Sequence[np.ndarray] | None = None) -> Shown:
     """Suppress the small cells of a table, and enough others that nothing follows by subtraction.
 
     counts : people per cell, any number of dimensions. contributors : registries with people in the cell, same shape.
@@ -55,7 +55,8 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, ma
     out not to be needed are shown again (largest first). The total is always shown.
     margins_hidden : per dimension, which margins are hidden, where that has been decided elsewhere: the others are known to a
     reader, so only cells are suppressed. firm : that decision stands; else, where hiding every cell is not enough beside these margins,
-    margins are hidden too.
+    margins are hidden too. vacant : per dimension, which lines are of levels that nobody has in the whole data-cut: their zeros say
+    nothing about anybody, are shown, and cannot hide anything.
 
     Complementary suppression: Willenborg & de Waal (2001), Elements of Statistical Disclosure Control, chapter 4.
     """
@@ -63,9 +64,9 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, ma
     if counts.size > MOST_CELLS and rules.min_cell > 1:
         raise Refused(f"a table of {counts.size} cells is too large to be checked for release (at most {MOST_CELLS})",
                       hint="use fewer variables, or coarser cut points")
-    table = _Entries(counts, np.asarray(contributors), rules, margins_hidden)
+    table = _Entries(counts, np.asarray(contributors), rules, margins_hidden, vacant)
     if not table.protect() and margins_hidden is not None and not firm:
-        return show_table(counts, contributors, rules)
+        return show_table(counts, contributors, rules, vacant=vacant)
     table.reconsider()
     cells = np.where(table.cell_hidden, Shown.HIDDEN, counts)
     margins = tuple(np.where(hidden, Shown.HIDDEN, total) for hidden, total in zip(table.margin_hidden, table.margin_totals))
@@ -75,22 +76,28 @@ def show_table(counts: np.ndarray, contributors: np.ndarray, rules: Rules, *, ma
 class _Entries:
     """The cells and margins of one table, which of them are hidden, and what a reader can work out about those."""
 
-    def __init__(self, counts: np.ndarray, contributors: np.ndarray, rules: Rules, decided: Sequence[np.ndarray] | None = None) -> None:
+    def __init__(self, counts: np.ndarray, contributors: np.ndarray, rules: Rules, decided: Sequence[np.ndarray] | None = None,
+                 vacant: Sequence[np.ndarray] | None = None) -> None:
         self.counts, self.rules = counts, rules
-        self.cell_hidden = np.ascontiguousarray(_primary(counts, contributors, rules))
+        nobody = np.zeros(counts.shape, dtype=bool)
+        for axis, lines in enumerate(vacant or ()):
+            nobody[(slice(None),) * axis + (lines & (counts.sum(axis=tuple(a for a in range(counts.ndim) if a != axis)) == 0),)] = True
+        self.cell_hidden = np.ascontiguousarray(_primary(counts, contributors, rules) & ~nobody)
         self.axes = range(counts.ndim) if counts.ndim > 1 else range(0)
         others = [tuple(a for a in range(counts.ndim) if a != axis) for axis in self.axes]
         self.margin_totals = [counts.sum(axis=axes) for axes in others]
         # a registry with people in a cell has people in its margin, so the largest cell indicator is a safe lower bound
         self.margin_hidden = [_primary(total, contributors.max(axis=axes), rules)
                               for total, axes in zip(self.margin_totals, others)]
+        for axis, lines in zip(self.axes, vacant or ()):
+            self.margin_hidden[axis] &= ~(lines & (self.margin_totals[axis] == 0))
         self.decided = decided is not None
         if decided is not None:
             self.margin_hidden = [np.array(hidden, dtype=bool) for hidden in decided]
         # nobody has a level that is seen to be empty: there is nothing to hide in it
-        self.empty = np.zeros(counts.shape, dtype=bool)
+        self.empty = nobody
         for axis, totals, hidden in zip(self.axes, self.margin_totals, self.margin_hidden):
-            self.empty[(slice(None),) * axis + ((totals == 0) & ~hidden,)] = self.decided
+            self.empty[(slice(None),) * axis + ((totals == 0) & ~hidden,)] |= self.decided
         # what the rules hide by themselves; the rest is hidden only to protect it
         self.cell_needed, self.margin_needed = self.cell_hidden.copy(), [hidden.copy() for hidden in self.margin_hidden]
 

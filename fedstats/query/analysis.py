@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+import numpy as np
 
 from ..data.dictionary import Dictionary
 from ..data.native import listed, native
@@ -108,12 +109,28 @@ class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a joint half may know besides totals: the dictionary, the rules, how many registries, and the size (round 0)."""
+    """What a joint half may know besides totals: the dictionary, the rules, how many registries, and the size (round 0).
+
+    vacant : per category, which levels nobody has in the whole data-cut of any registry.
+    """
 
     dictionary: Dictionary
     rules: Rules
     registries: int
     size: Size
+    vacant: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def nobody(self, name: str | None, missing: bool = False) -> np.ndarray:
+        """Which groups of a variable nobody has in the whole data-cut: there is nothing to hide in them.
+
+        missing : unknown is a group too.
+        """
+        if name is None:
+            return np.zeros(1, dtype=bool)
+        found = self.vacant.get(name)
+        if found is None:
+            found = np.zeros(len(self.dictionary.bins(name)), dtype=bool)
+        return np.append(found, False) if missing else found
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

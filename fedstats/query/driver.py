@@ -83,8 +83,8 @@ def _conditional(declared: Sequence[Sequence[Declared]], recipe: Recipe) -> dict
 
 def first_asks(decides: Engine, recipe: Recipe) -> list[Ask]:
     """Round 0: the sizes, the flow where the recipe has one, and how the groups that the questions show overlap."""
-    sizes, *overlaps = decides.asks()
-    return [sizes, *([flow(steps=recipe.steps)] if recipe.steps else []), *overlaps]
+    sizes, levels, *overlaps = decides.asks()
+    return [sizes, levels, *([flow(steps=recipe.steps)] if recipe.steps else []), *overlaps]
 
 
 def query(
@@ -103,8 +103,9 @@ def query(
     dictionary = recipe.dictionary
     params = check_questions(questions, dictionary)
     decides = engine(questions, params, recipe, rules)
-    first, *overlapping = yield first_asks(decides, recipe)
+    first, occupied, *overlapping = yield first_asks(decides, recipe)
     through = overlapping.pop(0) if recipe.steps else None
+    vacant = decides.vacant(occupied)
     gate(int(first["cohort"]), int(first["cohort" + INDICATORS]), rules)
     sizes = _sizes(first, decides.populations[:len(params)], rules)
     sizes = [_in_order(one, each.columns()) for one, each in zip(sizes, params)]
@@ -118,7 +119,7 @@ def query(
     def joint(k: int) -> Generator[list[Ask], Totals, Result]:
         if (refusal := refusals[k]) is not None:
             raise refusal
-        setting = Setting(dictionary, rules, registries, sizes[k])
+        setting = Setting(dictionary, rules, registries, sizes[k], vacant)
         result = yield from _laid_out(
             ANALYSES[questions[k].analysis].joint(params[k], setting), dictionary
         )

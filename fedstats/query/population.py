@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from ..data.cells import Form
 from ..data.dictionary import Dictionary
 from ..data.forms import Undeclared, stop
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 TABLES = ("patients", "visits", "relapses", "treatments", "mri")
 AT_RISK = ": at risk"    # ends the step of the flow that belongs to one outcome
+AS_RECORDED = ("sex",)  # categories of patients that a cohort takes as they are
 MOST_DERIVED = 4        # cohorts whose rows a registry keeps in memory
 
 
@@ -156,11 +159,22 @@ class Household:
             rows = derived.rows
             came = dict(derived.flow)
             flow = tuple(came[step] for step in recipe.steps)
-            self._kept[recipe.hash] = Rows(rows.dictionary, rows.n, rows.held, derived.patient_id, flow)
+            self._kept[recipe.hash] = Rows(rows.dictionary, rows.n, rows.held, derived.patient_id, flow, self._occupied(rows))
             while len(self._kept) > MOST_DERIVED:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(recipe.hash)
         return self._kept[recipe.hash]
+
+
+    def _occupied(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Levels that occur among all patients of this registry, for categories that a cohort takes as they are (sex)."""
+        assert isinstance(self.data, Held)
+        patients = self.data.registry.held["patients"]
+        found = {}
+        for variable in rows.dictionary.variables:
+            if variable.type == "category" and variable.name in AS_RECORDED:
+                found[variable.name] = np.isin(np.arange(len(variable.labels or ())), patients[variable.name])
+        return found
 
 
 def is_ms(table: Any) -> bool:

@@ -125,13 +125,16 @@ def range_label(bins: Bins, start: int, stop: int) -> str:
     return f"{first} to {last}" if bins.atoms else f"{first.split(', ')[0]}, {last.split(', ')[1]}"
 
 
-def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, rules: Rules, *, shown: bool = False) -> np.ndarray:
+def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, rules: Rules, *, shown: bool = False,
+             nobody: np.ndarray | None = None) -> np.ndarray:
     """Groups about whose values nothing may be said: those hidden, those whose implied row of cells is not safe, and then the
     smallest others, until what is withheld is safe as a whole. (The total over all groups may be known from elsewhere.)
 
     counts, contributors : the implied table, shape (groups, cells). hidden : boolean, shape (groups,). shown : the cells are not
-    only implied but shown, so that zeros count as small where zeros may not be shown.
+    only implied but shown, so that zeros count as small where zeros may not be shown. nobody : groups that nobody in the whole
+    data-cut is in: nothing is said of anybody there, and nothing hidden by them.
     """
+    nobody = np.zeros(len(counts), dtype=bool) if nobody is None else nobody & (counts.sum(axis=1) == 0)
 
     def may_say(row: np.ndarray, there: np.ndarray) -> bool:
         if shown:
@@ -139,10 +142,13 @@ def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, r
         return may_imply(row, there, rules)
 
     kept_back = hidden | np.array([not may_say(row, there) for row, there in zip(counts, contributors)], dtype=bool)
+    kept_back &= ~nobody
     while kept_back.any() and not kept_back.all():
         if may_say(counts[kept_back].sum(axis=0), contributors[kept_back].max(axis=0)):
             break
-        sizes = np.where(kept_back, np.iinfo(np.int64).max, counts.sum(axis=1))
+        sizes = np.where(kept_back | nobody, np.iinfo(np.int64).max, counts.sum(axis=1))
+        if kept_back[np.argmin(sizes)] or nobody[np.argmin(sizes)]:
+            break       # everybody is withheld already
         kept_back[np.argmin(sizes)] = True
     return kept_back
 

@@ -144,11 +144,12 @@ def life_tables(setting: Setting, *, time: str, event: str, by: Sequence[str] = 
     bins = totals["events0"].shape[1]
     shape = tuple(len(groups(setting.dictionary, name, missing)) for name in by)
     rounds: list[tuple[list[Ends], Sums]] = [([tuple(range(1, bins + 1))] * count, totals)]
-    cuts = _cuts(rounds, shape, msgspec.structs.replace(rules, min_registries=1), None)
+    vacant = [setting.nobody(name, missing) for name in by]
+    cuts = _cuts(rounds, shape, msgspec.structs.replace(rules, min_registries=1), None, vacant)
     if rules.min_registries > 1:
         plans = _plans(cuts, bins)
         rounds += zip(plans, (yield [life_table(**params, ends=[list(one) for one in plan]) for plan in plans]))
-        cuts = _cuts(rounds, shape, rules, cuts)
+        cuts = _cuts(rounds, shape, rules, cuts, vacant)
     return LifeTables(times_of(setting.dictionary, time), tuple(totals[f"people{m}"] for m in range(count)),
                       tuple(totals[f"events{m}"] for m in range(count)), tuple(totals[f"censored{m}"] for m in range(count)), cuts)
 
@@ -168,9 +169,10 @@ def _lines_of(rounds: Sequence[tuple[Sequence[Ends], Sums]], m: int) -> list[Lin
                                   for ends, sums in rounds)) for g in range(len(before))]
 
 
-def _cuts(rounds: Sequence[tuple[Sequence[Ends], Sums]], shape: tuple[int, ...], rules: Rules, first: Sequence[Cut] | None
-          ) -> tuple[Cut, ...]:
-    """One cut per margin, each at places where the margins above it are cut too. first : what an earlier round allowed."""
+def _cuts(rounds: Sequence[tuple[Sequence[Ends], Sums]], shape: tuple[int, ...], rules: Rules, first: Sequence[Cut] | None,
+          vacant: Sequence[np.ndarray]) -> tuple[Cut, ...]:
+    """One cut per margin, each at places where the margins above it are cut too. first : what an earlier round allowed. vacant : per
+    grouping variable, groups that nobody in the whole data-cut is in."""
     bins, totals = rounds[0][1]["events0"].shape[1], rounds[0][1]
     margins = len(margins_of("x" * len(shape)))
     if rules.min_cell <= 1 and rules.min_registries <= 1:
@@ -181,7 +183,8 @@ def _cuts(rounds: Sequence[tuple[Sequence[Ends], Sums]], shape: tuple[int, ...],
     everybody = tuple(_merge(_lines_of(rounds, 0), base, 0, bins, rules, tail=True))
     found = [Cut(np.ones(1, dtype=bool), everybody, (everybody,))]
     for m in range(1, 1 + len(shape)):
-        shown = show_table(totals[f"people{m}"], totals[f"people{m}{INDICATORS}"], rules).cells != Shown.HIDDEN
+        sizes = show_table(totals[f"people{m}"], totals[f"people{m}{INDICATORS}"], rules, vacant=[vacant[m - 1]])
+        shown = sizes.cells != Shown.HIDDEN
         found.append(_cut_groups(_lines_of(rounds, m), shown, everybody, bins, rules, first[m] if first else None))
     if len(shape) == 2:
         found.append(_cut_cells(_lines_of(rounds, 3), totals, shape, found, bins, rules, first[3] if first else None))

@@ -141,7 +141,7 @@ def logrank(params: LogrankParams, setting: Setting) -> Joint:
     grid = times_of(setting.dictionary, params.time)
     notes = list(beyond_note(setting.dictionary, params.time))
     totals = yield from _scores_by_registry(params) if params.strata == RESERVED else _scores(params, len(labels), len(grid))
-    may, e, v = _may_score(totals, setting.rules), totals["expected"], totals["variance"]
+    may, e, v = _may_score(totals, setting.nobody(params.by, params.missing), setting.rules), totals["expected"], totals["variance"]
     shown = may.all()
     if not shown:
         names = quoted(labels, ~may)
@@ -182,10 +182,10 @@ def _scores(params: LogrankParams, size: int, bins: int) -> Generator[list[Ask],
             "observed": o, "expected": e, "variance": v}
 
 
-def _may_score(totals: Sums, rules: Rules) -> np.ndarray:
+def _may_score(totals: Sums, vacant: np.ndarray, rules: Rules) -> np.ndarray:
     """Which groups have enough people, enough events and enough without event, and would not follow by subtraction.
 
-    A group that nobody is in is no group, where that may be seen.
+    A group that nobody is in is no group, where that may be seen. vacant : groups that nobody in the whole data-cut is in.
     """
     if rules.min_cell <= 1 and rules.min_registries <= 1:
         return np.ones(len(totals["people"]), dtype=bool)
@@ -193,8 +193,8 @@ def _may_score(totals: Sums, rules: Rules) -> np.ndarray:
     # registries with people without event are not counted: for them only the number decides
     there = np.stack([totals["events" + INDICATORS], totals["people" + INDICATORS]], axis=1)
     small = (table < rules.min_cell) | (there < rules.min_registries)
-    nobody = (totals["people"] == 0) & (not rules.hides_zeros)
-    people = show_table(totals["people"], totals["people" + INDICATORS], rules).cells != Shown.HIDDEN
+    nobody = (totals["people"] == 0) & (vacant | (not rules.hides_zeros))
+    people = show_table(totals["people"], totals["people" + INDICATORS], rules, vacant=[vacant]).cells != Shown.HIDDEN
     return people & (~small.any(axis=1) | nobody)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...data.dictionary import Dictionary
-from ...disclosure.release import Declared, ScoreBins, axis, by_times, classes
+from ...disclosure.release import Declared, ScoreBins, Support, axis, by_times, classes
 from ...errors import QuestionError
 from ...query.analysis import Params, names_of
 from ..boosting import _call as boost_params
@@ -42,7 +42,11 @@ class ValidationParams(Params, frozen=True):
         else:
             outcome = classes(dictionary, self.columns())
         each = [axis(dictionary, name, unknown=name not in of.known) for name in self.by] or [()]
-        return tuple(ScoreBins(of, outcome, by) for by in each)
+        score = self.boost.covariates
+        return (Support(of, score), *(ScoreBins(of, score, outcome, by) for by in each))
+
+    def reads(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.columns(), *self.boost.reads(), *self.by)))
 
     def check(self, dictionary: Dictionary) -> None:
         self.boost.check(dictionary)
