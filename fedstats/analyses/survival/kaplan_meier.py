@@ -20,7 +20,17 @@ from ..shared.common import CONFIDENCE, check_confidence, groups, z_of
 from .cuts import check_step, life_tables
 from .life_table import SAME_TIME, beyond_note, check_survival, on_grid
 from .product_limit import ConfType, Quantile
-from .reporting import Reported, at_reporting_times, common_end, follow_up_of, may_restrict, quantiles_of, reported, restricted
+from .reporting import (
+    Reported,
+    at_reporting_times,
+    common_end,
+    follow_up_of,
+    may_restrict,
+    quantiles_of,
+    reported,
+    restricted,
+    total_events,
+)
 
 TICKS = 6                   # times at which numbers at risk are printed under a picture
 
@@ -79,7 +89,8 @@ class At(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GroupCurve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The curve of one group. All tuples have one entry per shown time; the first time is 0.
 
-    n : patients, None if the group is not released (then the tuples are empty). total_events : up to the last shown time.
+    n : patients, None if the group is not released (then the tuples are empty). total_events : of all, also after the last shown
+    time, where a table of events by group may be shown; else up to that time.
     remaining : under observation after the last shown time. at_risk : just after the previous time. events, censored :
     between the previous time (excluded) and this one; those at time 0 stand at the first time at which they may be shown.
     se : Greenwood, of S. cumulative_hazard : Nelson-Aalen. rmst : restricted mean to `tau` of the result. follow_up : median
@@ -256,7 +267,8 @@ def _curve(label: str, where: Reported, tau: float | None, params: KaplanMeierPa
     if tau is not None and not may_restrict(where, tau, rules):
         mean, mean_se, mean_low, mean_high = restricted(where, tau, z, rules)
     return GroupCurve(
-        label, counts.people, int(events.sum()), where.remaining, tuple(where.times.tolist()), tuple((counts.people - left).tolist()),
+        label, counts.people, total_events(where, rules), where.remaining, tuple(where.times.tolist()),
+        tuple((counts.people - left).tolist()),
         tuple(events.tolist()), tuple(censored.tolist()), at.survival, at.se, at.low, at.high, at.cumulative_hazard,
         at.cumulative_hazard_se, quantiles_of(where, z, params.conf_type), mean, mean_se, mean_low, mean_high,
         follow_up_of(where, z, params.conf_type), tuple(where.since.tolist()))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...data.variable import ON_STEP
-from ...disclosure import Rules
+from ...disclosure import Rules, may_count
 from .cuts import Ends, LifeTables
 from .life_table import at_risk
 from .product_limit import ConfType, Quantile, band, product_limit, quantile, restricted_mean
@@ -210,6 +210,15 @@ def restricted(where: Reported, tau: float, z: float, rules: Rules) -> tuple[flo
     half = step / 2 if step > se / COARSE else 0.0
     mean, se = round(mean / step) * step, max(round(se / step), 1) * step
     return mean, se, mean - z * se - half, mean + z * se + half
+
+
+def total_events(where: Reported, rules: Rules) -> int:
+    """All events of a group, as a table or a log-rank test tells them, where there are enough with and without; those after the last
+    reporting time are nobody's or enough people's then. Else those up to that time."""
+    events, censored = int(where.counts.events.sum()), int(where.counts.censored.sum())
+    if all(may_count(count, rules) for count in (events, censored)):
+        return events
+    return int(where.sums(where.counts.events).sum())
 
 
 def common_end(many: Sequence[Reported], rules: Rules) -> float | None:
