@@ -140,9 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(what: str, hint: str, code: int) -> int:
-    print(f"fedstats: {_short(what)}", file=sys.stderr)
+    print(f"fedstats: {printable(_short(what))}", file=sys.stderr)
     if hint:
-        print(f"fedstats: hint: {_short(hint)}", file=sys.stderr)
+        print(f"fedstats: hint: {printable(_short(hint))}", file=sys.stderr)
     return code
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ from ..errors import InputError
 
 PIPE_WIDTH = 120            # columns where stdout is not a terminal
 PART = ".part"
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 FORM_HELP = """How the files are written, a line as under [form] in node.toml, such as 'decimal = ","', 'dates = "d/m/y"', \
-'encoding = "cp1252"' or 'levels.sex.w = "F"'. May be given several times."""
+'encoding = "cp1252"' 'thousands = "none"' or 'levels.sex.w = "F"'. May be given several times."""
 FormLines = Annotated[list[str] | None, typer.Option("--form", metavar="LINE", help=FORM_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -32,12 +34,21 @@ def plain_group(text: str, **options: Any) -> typer.Typer:
                        pretty_exceptions_enable=False, **options)
 
 
+def printable(text: str) -> str:
+    """Text without control and direction characters, lines and tabs excepted: what a file says must not steer a terminal."""
+    return CONTROLS.sub("\ufffd", text)
+
+
 def console(*, err: bool = False) -> Any:
     """A Rich console for stdout or stderr, wide enough for tables when nobody watches."""
     from rich.console import Console
 
+    class Screen(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+
     stream = sys.stderr if err else sys.stdout
-    return Console(stderr=err, highlight=False, markup=False, width=None if stream.isatty() else PIPE_WIDTH)
+    return Screen(stderr=err, highlight=False, markup=False, width=None if stream.isatty() else PIPE_WIDTH)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "") -> None:
@@ -50,17 +61,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "
         numbers = bool(rows) and all(isinstance(row[k], (int, float)) for row in rows)
         shown.add_column(head, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
     console().print(shown)
 
 
 def note(text: str) -> None:
     """A remark for the person at the keyboard."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    print(f"fedstats: warning: {text}", file=sys.stderr)
+    print(f"fedstats: warning: {printable(text)}", file=sys.stderr)
 
 
 def machine(content: Any) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from . import filters
 from . import risk_screen as screen
-from .manners import Json, machine, note, plain_group, progress, write_text
+from .manners import FormLines, Json, machine, note, plain_group, progress, write_text
 from .worlds import AnalystKey, ConsortiumFile, DictionaryFile, Forms, Pooled, RulesOrNot, Simulated, Timeout, Whom
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
             patient: Annotated[Path, typer.Option(help="Patients: a JSON object or list, or a CSV file with a header.")],
             html: Annotated[Path | None, typer.Option(help="Write it as a page.")] = None,
             csv: Annotated[Path | None, typer.Option(help="Write a CSV file: a line for each patient, with the column reason.")] = None,
+            form: FormLines = None,
             json: Json = False) -> None:
     """What a model says of a patient, and why.
 
@@ -165,17 +166,19 @@ def predict(folder: Annotated[Path, typer.Argument(help="The folder that risk tr
 
     \b
     Example:  fedstats risk predict model --patient patient.json --html patient.html
-    with      {"age": 34, "sex": "F", "edss": 2.5}
+    with      {"age": 34, "sex": "F", "edss": 2.5, "relapses_12m": 2, "disease_duration": 3, "dmt_class": "high"}
     """
     import msgspec
 
+    from ..data.forms import read_form
     from ..risk.folder import read_folder
     from ..risk.patient_page import page
     from ..risk.patients import predict as ask_model
     from ..risk.patients import read_patients
 
     model, found = read_folder(folder)
-    said = ask_model(read_patients(patient), model, found)
+    declared = read_form(form or [])
+    said = ask_model(read_patients(patient, declared), model, found, declared)
     if html:
         write_text(html, page(said, found))
         note(f"page written to {html}")
@@ -200,6 +203,7 @@ def check(folder: Annotated[Path, typer.Argument(help="The folder that risk trai
           study: Annotated[Path, typer.Argument(help="The study that it was trained from.")],
           data: Annotated[Path, typer.Option("--data", help="This registry's own table, or its folder of tables.")],
           dictionary: Annotated[Path | None, typer.Option(help="The dictionary of a table with one row per patient.")] = None,
+          form: FormLines = None,
           json: Json = False) -> None:
     """For a registry: how good a model is for its own patients.
 
@@ -212,6 +216,7 @@ def check(folder: Annotated[Path, typer.Argument(help="The folder that risk trai
 
     from ..client.federation import load_tables
     from ..data.filters import check_filter, keep, normal_filter
+    from ..data.forms import read_form
     from ..errors import InputError
     from ..risk.folder import check_study, read_folder
     from ..risk.study import read_study
@@ -221,7 +226,7 @@ def check(folder: Annotated[Path, typer.Argument(help="The folder that risk trai
     model, found = read_folder(folder)
     read = read_study(study)
     check_study(model, read)
-    codebook, houses, _ = load_tables({"own": data}, dictionary, read.data_cut or None)
+    codebook, houses, _ = load_tables({"own": data}, dictionary, read.data_cut or None, read_form(form or []))
     recipe = codebook.recipe(read.cohort)
     where = normal_filter(filters.conditions(read.where))
     check_filter(where, recipe.dictionary)

@@ -59,9 +59,14 @@ def _words(metrics: Metrics) -> tuple[str, ...]:
 
 
 def patients(many: Sequence[Prediction]) -> None:
-    """Many patients, a line for each."""
-    heads, rows = sheet(many)
-    table(heads, [tuple("–" if cell == "" and k < len(heads) - 1 else cell for k, cell in enumerate(row)) for row in rows])
+    """Many patients: a line for each, then the reasons where no risk is given."""
+    first = next((one for one in many if one.risks), None)
+    if first is not None:
+        ends = ["risk" if one.horizon is None else f"within {one.horizon:g} {first.unit}".rstrip() for one in first.risks]
+        table(("patient", *ends), [(_name(one), *([_risk(risk) for risk in one.risks] or ["–"] * len(ends))) for one in many])
+    for one in many:
+        if one.reason:
+            console().print(f"{one.patient}: no risk is given: {one.reason}", soft_wrap=True)
     note(many[0].research_use)
 
 
@@ -74,8 +79,12 @@ def sheet(many: Sequence[Prediction]) -> tuple[tuple[str, ...], list[tuple[str, 
     rows = []
     for one in many:
         numbers = [f"{value:.4f}" for risk in one.risks for value in (risk.risk, risk.low, risk.high)] or [""] * (3 * len(ends))
-        rows.append((one.patient.removeprefix("patient "), *numbers, one.reason))
+        rows.append((_name(one), *numbers, one.reason))
     return heads, rows
+
+
+def _name(one: Prediction) -> str:
+    return one.patient.removeprefix("patient ")
 
 
 def _risk(risk: Risk) -> str:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from ..errors import InputError
+from . import thousands
 from .tables import LOST, Cells
 from .variable import EPOCH, FALSE, ISO_DAY, ON_STEP, TRUE, Variable, level_text, value_text
 
@@ -41,6 +42,8 @@ TWO_DIGITS, UNDECLARED, PART = "year of two digits", "date not as YYYY-MM-DD, an
 SERIAL, CLOCK = "Excel serial number, not declared", "time of day cut off"
 NOT_NUMBER, NOT_WHOLE, NOT_LEVEL, NEEDED = "not a number", "not a whole number", "not a level", "empty, but needed"
 COMMA, POINT = "decimal comma, not declared", "point in a number where commas are declared"
+THOUSANDS = "thousands separator, not declared"
+NOT_MONTH = "not a month as YYYY-MM"
 SCIENCE, INEXACT = "identifier in scientific notation", "identifier held as an inexact number"
 CONTROL = "identifier with a line break or another control character"
 
@@ -66,6 +69,8 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     dates : the form of dates besides YYYY-MM-DD, which is always understood: one of `DATE_FORMS`,
         where / stands for / . or -.
     decimal : "." or ",". encoding : of CSV files.
+    thousands : the sign between thousands, ".", ",", " " or "'"; "none" says that there is none, so that
+        1.234 is little more than one; "" that nothing is known.
     century_ends : the last year that a year of two digits may mean.
     levels : by column, what the file writes -> what it means ("" for nothing known).
     undeclared : the share of a column's values above which a form that is not declared stops
@@ -74,6 +79,7 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     dates: DateForm = "iso"
     decimal: Literal[".", ","] = "."
+    thousands: Literal["", "none", ".", ",", " ", "'"] = ""
     encoding: str = "utf-8"
     century_ends: int | None = None
     levels: dict[str, dict[str, str | int | float | bool]] = {}
@@ -85,6 +91,11 @@ class Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             raise InputError(f'"{self.dates}" is not a form of dates', hint="forms are: " + ", ".join(DATE_FORMS))
         if self.decimal not in (".", ","):
             raise InputError(f'"{self.decimal}" is not a decimal sign', hint='"." or ","')
+        if self.thousands not in ("", "none", *thousands.GROUPS):
+            raise InputError(f'"{self.thousands}" is no sign between thousands', hint="one of . , space ' or none")
+        if self.thousands == self.decimal:
+            raise InputError(f'thousands and decimals are both written with "{self.decimal}"',
+                             hint="""write both lines, such as: thousands = "." and decimal = ",\"""")
         if self.dates.endswith("/yy") and self.century_ends is None:
             raise InputError("years of two digits need century_ends", hint="the last year that they may mean, such as 2025")
         if not 0 <= self.undeclared <= 1:
@@ -165,7 +176,7 @@ def month(cell: Any) -> Verdict:
     if blank(cell):
         return BLANK
     found = _MONTH.fullmatch(str(cell).strip())
-    return _day(found[1], found[2], "1") if found else (None, "not a month as YYYY-MM")
+    return _day(found[1], found[2], "1") if found else (None, NOT_MONTH)
 
 
 def date_of(variable: Variable, form: Form) -> Judge:
@@ -236,7 +247,7 @@ def number(cell: Any, form: Form) -> Verdict:
         return None, NOT_NUMBER
     if isinstance(cell, (int, float)):
         return (float(cell), "") if abs(cell) < float("inf") else (None, NOT_NUMBER)
-    text = str(cell).strip()
+    text = thousands.without(str(cell).strip(), form.thousands, form.decimal)
     if form.decimal == "," and "." in text and _NUMBER.fullmatch(text):
         return None, POINT          # 1.234 may be a thousand
     if _COMMA.fullmatch(text):
@@ -244,7 +255,7 @@ def number(cell: Any, form: Form) -> Verdict:
             return None, COMMA
         text = text.replace(",", ".")
     if not _NUMBER.fullmatch(text):
-        return None, NOT_NUMBER
+        return None, THOUSANDS if thousands.surely(text) else NOT_NUMBER
     value = float(text)
     return (value, "") if abs(value) < float("inf") else (None, NOT_NUMBER)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import cells as judge
+from . import thousands
 from .cells import EMPTY, Form
 from .dictionary import RESERVED, Dictionary
 from .forms import DAY_FORMS, date_line
@@ -28,6 +29,7 @@ from .variable import EPOCH, FALSE, TRUE, level_text
 MOST_LEVELS = 24            # distinct texts: more are free text, not levels
 FEW = 10                    # people behind a level, below which it is worth merging (the default smallest cell)
 FEW_CODES, LARGEST_CODE = 3, 10     # whole numbers with so few distinct values, all small, may be codes
+SERIAL_DATES = (20_000, 60_000)     # days of a spreadsheet from 1954 to 2064
 OFTEN_MISSING = 1 / 3       # of the rows
 SMALL = 10                  # whole numbers up to here are scores or counts: their range gives nobody away
 GROUPS = 20                 # about so many cut points
@@ -101,11 +103,17 @@ def _in_plain_form(known: Sequence[str], form: Form) -> Sequence[str]:
     whole numbers only, or as words, a column of decimal commas would get a wrong line."""
     distinct = list(dict.fromkeys(known))
     numbers, days = ([read(text, form) for text in distinct] for read in (judge.number, judge.date))
-    if distinct and all(value is not None for value, _ in numbers):
-        plain = {text: text.replace(",", ".") for text in distinct}
+    if not form.thousands and thousands.among(distinct, form.decimal, math.inf, None):
+        raise _Skip(f'decimals or thousands? declare it, thousands = "{form.decimal}" or thousands = "none"')
+    serial = form.dates in judge.EXCEL and all(value is not None and SERIAL_DATES[0] <= value <= SERIAL_DATES[1]
+                                               for value, _ in numbers if not isinstance(value, str))
+    if distinct and not serial and all(value is not None for value, _ in numbers):
+        plain = {text: thousands.without(text, form.thousands, form.decimal).replace(",", ".") for text in distinct}
     elif distinct and all(value is not None for value, _ in days):
         plain = {text: (EPOCH + datetime.timedelta(days=int(day))).isoformat() for text, (day, _) in zip(distinct, days)
                  if isinstance(day, float)}
+    elif any(rule == judge.THOUSANDS for _, rule in numbers):
+        raise _Skip("signs between thousands: declare them, such as thousands = \".\" and decimal = \",\"")
     elif any(rule == judge.COMMA for _, rule in numbers) and all(rule in ("", judge.COMMA) for _, rule in numbers):
         raise _Skip('decimal commas: declare them, decimal = ","')
     elif any(rule in DAY_FORMS for _, rule in days) and all(rule in ("", *DAY_FORMS) for _, rule in days):
@@ -146,6 +154,8 @@ def _whole(name: str, distinct: Counter[str]) -> tuple[dict[str, Any], list[str]
     if len(values) <= FEW_CODES and values[0] > 0 and values[-1] < LARGEST_CODE:
         remarks.append("levels look like codes: say what they mean")
         return {"type": "category", "levels": [int(one) for one in values]} | missing, remarks
+    if SERIAL_DATES[0] <= values[0] and values[-1] <= SERIAL_DATES[1] and len(values) > FEW_CODES:
+        remarks.append('these may be days as a spreadsheet counts them: dates = "excel" declares them')
     rows = sum(distinct.values())
     if len(values) == rows and rows > MOST_LEVELS and values[-1] - values[0] < 2 * rows:
         raise _Skip("every row has another whole number: it looks like an identifier")

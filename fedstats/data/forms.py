@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import cells as judge
+from . import thousands
 from .cells import Form
 from .tables import RAGGED, Cells
 from .variable import Variable, level_text
@@ -27,6 +28,11 @@ HINT = (
     "A share that may be lost: undeclared = 0.01"
 )
 DAY_FORMS = (judge.UNDECLARED, judge.TWO_DIGITS, judge.SERIAL)
+NO_IDS = (judge.SCIENCE, judge.INEXACT, judge.CONTROL)
+OTHER = {".": ",", ",": "."}  # the decimal sign beside a sign between thousands
+AMBIGUOUS = "three digits behind the decimal sign, beside whole numbers: decimals or thousands"
+NO_LEVELS, NO_NUMBERS, NO_DATES = "words that are no levels", "not numbers", "not dates"
+WORDS_NOT_KNOWN = (NO_LEVELS, NO_NUMBERS, NO_DATES)
 WORDS = (judge.NOT_LEVEL, judge.NOT_NUMBER, judge.NOT_DATE)
 
 
@@ -96,7 +102,8 @@ def undeclared(
 
     rules : that the distinct cells break, and null, see `cells.judged`. form : what was declared.
     """
-    if not any(rules):
+    thousand = set(_thousands(variable, found, form))
+    if not any(rules) and not thousand:
         return []
     readable = np.array(
         [not judge.blank(cell) and cell is not None for cell in found.distinct] + [False]
@@ -104,16 +111,43 @@ def undeclared(
     of = int(readable[found.codes].sum())
     counts = judge.counted(found.codes, list(rules))
     out = []
+    if thousand:
+        marked = np.array([cell in thousand for cell in found.distinct] + [False])
+        share = int(marked[found.codes].sum()) / of
+        sign = form.decimal
+        out.append(
+            Undeclared(file, column, AMBIGUOUS, share, f"{_signs([sign])}; or thousands = \"none\", where they are decimals")
+        )
     for kinds, words in _kinds(form):
         count = sum(counts.get(kind, 0) for kind in kinds)
         if count:
-            texts = [str(cell) for cell, rule in zip(found.distinct, rules) if rule in kinds]
+            texts = [
+                str(cell).strip() for cell, rule in zip(found.distinct, rules) if rule in kinds
+            ]
             out.append(
                 Undeclared(
                     file, column, words, count / of, _line(kinds[0], column, variable, texts)
                 )
             )
     return out
+
+
+def _thousands(variable: Variable | None, found: Cells, form: Form) -> list[Any]:
+    """The cells of a column of numbers that may be thousands, see `thousands.among`."""
+    if variable is None or not variable.is_numeric or form.thousands:
+        return []
+    texts = {cell: cell.strip() for cell in found.distinct if isinstance(cell, str) and not judge.blank(cell)}
+    bad = set(thousands.among(list(texts.values()), form.decimal, variable.high, variable.unit_step))
+    return [cell for cell, text in texts.items() if text in bad]
+
+
+def _signs(signs: Sequence[str]) -> str:
+    """The lines that declare a sign between thousands, and the decimal sign where it has to be another one."""
+    lines = [
+        f'thousands = "{sign}"' + (f' and decimal = "{OTHER[sign]}"' if sign in OTHER else "")
+        for sign in signs
+    ]
+    return "write: " + ", or ".join(lines)
 
 
 def ragged(file: str, lost: int, lines: int) -> list[Undeclared]:
@@ -150,6 +184,7 @@ def _kinds(form: Form) -> list[tuple[tuple[str, ...], str]]:
     days = (judge.NO_DAY,) if form.dates != "iso" else ()
     return [
         ((judge.COMMA,), "decimal commas"),
+        ((judge.THOUSANDS,), "signs between thousands"),
         ((judge.POINT,), "decimal points, where commas are declared"),
         (
             DAY_FORMS,
@@ -160,15 +195,26 @@ def _kinds(form: Form) -> list[tuple[tuple[str, ...], str]]:
         *([(days, f"no day of the calendar, read as {form.dates}")] if days else []),
         ((judge.ZONE,), "days with a time zone"),
         ((judge.NOT_UTF8,), "text in another encoding"),
-        ((judge.NOT_LEVEL,), "words that are no levels"),
-        ((judge.NOT_NUMBER,), "not numbers"),
-        ((judge.NOT_DATE,), "not dates"),
+        ((judge.NOT_LEVEL,), NO_LEVELS),
+        ((judge.NOT_NUMBER,), NO_NUMBERS),
+        ((judge.NOT_DATE,), NO_DATES),
+        ((judge.NOT_MONTH,), "not months as YYYY-MM"),
+        (NO_IDS, "identifiers that cannot be read"),
     ]
 
 
 def _line(kind: str, column: str, variable: Variable | None, texts: Sequence[str]) -> str:
+    if kind == judge.THOUSANDS:
+        return _signs(sorted({thousands.surely(text) for text in texts}))
     if kind == judge.COMMA:
-        return """write: decimal = ",\""""
+        grouped = all(thousands.perhaps(text, ",") for text in texts)
+        return 'write: decimal = ","' + (', or thousands = ","' if grouped else "")
+    if kind == judge.POINT and all(thousands.perhaps(text, ".") for text in texts):
+        return _signs(["."])
+    if kind == judge.NOT_MONTH:
+        return "export the year and the month as YYYY-MM, or the year as birth_year"
+    if kind in NO_IDS:
+        return "a spreadsheet has changed them: export identifiers as text, with all their digits"
     if kind == judge.POINT:
         return """write: decimal = ".", or let the file write numbers in one way"""
     if kind in (*DAY_FORMS, judge.NO_DAY) or all(_is_date(text) for text in texts):

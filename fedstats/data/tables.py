@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import datetime
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,7 @@ QUOTE = b'"'
 NO_FILE = "there is no such file"
 DECLARE_ENCODING = 'save it as UTF-8, or declare its encoding, such as encoding = "cp1252"'
 LARGEST = 10**300
+SEPARATORS = ",;\t"
 LOST = "\ufffd"         # stands in a text for bytes that were none in the declared encoding
 
 
@@ -167,7 +169,7 @@ def _read_sheet(path: Path, encoding: str) -> Sheet:
         raise InputError(NO_FILE)
     try:
         if path.suffix == ".parquet":
-            return sheet(pyarrow.parquet.read_table(path))
+            return sheet(pyarrow.parquet.read_table(path, page_checksum_verification=True))
         return _csv_sheet(path.read_bytes(), encoding)
     except pa.ArrowException:       # its text may quote cells
         raise InputError("cannot be read", hint="is it a table? are all quotation marks closed?") from None
@@ -183,7 +185,9 @@ def _csv_sheet(content: bytes, encoding: str) -> Sheet:
     if not first.strip():
         raise InputError("is empty: the first line must name the columns")
     head = first.decode().strip("\r\n")
-    delimiter = max(",;\t", key=head.count)
+    delimiter = max(SEPARATORS, key=re.sub('"[^"]*"', "", head).count)
+    if delimiter not in head and any(sign in head for sign in "|:^~"):
+        raise InputError("its first line names one column only", hint="cells are separated by commas, semicolons or tabs: save it so")
     parse = pyarrow.csv.ParseOptions(delimiter=delimiter)
     as_text = pyarrow.csv.ConvertOptions(column_types={f"f{k}": pa.string() for k in range(head.count(delimiter) + 1)},
                                          strings_can_be_null=False)

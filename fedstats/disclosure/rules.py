@@ -81,6 +81,10 @@ def gate(n: int, registries: int, rules: Rules, what: str = "the cohort") -> Non
     """Whether totals about n patients from so many contributing registries may be opened. Raises Refused, without the count."""
     if n < max(rules.min_cohort, rules.min_cell):
         rule, least = max(("min_cell", rules.min_cell), ("min_cohort", rules.min_cohort), key=lambda one: one[1])
+        if least == 1:
+            raise Refused(f"nobody is in {what} with all columns known",
+                          hint="widen the filter, or leave out columns that are often missing; whoever has records that cannot be "
+                          "read or contradict each other is left out where they matter: fedstats dictionary check counts them")
         raise Refused(f"{what} has fewer than {least} patients with all columns known (rule {rule})",
                       hint="widen the filter, or leave out columns that are often missing; " + _line(rule, least))
     if registries < rules.min_registries:

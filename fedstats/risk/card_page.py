@@ -60,7 +60,8 @@ def made_from(card: Card) -> str:
 
 def what_it_is(card: Card) -> str:
     splits = any(one.splits is not None for one in card.covariates)
-    seen = {one.name: where_seen(one) for one in card.seen.covariates} if card.seen is not None else {}
+    lines = {one.name: one for one in card.covariates}
+    seen = {one.name: where_seen(one, lines.get(one.name)) for one in card.seen.covariates} if card.seen is not None else {}
     rows = [(one.name, f"{one.values} {one.unit}".strip(), *((seen.get(one.name, "–"),) if seen else ()), one.description,
              *((one.splits,) if splits else ())) for one in card.covariates]
     heads = ("covariate", "values", *(("seen in its patients",) if seen else ()), "meaning", *(("cuts in the trees",) if splits else ()))
@@ -71,9 +72,16 @@ def what_it_is(card: Card) -> str:
     return f'<section><h2 id="model">The model</h2>{"".join(parts)}</section>'
 
 
-def where_seen(one: Covered) -> str:
+def spans_seen(one: Covered, line: Covariate | None) -> list[str]:
+    """Levels and stretches of a covariate in words. The end of a stretch belongs to it only where the range of the
+    covariate ends there, too. line : the covariate's, with its range in words."""
+    last = line.values.partition(" in steps of")[0].rpartition(" to ")[2] if line is not None else ""
+    return list(one.levels) or [f"{low:g} to {'' if last == f'{high:.10g}' else 'below '}{high:g}" for low, high in one.spans]
+
+
+def where_seen(one: Covered, line: Covariate | None = None) -> str:
     """Where a covariate's values lay in the patients that the model has seen."""
-    words = " or ".join(one.levels or [f"{low:g} to {high:g}" for low, high in one.spans]) or "too few"
+    words = " or ".join(spans_seen(one, line)) or "too few"
     return f"{words}{', or not known' if one.missing else ''}"
 
 

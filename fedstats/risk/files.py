@@ -13,8 +13,8 @@ MOST_BYTES = 200_000_000        # of a model: the largest that may be asked for 
 MOST_CARD_BYTES = 20_000_000    # of a card: of 200 covariates and 8 subgroups it is less than a tenth
 
 
-def read_text(path: str | Path, most: int, what: str) -> str:
-    """The text of a file of at most so many bytes. what : for the error. Raises InputError."""
+def read_bytes(path: str | Path, most: int, what: str) -> bytes:
+    """The content of a file of at most so many bytes. what : for the error. Raises InputError."""
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
@@ -27,6 +27,12 @@ def read_text(path: str | Path, most: int, what: str) -> str:
         raise InputError("this is no name of a file") from None
     if len(content) > most:
         raise InputError(f"{path} is larger than {most} bytes: it is not {what}")
+    return content
+
+
+def read_text(path: str | Path, most: int, what: str) -> str:
+    """The text of a file of at most so many bytes. what : for the error. Raises InputError."""
+    content = read_bytes(path, most, what)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -8,7 +8,8 @@ from html import escape
 from ..analyses.validation.seen import Covered
 from ..client.report import document
 from ..show.words import plain
-from .card_form import Card
+from .card_form import Card, Covariate
+from .card_page import spans_seen
 from .patients import Contribution, Prediction, Risk
 
 MOST_BARS = 10              # contributions that are drawn; the others are one line below
@@ -44,14 +45,13 @@ def seen_words(card: Card) -> str:
     """Where the covariates of the model's patients lay."""
     if card.seen is None:
         return "its card does not say which"
-    units = {one.name: one.unit for one in card.covariates}
-    return "; ".join(f"{one.name} {_where(one)} {units.get(one.name, '')}".rstrip() + (", or not known" if one.missing else "")
-                     for one in card.seen.covariates)
+    lines = {one.name: one for one in card.covariates}
+    return "; ".join(_where(one, lines.get(one.name)) + (", or not known" if one.missing else "") for one in card.seen.covariates)
 
 
-def _where(one: Covered) -> str:
-    spans = [f"from {low:g} to {high:g}" for low, high in one.spans]
-    return " or ".join(one.levels or spans) or "nowhere"
+def _where(one: Covered, line: Covariate | None) -> str:
+    words = " or ".join(one.levels or [f"from {span}" for span in spans_seen(one, line)]) or "nowhere"
+    return f"{one.name} {words} {line.unit if line is not None else ''}".rstrip()
 
 
 def _calibrated(one: Prediction) -> str:

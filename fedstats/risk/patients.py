@@ -8,9 +8,7 @@ percentile is read off the released risk classes. Contributions are xgboost's SH
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,14 +22,17 @@ from ..analyses.boosting.objectives import COX, HAZARD, LOGISTIC
 from ..analyses.shared.scores import risk_of
 from ..analyses.validation.classes import percentile
 from ..analyses.validation.performance import Performance, Recalibration
+from ..data.cells import Form
 from ..data.dictionary import Dictionary
+from ..data.forms import WORDS_NOT_KNOWN, stop
 from ..data.rows import Rows, load
+from ..data.tables import read
 from ..data.variable import LARGEST, Variable, value_text
 from ..errors import InputError
 from ..show import RESEARCH
 from .card import covariate
 from .card_form import Card
-from .files import read_json, read_text
+from .files import read_bytes, read_json
 from .inside import check_seen, reasons, unchecked
 
 MOST_PATIENTS = 100_000
@@ -82,10 +83,10 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     research_use: str = RESEARCH
 
 
-def read_patients(path: str | Path) -> list[dict[str, Any]]:
-    """Patients from a JSON file (one object, or a list) or a CSV file with a header. Raises InputError."""
+def read_patients(path: str | Path, form: Form | None = None) -> list[dict[str, Any]]:
+    """Patients from a JSON file (one object, or a list) or a CSV file with a header; form : how it is written. Raises InputError."""
     path = Path(path)
-    found = _read_csv(path) if path.suffix == ".csv" else read_json(path, MOST_PATIENT_BYTES, "JSON")
+    found = _read_csv(path, form or Form()) if path.suffix == ".csv" else read_json(path, MOST_PATIENT_BYTES, "JSON")
     patients = [found] if isinstance(found, dict) else found
     if not isinstance(patients, list) or not patients or not all(isinstance(one, dict) for one in patients):
         raise InputError(f"{path} holds no patients", hint='one object such as {"age": 34, "edss": 2.5}, or a list of them')
@@ -94,32 +95,23 @@ def read_patients(path: str | Path) -> list[dict[str, Any]]:
     return patients
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    text = read_text(path, MOST_PATIENT_BYTES, "CSV")
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        names = list(reader.fieldnames or ())
-        if len(set(names)) < len(names):
-            raise InputError(f"{path}: a column is named twice")
-        found = list(reader)
-    except csv.Error as error:
-        raise InputError(f"{path} is not CSV: {error}") from None
-    for k, one in enumerate(found):
-        if None in one or None in one.values():
-            raise InputError(f"{path}: row {k + 1} has another number of cells than the header", hint="quote cells that hold a comma")
-    return found
+def _read_csv(path: Path, form: Form) -> list[dict[str, Any]]:
+    """As every other table is read: separators, encodings and cells are judged in one place."""
+    read_bytes(path, MOST_PATIENT_BYTES, "CSV")
+    columns = read(path, encoding=form.encoding)
+    return [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]
 
 
-def check_patients(patients: Sequence[Mapping[str, Any]], model: RiskModel) -> dict[str, list[Any]]:
-    """The patients as columns, every value in the range of the dictionary. Raises InputError naming patient, field and what is allowed."""
-    known = {one.name: one for one in model.variables}
-    for k, patient in enumerate(patients):
-        if (wrong := _wrong(patient, _label(patients, k), known)) is not None:
-            raise wrong
-    return {name: [patient.get(name) for patient in patients] for name in known}
+def _check_form(patients: Sequence[Mapping[str, Any]], model: RiskModel, form: Form) -> None:
+    """Raises InputError where many patients are written in a form that was not declared. Words that are no levels stop nobody
+    else: each patient has a reason of its own."""
+    table = {one.name: [cell if isinstance(cell, (str, int, float)) else None for cell in (patient.get(one.name) for patient in patients)]
+             for one in model.variables}
+    found = load(table, Dictionary(name="the model's covariates", variables=model.variables), form=form)[1].undeclared
+    stop((one for one in found if not one.form.startswith(WORDS_NOT_KNOWN)), form)
 
 
-def _wrong(patient: Mapping[str, Any], label: str, known: Mapping[str, Variable]) -> InputError | None:
+def _wrong(patient: Mapping[str, Any], label: str, known: Mapping[str, Variable], form: Form) -> InputError | None:
     """The first thing about a patient that the dictionary does not allow."""
     for name, value in patient.items():
         if name in IDS:
@@ -130,7 +122,7 @@ def _wrong(patient: Mapping[str, Any], label: str, known: Mapping[str, Variable]
                               hint=f'did you mean "{close[0]}"?' if close else "covariates are: " + ", ".join(known))
         if isinstance(value, (list, dict)):
             return InputError(f'{label}: "{name}" is not a single value', hint="write one number or one level")
-        rule = _rule_broken(known[name], value)
+        rule = _rule_broken(known[name], value, form)
         if rule:
             allowed = covariate(known[name])
             return InputError(f'{label}: "{name}" is {rule}',
@@ -138,11 +130,11 @@ def _wrong(patient: Mapping[str, Any], label: str, known: Mapping[str, Variable]
     return None
 
 
-def _rule_broken(variable: Variable, value: Any) -> str:
+def _rule_broken(variable: Variable, value: Any, form: Form) -> str:
     """The rule of the dictionary that a value breaks, "" where it breaks none."""
     if isinstance(value, int) and abs(value) > LARGEST:
         return "not a number"       # one of so many digits that no number of 64 bits holds it
-    _, report = load({variable.name: [value]}, Dictionary(name="one covariate", variables=(variable,)))
+    _, report = load({variable.name: [value]}, Dictionary(name="one covariate", variables=(variable,)), form=form)
     return next((rule for (_, rule), count in report.violations.items() if count), "")
 
 
@@ -155,22 +147,25 @@ def _label(patients: Sequence[Mapping[str, Any]], k: int) -> str:
     return f"patient {named or k + 1}"
 
 
-def predict(patients: Sequence[Mapping[str, Any]], model: RiskModel, card: Card) -> list[Prediction]:
+def predict(patients: Sequence[Mapping[str, Any]], model: RiskModel, card: Card, form: Form | None = None) -> list[Prediction]:
     """What the model says of each patient: a risk where it has seen patients like this one, else the reason why not.
 
     A value that the dictionary does not allow is a reason too; where every patient has one, it is the file that is wrong: then InputError
-    is raised, naming the first patient, field and what is allowed.
+    is raised, naming the first patient, field and what is allowed. form : how numbers, dates and levels are written; another one that many
+    patients have is an InputError with the line to write.
     """
     if model.objective not in (LOGISTIC, HAZARD):
         raise InputError(f"a model of {model.objective} gives no risk" + (", only relative hazards" if model.objective == COX else ""),
                          hint="use the model's predict in Python")
+    form = form or Form()
+    _check_form(patients, model, form)
     known = {one.name: one for one in model.variables}
     labels = [_label(patients, k) for k in range(len(patients))]
-    wrong = [_wrong(one, label, known) for one, label in zip(patients, labels)]
+    wrong = [_wrong(one, label, known, form) for one, label in zip(patients, labels)]
     readable = [k for k, error in enumerate(wrong) if error is None]
     if patients and not readable:
         raise wrong[0]      # type: ignore[misc]
-    said = dict(zip(readable, _predict([patients[k] for k in readable], [labels[k] for k in readable], model, card)))
+    said = dict(zip(readable, _predict([patients[k] for k in readable], [labels[k] for k in readable], model, card, form)))
     for k, error in enumerate(wrong):
         if error is not None:
             reason = f"{error.what.removeprefix(labels[k] + ': ')} ({error.hint})"
@@ -178,10 +173,10 @@ def predict(patients: Sequence[Mapping[str, Any]], model: RiskModel, card: Card)
     return [said[k] for k in range(len(patients))]
 
 
-def _predict(patients: Sequence[Mapping[str, Any]], labels: Sequence[str], model: RiskModel, card: Card) -> list[Prediction]:
+def _predict(patients: Sequence[Mapping[str, Any]], labels: Sequence[str], model: RiskModel, card: Card, form: Form) -> list[Prediction]:
     """Of patients whose values the dictionary allows."""
     table = {one.name: [patient.get(one.name) for patient in patients] for one in model.variables}
-    rows = load(table, Dictionary(name="the model's covariates", variables=model.variables))[0]
+    rows = load(table, Dictionary(name="the model's covariates", variables=model.variables), form=form)[0]
     horizons = _horizons(model, card)
     again = [_recalibration(card, one) for one in horizons]
     why = _no_number(rows, model, card, again)
@@ -191,7 +186,7 @@ def _predict(patients: Sequence[Mapping[str, Any]], labels: Sequence[str], model
     found = {k: Prediction(labels[k], (), (), None, None, missing[k], card.time_unit, "; ".join(why[k])) for k in range(len(patients))}
     if not answered:
         return list(found.values())
-    some = {name: [column[k] for k in answered] for name, column in table.items()}
+    some = {name: [_cell(name, rows, k) for k in answered] for name in table}
     logits = _logits(some, model, horizons)
     end = horizons[-1] if model.objective == HAZARD else None
     shares, assumed = model.contributions(some, at=end), tuple(unchecked(rows, card.training.eligible))
@@ -266,6 +261,14 @@ def _contributions(model: RiskModel, shares: np.ndarray, given: Mapping[str, str
 def _of_time(model: RiskModel, shares: np.ndarray) -> float:
     """The part of the follow-up interval, which is no property of the patient."""
     return sum(float(share) for column, share in zip(model.columns, shares) if column.variable == model.time)
+
+
+def _cell(name: str, rows: Rows, k: int) -> Any:
+    """A value as the model reads it, whatever form it was written in; None where it is not known."""
+    variable = rows.dictionary[name]
+    if variable.labels is not None or variable.type == "date":
+        return _text(name, rows, k) or None
+    return float(rows.values(name)[k]) if rows.present(name)[k] else None
 
 
 def _text(name: str, rows: Rows, k: int) -> str:

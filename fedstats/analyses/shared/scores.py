@@ -40,7 +40,8 @@ def bin_of_margin(margin: np.ndarray) -> np.ndarray:
 
 def risk_of(margin: np.ndarray | float) -> np.ndarray:
     """The risk of a logit."""
-    return 1 / (1 + np.exp(-np.asarray(margin, dtype=float)))
+    with np.errstate(over="ignore"):        # of a logit below -709 the risk is 0
+        return 1 / (1 + np.exp(-np.asarray(margin, dtype=float)))
 
 
 def edge_risk(edge: int) -> float:

@@ -131,7 +131,8 @@ def _blanks(table: str, column: str, name: str, sentence: str, fault: step.Fault
 
 def _dated(table: str, one: str, words: str, source: str = OWN) -> list[Rule]:
     """What holds for everything that has a date."""
-    found = [_drops(table, f"{one}_in_future", f"{words} after the data cut are dropped", step.in_future, source, needs_cut=True),
+    found = [_drops(table, f"{one}_in_future", f"{words} after the data cut are dropped", step.in_future, source, needs_cut=True,
+                    trace=step.ahead),
              _drops(table, f"{one}_before_birth", f"{words} before birth are dropped", step.before_birth, trace=step.some_day)]
     if table != "mri":      # an incidental finding may come before the first symptoms
         found.append(_drops(table, f"{one}_before_onset", f"{words} before onset are dropped", step.before_onset, source))

@@ -109,6 +109,16 @@ def either_day(table: Table) -> Dropped:
     return _trace(table, table["end_date"], table["start_date"], np.inf)
 
 
+def ahead(table: Table) -> Dropped:
+    """After the data cut; a treatment that ended before it started began on another day, before its end."""
+    if table.name != "treatments":
+        return that_day(table)
+    start, end = table["start_date"], table["end_date"]
+    with np.errstate(invalid="ignore"):
+        over = end < start
+    return _trace(table, np.where(over, NEVER, start), np.where(over, end, start))
+
+
 def _trace(table: Table, first: np.ndarray, last: np.ndarray, until: np.ndarray | float | None = None) -> Dropped:
     if table.name != "treatments":
         return Dropped.of(table["patient"], first, last)

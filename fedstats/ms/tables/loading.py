@@ -25,13 +25,14 @@ from ...data.dictionary import Dictionary
 from ...data.forms import Undeclared, ragged, undeclared
 from ...data.variable import EPOCH
 from ...errors import InputError
-from . import traces
+from . import links, traces
 from .dmt import NOT_DMT, TRIAL, UNKNOWN, Treatments, shipped
 from .dropped import Dropped
 from .registry import COLUMNS, DATED, WORDS, Effect, Finding, Registry, Report, Table, dictionary, missing, schema
 
 __all__ = ["COLUMNS", "DATED", "WORDS", "Finding", "Form", "Registry", "Report", "Table", "dictionary", "load", "missing", "schema"]
 
+TOLD = ("patient_id", "dmt_name", "atc", "birth_month")     # words of which it matters whether they can be read
 INSTEAD = {"birth_year": "birth_month", "dmt_name": "atc"}      # one of them is enough
 CAPITALS = "column is missing: there is one in other capitals"
 NO_COLUMN, NO_FILE, BOTH = "column is missing", "table is not given", "found as .csv and as .parquet"
@@ -67,6 +68,10 @@ def load(source: Any, *, forms: Form | Mapping[str, Form] | None = None, codeboo
     for reader in readers.values():
         reader.read()
     given = {name for name in found if not readers[name].refused}
+    if "patients" in given:
+        known = frozenset(readers["patients"].ids)
+        for name in given - {"patients"}:
+            readers[name].undeclared += links.strangers(readers[name].file, readers[name].ids, known)
     names = sorted({one for reader in readers.values() for one in reader.ids})
     places = {one: k for k, one in enumerate(names)}
     held, listed = {}, np.full(len(names), "patients" not in given)
@@ -166,9 +171,11 @@ class _Reader:
         for column in held:
             if column in sheet.columns:
                 spread[column] = (sheet.columns[column].codes, *cells.judged(sheet.columns[column], self._judge(column)))
-                if column not in WORDS:
-                    self.undeclared += undeclared(self.file, column, self.codebook[column], sheet.columns[column],
-                                                  spread[column][2], self.form)
+                if column not in WORDS or column in TOLD:
+                    variable = None if column in WORDS else self.codebook[column]
+                    self.undeclared += undeclared(self.file, column, variable, sheet.columns[column], spread[column][2], self.form)
+        if "patient_id" in spread:
+            self.undeclared += links.without_patient(self.file, sheet.columns["patient_id"], spread)
         for column, need in held.items():           # first which rows stay
             if need and need in "*!" and column in spread:
                 codes, values, rules = spread[column]

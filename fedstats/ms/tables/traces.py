@@ -58,7 +58,7 @@ def _rows(
     name: str, raw: Mapping[str, Cells], spread: Spread, gone: np.ndarray, drugs: np.ndarray
 ) -> Dropped:
     """Rows that were dropped, if they say more than whose they are."""
-    rows = np.flatnonzero(gone & _says_something(spread))
+    rows = np.flatnonzero(gone & says_something(spread))
     if not len(rows):
         return Dropped.of(np.zeros(0, np.int64))
     first, last = _days(DATED[name], raw, spread, rows)
@@ -128,7 +128,7 @@ def _known(spread: Spread, column: str, rows: int) -> np.ndarray:
     return np.array([value is not None for value in values])[codes]
 
 
-def _says_something(spread: Spread) -> np.ndarray:
+def says_something(spread: Spread) -> np.ndarray:
     """Rows with anything in them besides whose they are: a line that a form left empty is no relapse."""
     found = np.zeros(len(spread["patient_id"][0]), dtype=bool)
     for column, (codes, values, rules) in spread.items():
