@@ -40,12 +40,19 @@ CREATE TABLE IF NOT EXISTS outbox (
 
 class Journal:
     """See the module. path : the file, or None to keep it in memory (simulations). key : the registry's key, to be used by one
-    process only as well; a key in a folder that cannot be written to is not locked.
+    process only as well; a key in a folder that cannot be written to is not locked. mark : of a journal in memory, where a
+    simulation draws it; without it every journal is a new one with a mark of its own.
 
     Raises InputError that names the process which has journal or key in use.
     """
 
-    def __init__(self, path: str | Path | None = None, key: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        key: str | Path | None = None,
+        *,
+        mark: bytes | None = None,
+    ) -> None:
         self._lock, self._locked = threading.Lock(), contextlib.ExitStack()
         weakref.finalize(self, self._locked.close)
         if path is not None:
@@ -57,7 +64,7 @@ class Journal:
             self._locked.close()
             raise InputError(f"the journal {path} cannot be opened: {error}",
                              hint="is the folder read-only, or the file damaged?") from None
-        self.mark = self._mark() if path is not None else bytes(MARK_BYTES)
+        self.mark = self._mark(mark or os.urandom(MARK_BYTES))
 
     def _hold(self, path: str | Path, key: str | Path | None) -> None:
         try:
@@ -74,10 +81,10 @@ class Journal:
             self._locked.close()
             raise
 
-    def _mark(self) -> bytes:
-        """16 random bytes that name this journal, made with it."""
+    def _mark(self, new: bytes) -> bytes:
+        """16 bytes that name this journal, made with it."""
         with self._lock:
-            self._run("INSERT INTO marks SELECT ? WHERE NOT EXISTS (SELECT 1 FROM marks)", (os.urandom(MARK_BYTES),))
+            self._run("INSERT INTO marks SELECT ? WHERE NOT EXISTS (SELECT 1 FROM marks)", (new,))
             return bytes(self._run("SELECT mark FROM marks ORDER BY rowid LIMIT 1").fetchone()[0])
 
     def claim(self, T: bytes, query_id: bytes) -> bool:
