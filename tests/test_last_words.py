@@ -1,14 +1,26 @@
 """Who ends a query says why, however bad the moment: the coordinator is busy, a line is cut, somebody lies."""
 
+import os
+import re
+
+import msgspec
 import pytest
 
 import nodes.service
-from fedstats.errors import FedstatsError, Refused, Unreachable
+from fedstats import Dictionary
+from fedstats.coordinator.mailroom import AWAY_SECONDS, Mailroom
+from fedstats.crypto.identity import Identity
+from fedstats.errors import FedstatsError, Problem, Refused, Unreachable
+from fedstats.query.analysis import Question
 from fedstats.transport import causes
 from fedstats.transport.http import Link
 from fedstats.wire import messages
-from fedstats.wire.messages import Abort, Admission, Verdict
+from fedstats.wire.analyst import Analyst
+from fedstats.wire.messages import Abort, Admission, Poll, Verdict
+from fedstats.wire.roster import Consortium, member_of
+from fedstats.wire.transcript import SKEW_SECONDS, check_query
 
+from . import flat_registries
 from .hub import World
 
 pytestmark = pytest.mark.network
@@ -81,3 +93,67 @@ def test_a_refusal_that_does_not_get_through_at_once_is_said_again(world, monkey
     finally:
         monkeypatch.undo()
     assert world.ask()["age"] == world.right
+
+
+# -- who says what: words of one party are never shown as another's -------------------------------------------------------------
+
+
+@pytest.fixture
+def asked():
+    """A query that has just been asked, without a socket: (analyst, roster, everybody's keys)."""
+    roles = {"a": "registry", "b": "registry", "c": "registry", "ana": "analyst", "hub": "coordinator"}
+    people = {name: Identity.generate(name) for name in roles}
+    digest = Dictionary.from_dict(flat_registries.DICTIONARY).digest
+    roster = Consortium(name="room", epoch=1, dictionary="", dictionary_sha256=digest,
+                        members=tuple(member_of(people[name], role) for name, role in roles.items()))
+    analyst = Analyst(people["ana"], roster, random=os.urandom)
+    analyst.start([Question("summary/1", {"names": ["age"]})], None, ("a", "b", "c"), purpose="", now=1000.0, lifetime=600.0)
+    return analyst, roster, people
+
+
+@pytest.mark.parametrize("code", ["refused", "internal", "question", "not_converged"])
+@pytest.mark.parametrize(("sender", "says"), [("hub", "hub"), ("ana", "ana"), ("b", "all registries")])
+def test_what_all_registries_conclude_is_said_by_a_registry_only(asked, code, sender, says):
+    """A coordinator that makes up a refusal ("fewer than 10 patients") is shown as its author."""
+    analyst, _, people = asked
+    problem = Problem(code, "", "the cohort has fewer than 50 patients")
+    analyst.receive(messages.sign(Abort(T=analyst.T, sender=sender, problem=problem), people[sender]))
+
+    assert analyst.problem.who == says
+
+
+@pytest.mark.parametrize(("query", "seconds", "words"), [
+    ({}, -734, "the query comes from the future: it was made 12 min 14 s ahead of this registry's clock"),
+    ({}, 600 + 734, "the query has expired: it was made 22 min 14 s behind this registry's clock"),
+    ({"expires": 1000.0 + 31 * 86_400}, 0, "the query would live longer than 30 days")])
+def test_a_registry_says_how_far_the_clocks_are_apart(asked, query, seconds, words):
+    """The size is half of the remedy."""
+    analyst, roster, _ = asked
+    with pytest.raises(Refused, match=re.escape(words)) as caught:
+        check_query(msgspec.structs.replace(analyst.query, **query), roster, 1000.0 + seconds)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("later", [SKEW_SECONDS + 1, 7200.0])
+def test_an_old_request_sent_again_does_not_end_the_queries_of_a_member_that_is_there(asked, later):
+    """Somebody on the line keeps what a registry once signed; the registry itself goes on asking with a right clock."""
+    analyst, roster, people = asked
+    mailroom = Mailroom(people["hub"], roster)
+
+    def ask_for_mail(time, now):
+        poll = Poll(member="b", coordinator="hub", path="/v1/mail", nonce=os.urandom(16), time=time)
+        signed = messages.sign(poll, people["b"]).signed
+        mailroom.check_poll(signed, "/v1/mail", now=now)
+
+    mailroom.receive(bytes(analyst.parcel), now=1000.0, clock=0.0)
+    ask_for_mail(1000.0, 1000.0)
+    ask_for_mail(1000.0 + later, 1000.0 + later)
+    with pytest.raises(Refused, match="the clock of b is"):
+        ask_for_mail(1000.0, 1000.0 + later + 1)
+    mailroom.tick(1.0)
+    assert analyst.T in mailroom.sessions
+
+    with pytest.raises(Refused, match="the clock of b is"):        # it has not been heard of since: this is news
+        ask_for_mail(1000.0, 1000.0 + later + AWAY_SECONDS + 1)
+    mailroom.tick(2.0)
+    assert analyst.T not in mailroom.sessions

@@ -14,6 +14,7 @@ over goes a while later.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,7 +47,13 @@ from ..wire.messages import (
     Verdict,
 )
 from ..wire.roster import Consortium
-from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash, two_nodes
+from ..wire.transcript import (
+    LONGEST_QUERY_SECONDS,
+    SKEW_SECONDS,
+    clock_words,
+    query_hash,
+    two_nodes,
+)
 from .limits import Account
 from .mailbox import Mailbox
 
@@ -126,6 +133,9 @@ class Mailroom:
         self.skewed: dict[
             str, float
         ] = {}  # member whose last request came with a wrong clock -> seconds it is ahead
+        self.timely: dict[
+            str, float
+        ] = {}  # member -> when its last request with a right clock came (seconds since 1970)
         self.counts = {
             "queries": 0,
             "rounds": 0,
@@ -493,12 +503,16 @@ class Mailroom:
         ):
             raise MessageError("the signature was made for another request")
         if abs(request.time - now) > SKEW_SECONDS:
-            self.skewed[request.member] = request.time - now
+            # an old request is not always a wrong clock: somebody may send again what was said
+            # long ago, which must not end the queries of a member that is there
+            if now - self.timely.get(request.member, -math.inf) > AWAY_SECONDS:
+                self.skewed[request.member] = request.time - now
             raise Refused(
                 f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
                 hint="set the clock of that machine, or of the coordinator; or the request was held up on its way",
             )
         self.skewed.pop(request.member, None)
+        self.timely[request.member] = now
         return request
 
     def account(self, member: str) -> Account:
@@ -548,16 +562,3 @@ class Mailroom:
 def box_of(analyst: str, T: bytes) -> str:
     """The name of an analyst's mailbox for one query."""
     return f"{analyst}/{T.hex()}"
-
-
-def clock_words(seconds: float) -> str:
-    """How far one clock is from another: "6 min 12 s ahead of", "2 h 0 min behind"."""
-    size, way = round(min(abs(seconds), 1e12)), "ahead of" if seconds > 0 else "behind"
-    for unit, name, smaller, small in (
-        (86_400, "days", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if size >= unit:
-            return f"{size // unit} {name} {size % unit // smaller} {small} {way}"
-    return f"{size} s {way}"
