@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,7 @@ class Journal:
         Returns the registries whose journal gave this number to another query before.
         """
         found = []
-        with self._lock, self._db:      # all of them in one transaction, or none
-            self._run("BEGIN")
+        with self._lock, self._transaction():  # all of them, or none
             for registry, (mark, number) in numbers.items():
                 self._run("INSERT OR IGNORE INTO others VALUES (?, ?, ?, ?)", (registry, mark, number, T))
                 row = self._run("SELECT T FROM others WHERE registry = ? AND mark = ? AND number = ?", (registry, mark, number)).fetchone()
@@ -135,6 +134,18 @@ class Journal:
     def open_queries(self) -> list[bytes]:
         """Queries that had not ended when the node stopped."""
         return [row[0] for row in self._run("SELECT T FROM queries WHERE state = 'open'")]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Everything in the block is written, or nothing; what fails, fails as in `_run`."""
+        self._run("BEGIN")
+        try:
+            yield
+            self._run("COMMIT")  # where a disk that is full shows
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.rollback()
+            raise
 
     def _run(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         try:

@@ -8,7 +8,7 @@ import pytest
 
 import nodes.service
 from fedstats import Dictionary
-from fedstats.coordinator.mailroom import AWAY_SECONDS, Mailroom
+from fedstats.coordinator.mailroom import AWAY_SECONDS, Mailroom, box_of
 from fedstats.crypto.identity import Identity
 from fedstats.errors import FedstatsError, Problem, Refused, Unreachable
 from fedstats.query.analysis import Question
@@ -157,3 +157,24 @@ def test_an_old_request_sent_again_does_not_end_the_queries_of_a_member_that_is_
         ask_for_mail(1000.0, 1000.0 + later + AWAY_SECONDS + 1)
     mailroom.tick(2.0)
     assert analyst.T not in mailroom.sessions
+
+
+@pytest.mark.parametrize(("ahead", "words"), [
+    ({"a": 7200.0, "b": 7260.0, "c": 7190.0}, "the coordinator's clock is 2 h 0 min behind those of all registries"),
+    ({"a": -7200.0, "b": -7260.0, "c": -7190.0}, "the coordinator's clock is 2 h 0 min ahead of those of all registries"),
+    ({"a": 7200.0, "b": -7200.0, "c": 7200.0}, "the clock of b is 2 h 0 min behind the coordinator's"),
+    ({"b": 7200.0}, "the clock of b is 2 h 0 min ahead of the coordinator's")])
+def test_where_all_clocks_differ_alike_it_is_the_coordinators_own(asked, ahead, words):
+    """Three hospitals are not told to set their clocks because a fourth machine has a wrong one."""
+    analyst, roster, people = asked
+    mailroom = Mailroom(people["hub"], roster)
+    mailroom.receive(bytes(analyst.parcel), now=1000.0, clock=0.0)
+    for name, seconds in ahead.items():
+        poll = Poll(member=name, coordinator="hub", path="/v1/mail", nonce=os.urandom(16), time=1000.0 + seconds)
+        with pytest.raises(Refused):
+            mailroom.check_poll(messages.sign(poll, people[name]).signed, "/v1/mail", now=1000.0)
+    mailroom.tick(1.0)
+    (_, raw) = mailroom.mail(box_of("ana", analyst.T), 0)[-1]
+    told = messages.read(raw, roster.public).message.problem
+
+    assert words in told.what and ("coordinator's machine" in told.hint) == (words.startswith("the coordinator"))

@@ -411,20 +411,26 @@ class Mailroom:
         """Who has not answered, where, and what is known of why."""
         names = session.missing()
         where = f"round {session.round}" if session.phase == "rounds" else f"the {session.phase}"
-        clocks = [
-            f"the clock of {name} is {clock_words(self.skewed[name])} the coordinator's"
-            for name in names
-            if name in self.skewed
-        ]
-        what = f"no answer from {', '.join(names) or 'nobody'} in {where}" + "".join(
-            f"; {one}" for one in clocks
-        )
-        hint = (
-            "set the clocks of these machines, then ask again"
-            if clocks
-            else "see that these nodes run, then ask again"
-        )
+        what = f"no answer from {', '.join(names) or 'nobody'} in {where}"
+        clocks, hint = self._clocks(session)
+        what = "; ".join((what, *clocks))
         return Unreachable(what, who=self.me.name, hint=hint)
+
+    def _clocks(self, session: Session) -> tuple[list[str], str]:
+        """What wrong clocks have to do with it, and the remedy. Who differs from all is wrong."""
+        wrong = {name: self.skewed[name] for name in session.missing() if name in self.skewed}
+        if not wrong:
+            return [], "see that these nodes run, then ask again"
+        some = next(iter(wrong.values()))
+        alike = all(abs(seconds - some) < SKEW_SECONDS for seconds in wrong.values())
+        if alike and set(wrong) == set(session.query.registries):
+            return [
+                f"the coordinator's clock is {clock_words(-some)} those of all registries"
+            ], "set the clock of the coordinator's machine, then ask again"
+        return [
+            f"the clock of {name} is {clock_words(seconds)} the coordinator's"
+            for name, seconds in wrong.items()
+        ], "set the clocks of these machines, then ask again"
 
     def _forget(self, session: Session, clock: float) -> None:
         """The mail of a query that has been over for a while: nobody who never saw its beginning
@@ -505,7 +511,7 @@ class Mailroom:
         if abs(request.time - now) > SKEW_SECONDS:
             # an old request is not always a wrong clock: somebody may send again what was said
             # long ago, which must not end the queries of a member that is there
-            if now - self.timely.get(request.member, -math.inf) > AWAY_SECONDS:
+            if abs(now - self.timely.get(request.member, math.inf)) > AWAY_SECONDS:
                 self.skewed[request.member] = request.time - now
             raise Refused(
                 f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
