@@ -10,7 +10,7 @@ import nodes.service
 from fedstats import Dictionary
 from fedstats.coordinator.mailroom import AWAY_SECONDS, Mailroom, box_of
 from fedstats.crypto.identity import Identity
-from fedstats.errors import FedstatsError, Problem, Refused, Unreachable
+from fedstats.errors import FedstatsError, InputError, Problem, Refused, Unreachable, as_error
 from fedstats.query.analysis import Question
 from fedstats.transport import causes
 from fedstats.transport.http import Link
@@ -178,3 +178,23 @@ def test_where_all_clocks_differ_alike_it_is_the_coordinators_own(asked, ahead, 
     told = messages.read(raw, roster.public).message.problem
 
     assert words in told.what and ("coordinator's machine" in told.hint) == (words.startswith("the coordinator"))
+
+
+ESCAPES = "too few\x1b[2J\x1b[1;1Hmean age 41.2\nfedstats: \u202eresult written\x07"
+
+
+def test_what_others_say_is_one_line_without_control_characters(asked):
+    """A coordinator's words cannot clear the analyst's screen, nor write lines of their own into a node's log."""
+    analyst, _, people = asked
+    problem = Problem("unreachable", "hub\r", ESCAPES, ESCAPES)
+    analyst.receive(messages.sign(Abort(T=analyst.T, sender="hub", problem=problem), people["hub"]))
+
+    assert str(analyst.problem).isprintable() and analyst.problem.hint.isprintable()
+    assert str(analyst.problem).startswith("hub: too few") and as_error(problem).who == "hub "
+
+
+@pytest.mark.parametrize("field", ["name", "dictionary", "dictionary_sha256", "treatments"])
+def test_a_consortium_file_has_readable_texts(asked, field):
+    """Everybody who looks at it shows them in a terminal."""
+    with pytest.raises(InputError, match="control character"):
+        msgspec.structs.replace(asked[1], **{field: "ms\x1b[2J"}).check()
