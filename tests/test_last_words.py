@@ -2,12 +2,14 @@
 
 import os
 import re
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 import nodes.service
 from fedstats import Dictionary
+from fedstats.client import connected
 from fedstats.coordinator.mailroom import AWAY_SECONDS, Mailroom, box_of
 from fedstats.crypto.identity import Identity
 from fedstats.errors import FedstatsError, InputError, Problem, Refused, Unreachable, as_error
@@ -198,3 +200,16 @@ def test_a_consortium_file_has_readable_texts(asked, field):
     """Everybody who looks at it shows them in a terminal."""
     with pytest.raises(InputError, match="control character"):
         msgspec.structs.replace(asked[1], **{field: "ms\x1b[2J"}).check()
+
+
+@pytest.mark.parametrize(("left", "wait", "patience"), [(600.0, 10.0, 10.0), (16.0, 10.0, 6.0), (5.0, 5.0, 3.0), (-1.0, 0.0, 3.0)])
+def test_a_coordinator_that_says_nothing_is_not_waited_for_longer_than_the_time_that_is_left(monkeypatch, left, wait, patience):
+    """Whoever gives a question 10 seconds does not wait 30 for a machine that is frozen."""
+    asked_for = []
+    link = SimpleNamespace(mail=lambda cursor, wait, T, boot, patience: asked_for.append((wait, patience)) or ("", []))
+    roster = SimpleNamespace(effective_rules=None)
+    world = connected.Connected(None, roster, None, link, ())
+    monkeypatch.setattr(connected.time, "monotonic", lambda: 1000.0)
+    world._poll(bytes(32), 0, "", 1000.0 + left)
+
+    assert asked_for == [(wait, patience)]

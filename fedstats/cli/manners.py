@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, readable
 
 PIPE_WIDTH = 120            # columns where stdout is not a terminal
 PART = ".part"
@@ -50,17 +50,17 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "
         numbers = bool(rows) and all(isinstance(row[k], (int, float)) for row in rows)
         shown.add_column(head, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
+        shown.add_row(*(Text(readable(str(cell), kept="\n")) for cell in row))
     console().print(shown)
 
 
 def note(text: str) -> None:
     """A remark for the person at the keyboard."""
-    print(text, file=sys.stderr)
+    print(readable(text, kept="\n"), file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    print(f"fedstats: warning: {text}", file=sys.stderr)
+    print(f"fedstats: warning: {readable(text, kept=chr(10))}", file=sys.stderr)
 
 
 def machine(content: Any) -> None:

@@ -426,11 +426,11 @@ class Mailroom:
         if alike and set(wrong) == set(session.query.registries):
             return [
                 f"the coordinator's clock is {clock_words(-some)} those of all registries"
-            ], "set the clock of the coordinator's machine, then ask again"
+            ], "set the clock of the coordinator's machine, and ask again a minute later"
         return [
             f"the clock of {name} is {clock_words(seconds)} the coordinator's"
             for name, seconds in wrong.items()
-        ], "set the clocks of these machines, then ask again"
+        ], "set the clocks of these machines, and ask again a minute later"
 
     def _forget(self, session: Session, clock: float) -> None:
         """The mail of a query that has been over for a while: nobody who never saw its beginning
