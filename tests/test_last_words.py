@@ -21,6 +21,7 @@ from fedstats.wire.analyst import Analyst
 from fedstats.wire.messages import Abort, Admission, Poll, Verdict
 from fedstats.wire.roster import Consortium, member_of
 from fedstats.wire.transcript import SKEW_SECONDS, check_query
+from nodes.config import load
 
 from . import flat_registries
 from .hub import World
@@ -213,3 +214,23 @@ def test_a_coordinator_that_says_nothing_is_not_waited_for_longer_than_the_time_
     world._poll(bytes(32), 0, "", 1000.0 + left)
 
     assert asked_for == [(wait, patience)]
+
+
+@pytest.mark.parametrize(("entry", "words"), [
+    ('data_cut = ""', "data_cut is a name"), (f'data_cut = "{"x" * 65}"', "data_cut is a name"),
+    ('data_cut = "x\\u001b[31m"', "data_cut is a name"), ("round_seconds = 0.0", "round_seconds"),
+    ("round_seconds = -5.0", "round_seconds")])
+def test_what_would_end_every_query_is_told_when_the_settings_are_read(tmp_path, entry, words):
+    """A registry finds out before it serves, not all others at their first question."""
+    settings = {"consortium": '"c"', "key": '"k"', "data": '"d"', "data_cut": '"2026-10"'}
+    settings[entry.partition(" = ")[0]] = entry.partition(" = ")[2]
+    path = tmp_path / "node.toml"
+    path.write_text("\n".join(f"{name} = {value}" for name, value in settings.items()))
+
+    with pytest.raises(InputError, match=words):
+        load(path)
+
+
+def test_a_path_that_is_none_is_named(tmp_path):
+    with pytest.raises(InputError, match="no path"):
+        Identity.load(f"{tmp_path}/a\0b")

@@ -136,6 +136,7 @@ class Mailroom:
         self.timely: dict[
             str, float
         ] = {}  # member -> when its last request with a right clock came (seconds since 1970)
+        self.shut_out: set[str] = set()  # members with a wrong clock and no other request of late
         self.counts = {
             "queries": 0,
             "rounds": 0,
@@ -393,7 +394,7 @@ class Mailroom:
                     clock,
                 )
             elif session.phase == "admission" and any(
-                name in self.skewed for name in session.missing()
+                name in self.shut_out for name in session.missing()
             ):
                 self._give_up(
                     session, self._missed(session), clock
@@ -509,15 +510,17 @@ class Mailroom:
         ):
             raise MessageError("the signature was made for another request")
         if abs(request.time - now) > SKEW_SECONDS:
-            # an old request is not always a wrong clock: somebody may send again what was said
-            # long ago, which must not end the queries of a member that is there
+            self.skewed[request.member] = request.time - now
+            # not always a wrong clock: somebody may send again what was said long ago, which must
+            # not end the queries of a member that is there
             if abs(now - self.timely.get(request.member, math.inf)) > AWAY_SECONDS:
-                self.skewed[request.member] = request.time - now
+                self.shut_out.add(request.member)
             raise Refused(
                 f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
                 hint="set the clock of that machine, or of the coordinator; or the request was held up on its way",
             )
         self.skewed.pop(request.member, None)
+        self.shut_out.discard(request.member)
         self.timely[request.member] = now
         return request
 
