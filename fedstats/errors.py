@@ -127,11 +127,24 @@ def every_error() -> dict[str, type[FedstatsError]]:
 
 
 def as_error(problem: Problem) -> FedstatsError:
-    """The error that a problem stands for; an unknown code reads as `internal`, its text dropped."""
+    """The error that a problem stands for; an unknown code reads as `internal`, its text dropped.
+
+    Texts are those of another party, and are shown in terminals and logs: one line, see `readable`.
+    """
     kind = every_error().get(problem.code)
     if kind is None or kind is Internal:
-        return Internal("internal fault", who=problem.who, hint="the log of that party says more")
-    return kind(problem.what, hint=problem.hint, who=problem.who)
+        return Internal("internal fault", who=readable(problem.who), hint="the log of that party says more")
+    return kind(readable(problem.what), hint=readable(problem.hint), who=readable(problem.who))
+
+
+def readable(text: str, kept: str = "") -> str:
+    """A text without what moves a cursor, changes a colour or begins a line that somebody else seems to have written.
+
+    kept : characters that stay all the same.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in kept else " " for one in text)
 
 
 def as_problem(error: BaseException, who: str) -> Problem:

@@ -11,6 +11,8 @@ from fedstats.data.reading import read_toml
 from fedstats.disclosure import Rules
 from fedstats.errors import InputError
 
+LONGEST_CUT = 64  # characters, as a message holds them (see `fedstats.wire.messages.Name`)
+
 
 class Minima(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Stricter minima of this house; those of the consortium apply in any case."""
@@ -52,6 +54,18 @@ def load(path: str | Path) -> Settings:
         raise InputError(f"node settings {path}: {error}") from None
     except InputError as error:
         raise InputError(f"node settings {path}: {error.what}", hint=error.hint) from None
+    _check(found, path)
     home = path.resolve().parent
     absolute = {name: str(home / getattr(found, name)) for name in ("consortium", "key", "data", "journal")}
     return msgspec.structs.replace(found, **absolute)
+
+
+def _check(found: Settings, path: Path) -> None:
+    """What would only show at the first query, at everybody. Raises InputError."""
+    if not (1 <= len(found.data_cut) <= LONGEST_CUT and found.data_cut.isprintable()):
+        raise InputError(
+            f"node settings {path}: data_cut is a name of 1 to {LONGEST_CUT} printable characters",
+            hint="such as the date of the data cut",
+        )
+    if not 1.0 <= found.round_seconds < float("inf"):
+        raise InputError(f"node settings {path}: round_seconds must be at least 1")

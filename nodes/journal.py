@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,19 @@ CREATE TABLE IF NOT EXISTS outbox (
 
 class Journal:
     """See the module. path : the file, or None to keep it in memory (simulations). key : the registry's key, to be used by one
-    process only as well; a key in a folder that cannot be written to is not locked.
+    process only as well; a key in a folder that cannot be written to is not locked. mark : of a journal in memory, where a
+    simulation draws it; without it every journal is a new one with a mark of its own.
 
     Raises InputError that names the process which has journal or key in use.
     """
 
-    def __init__(self, path: str | Path | None = None, key: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        key: str | Path | None = None,
+        *,
+        mark: bytes | None = None,
+    ) -> None:
         self._lock, self._locked = threading.Lock(), contextlib.ExitStack()
         weakref.finalize(self, self._locked.close)
         if path is not None:
@@ -57,7 +64,7 @@ class Journal:
             self._locked.close()
             raise InputError(f"the journal {path} cannot be opened: {error}",
                              hint="is the folder read-only, or the file damaged?") from None
-        self.mark = self._mark() if path is not None else bytes(MARK_BYTES)
+        self.mark = self._mark(mark or os.urandom(MARK_BYTES))
 
     def _hold(self, path: str | Path, key: str | Path | None) -> None:
         try:
@@ -74,10 +81,10 @@ class Journal:
             self._locked.close()
             raise
 
-    def _mark(self) -> bytes:
-        """16 random bytes that name this journal, made with it."""
+    def _mark(self, new: bytes) -> bytes:
+        """16 bytes that name this journal, made with it."""
         with self._lock:
-            self._run("INSERT INTO marks SELECT ? WHERE NOT EXISTS (SELECT 1 FROM marks)", (os.urandom(MARK_BYTES),))
+            self._run("INSERT INTO marks SELECT ? WHERE NOT EXISTS (SELECT 1 FROM marks)", (new,))
             return bytes(self._run("SELECT mark FROM marks ORDER BY rowid LIMIT 1").fetchone()[0])
 
     def claim(self, T: bytes, query_id: bytes) -> bool:
@@ -96,8 +103,7 @@ class Journal:
         Returns the registries whose journal gave this number to another query before.
         """
         found = []
-        with self._lock, self._db:      # all of them in one transaction, or none
-            self._run("BEGIN")
+        with self._lock, self._transaction():  # all of them, or none
             for registry, (mark, number) in numbers.items():
                 self._run("INSERT OR IGNORE INTO others VALUES (?, ?, ?, ?)", (registry, mark, number, T))
                 row = self._run("SELECT T FROM others WHERE registry = ? AND mark = ? AND number = ?", (registry, mark, number)).fetchone()
@@ -128,6 +134,18 @@ class Journal:
     def open_queries(self) -> list[bytes]:
         """Queries that had not ended when the node stopped."""
         return [row[0] for row in self._run("SELECT T FROM queries WHERE state = 'open'")]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Everything in the block is written, or nothing; what fails, fails as in `_run`."""
+        self._run("BEGIN")
+        try:
+            yield
+            self._run("COMMIT")  # where a disk that is full shows
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.rollback()
+            raise
 
     def _run(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         try:

@@ -244,6 +244,7 @@ class Node:
 
     def _do(self, one: Open, T: bytes, work: Callable[[], list[Parcel]]) -> None:
         """Let a conversation do something, and post what it has to say."""
+        over = one.registry.state == ENDED
         try:
             outgoing = work()
         except Exception:
@@ -262,8 +263,9 @@ class Node:
                 one.registry.faults.pop(0),
             )
         one.moved = time.monotonic()
-        if one.registry.state == ENDED:
-            one.outbox.clear()  # what was waiting to be posted belongs to a query that is over
+        if one.registry.state == ENDED and not over:
+            # what was waiting belongs to a query that is over; its last word stays until it is heard
+            one.outbox.clear()
         one.outbox.extend(outgoing)
         self._flush(one)
 

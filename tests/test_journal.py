@@ -108,6 +108,34 @@ def test_a_journal_that_cannot_be_written_stops_everything(path):
             act()
 
 
+FULL = """
+import resource, sys
+from fedstats.errors import FedstatsError
+from nodes.journal import Journal
+T, journal = b"T" * 32, Journal(sys.argv[1])
+told = {"lyon": (b"m" * 16, 1), "turin": (b"m" * 16, 1)}
+for act in (lambda: journal.claim(T, b"i" * 16), lambda: journal.witness(T, told), lambda: journal.post(T, "k", bytes(100_000)),
+            lambda: journal.close(T, "failed")):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    try:
+        act()
+    except FedstatsError as error:
+        print("journal" in str(error))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    act()
+print(journal.witness(b"U" * 32, told) == ("lyon", "turin"), journal.open_queries())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of file sizes")
+def test_a_disk_that_is_full_is_told_by_whatever_is_written_and_forgotten_once_there_is_room(path):
+    """The end of a transaction is where it shows, too: our error, nothing half written, and the next time it is written."""
+    child = subprocess.run([sys.executable, "-c", FULL, str(path)], env=os.environ | {"PYTHONPATH": os.getcwd()}, capture_output=True,
+                           text=True)
+
+    assert child.stdout.splitlines() == ["True"] * 4 + ["True []"], child.stderr
+
+
 def test_a_journal_in_memory_is_a_journal():
     """Simulations keep it in memory."""
     journal = Journal()

@@ -254,7 +254,7 @@ def test_an_answer_that_cannot_come_any_more_is_not_waited_for(world, monkeypatc
     link = world.link("ana")
     mail = link.mail
 
-    def forgetful(cursor, wait, T, boot=""):
+    def forgetful(cursor, wait, T, *_):
         monkeypatch.setattr(link, "mail", mail)
         room.boxes.pop(f"ana/{T.hex()}", None)
         raise Unreachable("the line was cut")

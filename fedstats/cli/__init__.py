@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ..errors import readable
 from . import ask, consortium, coordinator, data, demo, keys, receipt, risk, synthetic
 from .manners import plain_group, warn
 
@@ -147,7 +148,8 @@ def _say(what: str, hint: str, code: int) -> int:
 
 
 def _short(text: str) -> str:
-    """A sentence that quotes a megabyte of what was wrong is cut."""
+    """A sentence that quotes a megabyte of what was wrong is cut, and so is what is no text."""
+    text = readable(text, kept="\n")
     return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]} ..."
 
 

@@ -28,6 +28,8 @@ from ..wire.messages import Abort
 
 GRACE_SECONDS = 2.0  # the coordinator, who knows who is missing, speaks first
 POLL_SECONDS, POLL_SECONDS_WATCHED = 10.0, 0.5  # watched: somebody looks at a progress bar
+POST_SECONDS = 20.0  # for the answer to a posting
+LEAST_PATIENCE, MOST_PATIENCE = 3.0, 10.0  # for an answer that is late, at the end of the time and before
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # between attempts
 GONE_SECONDS = (
     5.0  # nobody has listened there for so long: the coordinator is gone, and what it held with it
@@ -176,7 +178,8 @@ class Connected:
         failures = 0
         while True:
             try:
-                self.link.post(query)
+                left = max(0.0, until - time.monotonic())
+                self.link.post(query, min(POST_SECONDS, max(LEAST_PATIENCE, left)))
                 return
             except Refused:
                 # a first posting arrived though its answer did not, and its query may be over by now:
@@ -195,9 +198,7 @@ class Connected:
         cursor, boot, failures, gone = 0, "", 0, 0.0
         while analyst.state == ASKED:
             try:
-                here, mail = self.link.mail(
-                    cursor, POLL_SECONDS_WATCHED if self.progress else POLL_SECONDS, analyst.T, boot
-                )
+                here, mail = self._poll(analyst.T, cursor, boot, until)
             except Unreachable as error:
                 gone = (gone or time.monotonic()) if error.gone else 0.0
                 if not may_retry(error):
@@ -220,6 +221,15 @@ class Connected:
                 raise self._late(analyst.T)
             if self.progress and analyst.state == ASKED:
                 self._report(analyst.T)
+
+    def _poll(self, T: bytes, cursor: int, boot: str, until: float) -> tuple[str, Sequence[Any]]:
+        """Ask for mail once: a coordinator that says nothing is not waited for much longer than the
+        time that is left."""
+        left = max(0.0, until - time.monotonic())
+        wait = min(POLL_SECONDS_WATCHED if self.progress else POLL_SECONDS, left)
+        patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, left - wait))
+        mail: tuple[str, Sequence[Any]] = self.link.mail(cursor, wait, T, boot, patience)
+        return mail
 
     def _take(self, analyst: Analyst, mail: Sequence[tuple[int, bytes]], cursor: int) -> int:
         """Give the analyst its mail; the new cursor."""

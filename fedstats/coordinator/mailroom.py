@@ -14,6 +14,7 @@ over goes a while later.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,7 +47,13 @@ from ..wire.messages import (
     Verdict,
 )
 from ..wire.roster import Consortium
-from ..wire.transcript import LONGEST_QUERY_SECONDS, SKEW_SECONDS, query_hash, two_nodes
+from ..wire.transcript import (
+    LONGEST_QUERY_SECONDS,
+    SKEW_SECONDS,
+    clock_words,
+    query_hash,
+    two_nodes,
+)
 from .limits import Account
 from .mailbox import Mailbox
 
@@ -126,6 +133,10 @@ class Mailroom:
         self.skewed: dict[
             str, float
         ] = {}  # member whose last request came with a wrong clock -> seconds it is ahead
+        self.timely: dict[
+            str, float
+        ] = {}  # member -> when its last request with a right clock came (seconds since 1970)
+        self.shut_out: set[str] = set()  # members with a wrong clock and no other request of late
         self.counts = {
             "queries": 0,
             "rounds": 0,
@@ -383,7 +394,7 @@ class Mailroom:
                     clock,
                 )
             elif session.phase == "admission" and any(
-                name in self.skewed for name in session.missing()
+                name in self.shut_out for name in session.missing()
             ):
                 self._give_up(
                     session, self._missed(session), clock
@@ -401,20 +412,26 @@ class Mailroom:
         """Who has not answered, where, and what is known of why."""
         names = session.missing()
         where = f"round {session.round}" if session.phase == "rounds" else f"the {session.phase}"
-        clocks = [
-            f"the clock of {name} is {clock_words(self.skewed[name])} the coordinator's"
-            for name in names
-            if name in self.skewed
-        ]
-        what = f"no answer from {', '.join(names) or 'nobody'} in {where}" + "".join(
-            f"; {one}" for one in clocks
-        )
-        hint = (
-            "set the clocks of these machines, then ask again"
-            if clocks
-            else "see that these nodes run, then ask again"
-        )
+        what = f"no answer from {', '.join(names) or 'nobody'} in {where}"
+        clocks, hint = self._clocks(session)
+        what = "; ".join((what, *clocks))
         return Unreachable(what, who=self.me.name, hint=hint)
+
+    def _clocks(self, session: Session) -> tuple[list[str], str]:
+        """What wrong clocks have to do with it, and the remedy. Who differs from all is wrong."""
+        wrong = {name: self.skewed[name] for name in session.missing() if name in self.skewed}
+        if not wrong:
+            return [], "see that these nodes run, then ask again"
+        some = next(iter(wrong.values()))
+        alike = all(abs(seconds - some) < SKEW_SECONDS for seconds in wrong.values())
+        if alike and set(wrong) == set(session.query.registries):
+            return [
+                f"the coordinator's clock is {clock_words(-some)} those of all registries"
+            ], "set the clock of the coordinator's machine, and ask again a minute later"
+        return [
+            f"the clock of {name} is {clock_words(seconds)} the coordinator's"
+            for name, seconds in wrong.items()
+        ], "set the clocks of these machines, and ask again a minute later"
 
     def _forget(self, session: Session, clock: float) -> None:
         """The mail of a query that has been over for a while: nobody who never saw its beginning
@@ -494,11 +511,17 @@ class Mailroom:
             raise MessageError("the signature was made for another request")
         if abs(request.time - now) > SKEW_SECONDS:
             self.skewed[request.member] = request.time - now
+            # not always a wrong clock: somebody may send again what was said long ago, which must
+            # not end the queries of a member that is there
+            if abs(now - self.timely.get(request.member, math.inf)) > AWAY_SECONDS:
+                self.shut_out.add(request.member)
             raise Refused(
                 f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
                 hint="set the clock of that machine, or of the coordinator; or the request was held up on its way",
             )
         self.skewed.pop(request.member, None)
+        self.shut_out.discard(request.member)
+        self.timely[request.member] = now
         return request
 
     def account(self, member: str) -> Account:
@@ -548,16 +571,3 @@ class Mailroom:
 def box_of(analyst: str, T: bytes) -> str:
     """The name of an analyst's mailbox for one query."""
     return f"{analyst}/{T.hex()}"
-
-
-def clock_words(seconds: float) -> str:
-    """How far one clock is from another: "6 min 12 s ahead of", "2 h 0 min behind"."""
-    size, way = round(min(abs(seconds), 1e12)), "ahead of" if seconds > 0 else "behind"
-    for unit, name, smaller, small in (
-        (86_400, "days", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if size >= unit:
-            return f"{size // unit} {name} {size % unit // smaller} {small} {way}"
-    return f"{size} s {way}"

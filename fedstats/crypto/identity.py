@@ -147,6 +147,8 @@ class Identity:
         except OSError as error:
             hint = "make one with: fedstats keys new NAME"
             raise InputError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+        except ValueError:  # a zero byte
+            raise InputError(f"cannot read {path}: this is no path") from None
         parts = data.decode("ascii", "replace").strip().split(" ")
         if parts[0] == PUBLIC_TEXT:
             raise InputError(f"{path} holds a public line, not the secret keys",

@@ -74,9 +74,16 @@ class Link:
         timeout = httpx.Timeout(wait, connect=min(seconds, CONNECT_SECONDS), write=WRITE_SECONDS)
         self._request("POST", PARCELS, content=parcel, timeout=timeout)
 
-    def mail(self, after: int, wait: float, query: bytes | None = None, boot: str = "") -> Mail:
+    def mail(
+        self,
+        after: int,
+        wait: float,
+        query: bytes | None = None,
+        boot: str = "",
+        patience: float = GRACE_SECONDS,
+    ) -> Mail:
         """The mailbox after a cursor: (the coordinator's boot id, [(number, parcel)]). Waits up to
-        `wait` seconds.
+        `wait` seconds for mail, and `patience` more for an answer.
 
         boot : the id that the cursor belongs to; a coordinator that was restarted answers at once,
         and drops nothing.
@@ -86,7 +93,9 @@ class Link:
         )
         path += f"&boot={boot}" if boot else ""
         answer = self._request(
-            "GET", path, timeout=httpx.Timeout(wait + GRACE_SECONDS, connect=CONNECT_SECONDS)
+            "GET",
+            path,
+            timeout=httpx.Timeout(wait + patience, connect=min(wait + patience, CONNECT_SECONDS)),
         )
         try:
             return msgspec.msgpack.decode(answer.content, type=Mail)

@@ -174,7 +174,10 @@ class Analyst:
             self.state = NEXT[self.state]["abort"]
             problem = self._reason(abort, abort.sender) or abort.problem
             # what all registries concluded alike is told once, in the name of all; faults are told in the sender's name
-            who = "all registries" if problem.code in CONCLUDED and not problem.who else abort.sender
+            # (nobody else saw totals: a coordinator that gives no name says it of itself)
+            alike = problem.code in CONCLUDED and not problem.who
+            registry = abort.sender in self.query.registries
+            who = "all registries" if alike and registry else abort.sender
             self.problem = as_error(Problem(problem.code, who, problem.what, problem.hint))
 
     def _reason(self, message: Admission | Verdict | Abort, sender: str) -> Problem | None:

@@ -73,6 +73,9 @@ class Consortium(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def check(self) -> None:
         """Names and keys are unique and hold together. Raises InputError."""
+        texts = (self.name, self.dictionary, self.dictionary_sha256, self.treatments, self.treatments_sha256, *self.addresses)
+        if not all(text.isprintable() for text in texts):       # everybody's terminal shows them
+            raise InputError("a name, a path or an address has a line break or another control character")
         names: set[str] = set()
         keys: set[bytes] = set()
         for member in self.members:

@@ -43,10 +43,31 @@ def check_query(query: Query, roster: Consortium, now: float) -> None:
     if len(query.registries) < fewest:
         raise Refused(f"a query needs at least {fewest} registries (rule min_registries), this one names {len(query.registries)}",
                       hint="name more registries")
+    check_time(query, now)
+
+
+def check_time(query: Query, now: float) -> None:
+    """Whether a query is of today. Raises Refused that says how far the two clocks are apart."""
+    made = f"it was made {clock_words(query.created - now)} this registry's clock"
     if query.created > now + SKEW_SECONDS:
-        raise Refused("the query comes from the future: a clock is wrong", hint="set the clocks of both machines")
-    if query.expires < now - SKEW_SECONDS or query.expires - query.created > LONGEST_QUERY_SECONDS:
-        raise Refused("the query has expired, or would live longer than 30 days", hint="ask again")
+        raise Refused(f"the query comes from the future: {made}", hint="set the clocks of both machines")
+    if query.expires < now - SKEW_SECONDS:
+        raise Refused(f"the query has expired: {made}", hint="ask again; if that is not so, set the clocks of both machines")
+    if query.expires - query.created > LONGEST_QUERY_SECONDS:
+        raise Refused("the query would live longer than 30 days", hint="ask again with a shorter time")
+
+
+def clock_words(seconds: float) -> str:
+    """How far one clock is from another: "6 min 12 s ahead of", "2 h 0 min behind"."""
+    size, way = round(min(abs(seconds), 1e12)), "ahead of" if seconds > 0 else "behind"
+    for unit, name, smaller, small in (
+        (86_400, "days", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if size >= unit:
+            return f"{size // unit} {name} {size % unit // smaller} {small} {way}"
+    return f"{size} s {way}"
 
 
 def decisions_of(results: list[Result]) -> bytes:
