@@ -173,3 +173,57 @@ def test_two_registries_can_be_simulated_where_the_rules_allow():
     for tables, less in ((parts(2), Rules()), (parts(1), rules)):
         with pytest.raises(Refused, match="a query needs at least"):
             fedstats.simulate(tables, dictionary=PLAIN, rules=less).cohort().summary(["age"])
+
+
+def test_new_patients_come_as_one_row_records_and_arrays_without_axes(cohort):
+    """A row of a frame, a list of dicts, numpy's single values with and without an array around
+    them: the same predictions, of every model."""
+    patient = {"age": 40, "sex": "weiß nicht"}
+    same = [
+        pd.DataFrame([patient]),
+        pd.DataFrame([patient], index=["p7"]).iloc[0],
+        [patient],
+        {"age": np.int64(40), "sex": np.str_("weiß nicht")},
+        {"age": np.array(40), "sex": np.array("weiß nicht")},
+        {"age": np.array([40.0]), "sex": "weiß nicht"},
+    ]
+    linear = cohort.glm("edss ~ age + sex")
+    hazard = cohort.cox("Surv(months, event) ~ age + sex")
+    trees = cohort.boost("event", ["age", "sex"], rounds=2, max_depth=2, bins=4)
+    levelled = [cohort.ordinal("phase ~ age + sex"), cohort.multinomial("phase ~ age + sex")]
+    predictions = [
+        linear.predict,
+        hazard.predict_partial_hazard,
+        trees.predict,
+        trees.contributions,
+        *(one.predict for one in levelled),
+    ]
+    for predict in predictions:
+        expected = np.asarray(predict(same[0]))
+        for one in same[1:]:
+            assert np.array_equal(np.asarray(predict(one)), expected)
+    several = [patient, {"sex": "Frau"}]
+
+    assert np.isnan(linear.predict(several)).tolist() == [False, True]
+    with pytest.raises(QuestionError, match="different lengths"):
+        trees.predict({"age": [30, 40], "sex": ["Frau"]})
+
+
+def test_rules_and_estimands_as_they_are_written(cohort):
+    """A smallest cell from numpy; the estimand in capitals, as papers write it."""
+    rules = Rules(min_cell=np.int64(5), show_zeros=np.bool_(True))
+    propensity = cohort.glm("event ~ age", family="binomial")
+
+    assert rules == Rules(min_cell=5, show_zeros=True) and type(rules.min_cell) is int
+    assert propensity.inverse_probability(estimand="ATT") == propensity.inverse_probability(
+        estimand="att"
+    )
+
+
+def test_a_cohort_of_nobody_says_so():
+    """Without rules there is no smallest cell to name."""
+    data = frame().assign(age=30)
+    with pytest.raises(Refused, match="nobody is in the cohort"):
+        fedstats.pooled({"a": data, "b": data}, dictionary=PLAIN).cohort(
+            where=[("age", ">=", 50)]
+        ).summary("age")

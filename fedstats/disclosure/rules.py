@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..data.native import native
 from ..errors import InputError, Refused
 
 FLOOR_CELL, FLOOR_REGISTRIES, FLOOR_COHORT = 5, 3, 50    # `connect` goes no lower, whatever a roster says
@@ -39,6 +40,8 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounding: bool = True
 
     def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            msgspec.structs.force_setattr(self, name, native(getattr(self, name)))
         for name in ("min_cell", "min_cohort", "min_registries"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -79,6 +82,9 @@ def strictest(many: Sequence[Rules]) -> Rules:
 
 def gate(n: int, registries: int, rules: Rules, what: str = "the cohort") -> None:
     """Whether totals about n patients from so many contributing registries may be opened. Raises Refused, without the count."""
+    if n == 0 and max(rules.min_cohort, rules.min_cell) == 1:
+        raise Refused(f"nobody is in {what} with all columns known",
+                      hint="widen the filter, or leave out columns that are often missing")
     if n < max(rules.min_cohort, rules.min_cell):
         rule, least = max(("min_cell", rules.min_cell), ("min_cohort", rules.min_cohort), key=lambda one: one[1])
         if least == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from ...data.dictionary import Dictionary
+from ...data.native import listed, table_of
 from ...data.rows import Rows, load
 from ...data.variable import Variable
 from ...errors import InputError, QuestionError
@@ -179,10 +180,8 @@ class RiskModel(Result, frozen=True, kw_only=True):
     # -- inside ---------------------------------------------------------------------------------------------------------------
 
     def _rows(self, data: Any) -> Rows:
-        if isinstance(data, Mapping):
-            data = {name: [one] if isinstance(one, (str, int, float)) or one is None else one for name, one in data.items()}
         dictionary = Dictionary(name="the model's covariates", variables=self.variables, most_rows=1)
-        rows, report = load(data, dictionary, who="new patients")
+        rows, report = load(table_of(data), dictionary, who="new patients")
         for (name, rule), count in report.violations.items():
             raise InputError(f'column "{name}": {count} of {rows.n} values are {rule}', hint="see `model.variables` for ranges and levels")
         return rows
@@ -213,8 +212,9 @@ class RiskModel(Result, frozen=True, kw_only=True):
 
     def _risk(self, data: Any, horizon: float | Sequence[float] | None) -> np.ndarray:
         """1 - product of (1 - hazard) over the intervals up to each horizon. Singer & Willett (1993), J Educ Stat 18:155-195."""
-        single = horizon is None or isinstance(horizon, (int, float))
-        wanted = [self.ends[-1]] if horizon is None else [horizon] if isinstance(horizon, (int, float)) else list(horizon)
+        given = listed(horizon)
+        single = not isinstance(given, list)
+        wanted = [self.ends[-1]] if given is None else [given] if single else given
         for one in wanted:
             if one not in self.ends:
                 raise QuestionError(f"{one:g} is not the end of an interval of this model",

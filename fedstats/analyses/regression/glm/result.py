@@ -112,6 +112,7 @@ class Glm(ModelResult, frozen=True, kw_only=True):
         """
         if self.link != "logit" or not (self.intercept or self.own) or self.offset is not None:
             raise QuestionError("inverse probabilities come from a logistic model with an intercept (or one per registry), without offset")
+        estimand = str(estimand).lower()
         check_choice("estimand", estimand, ("ate", "att"))
         if stabilised and estimand == "att":
             raise QuestionError(STABILISED_ATT, hint="leave stabilised out")
@@ -125,8 +126,8 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     def predict(self, new: Any, *, kind: str = "response", interval: bool = False) -> Any:
         """Predictions for new patients.
 
-        new : a table as `tables.columns_of` reads it (a DataFrame), or a dict of a value or a list
-        of values per column. A variable that the model takes as a number need not lie on its step:
+        new : a table as `tables.columns_of` reads it (a DataFrame), or a few rows as
+        `native.table_of` takes them (a dict of a value or a list of values per column). A variable that the model takes as a number need not lie on its step:
         the mean age will do. kind : "response" (the mean) or "link".
         interval : a DataFrame with columns predicted, lower, upper instead of an array. Rows with a gap, or a value outside the
         dictionary, are NaN. Raises QuestionError for a model with registry intercepts and kind "response": they are not released.
