@@ -1,8 +1,9 @@
 """Quantiles: from people per registered bin, in one round; exact where bins hold single values, bounded where they do not.
 
 How this works: the bins are merged until each may be shown. Every order statistic that a quantile needs lies in one of the
-merged bins, which the cumulated counts tell. A bin of a single value gives it exactly; in a wider bin people are placed
-evenly, and its ends bound the answer. Nothing but the merged bins enters.
+merged bins, which the cumulated counts tell. A bin of a single value gives it exactly; in a wider registered bin people are
+placed evenly, and its ends bound the answer; in bins that were merged only the bounds are told. Nothing but the merged
+bins enters.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def registered(q: float) -> Fraction:
 
 class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One quantile of one column, in its unit. exact : equal to the quantile of the pooled rows; otherwise interpolated, and
-    the exact one lies from `low_bound` to `high_bound`. None: not released."""
+    the exact one lies from `low_bound` to `high_bound`. None: not released; a value also where its bins had to be merged."""
 
     column: str
     unit: str
@@ -127,11 +128,11 @@ def quantiles(params: QuantilesParams, setting: Setting) -> Joint:
         if len(bins) == 1 and bins[0][0] < bins[0][1]:      # one bin from end to end says nothing about a quantile
             ranges, bins = (), []
         shown = merged(counts, ranges)[0].tolist()
-        some = [_one(name, setting, shown, bins, q, params.type) for q in params.q]
+        some = [_one(name, setting, shown, ranges, bins, q, params.type) for q in params.q]
         if not ranges:
             notes.append(f'quantiles of "{name}" not released: no two bins have {setting.rules.min_cell} people from '
                          f"{setting.rules.min_registries} registries (rules min_cell, min_registries); use coarser cut points")
-        elif any(one.value is None for one in some):
+        elif any(one.low_bound is None for one in some):
             notes.append(f'outer quantiles of "{name}" not released: fewer than {setting.rules.min_cell} people lie beyond them '
                          "(rule min_cell); ask for probabilities nearer to 0.5, or for a larger cohort")
         wide = [one.high_bound - one.low_bound for one in some
@@ -140,17 +141,42 @@ def quantiles(params: QuantilesParams, setting: Setting) -> Joint:
             unit = setting.dictionary[name].unit
             notes.append(f'quantiles of "{name}" are interpolated inside bins where `exact` is false: the exact ones lie within their '
                          f"bounds, at most {max(wide):.4g}{' ' + unit if unit else ''} apart")
+        if any(one.value is None and one.low_bound is not None for one in some):
+            notes.append(f'of some quantiles of "{name}" only the bounds are told: they lie in bins that had to be joined '
+                         "(rule min_cell), and a place in there would be a guess")
         found += some
     return Quantiles(size=setting.size, quantiles=tuple(found), type=params.type, notes=tuple(notes),
                      methods=f"Sample quantiles of type {params.type} of Hyndman & Fan (1996) from counts at registered cut points.")
 
 
-def _one(name: str, setting: Setting, counts: Sequence[int], bins: Sequence[tuple[float, float]], q: float, type: int) -> Quantile:
+def _one(
+    name: str,
+    setting: Setting,
+    counts: Sequence[int],
+    ranges: Sequence[tuple[int, int]],
+    bins: Sequence[tuple[float, float]],
+    q: float,
+    type: int,
+) -> Quantile:
     unit, probability = setting.dictionary[name].unit, registered(q)
     if not counts or not may_ask(sum(counts), probability, setting.rules):
         return Quantile(name, unit, q, None, None, None, False)
     value, low, high = quantile_of(counts, bins, probability, type)
-    return Quantile(name, unit, q, value, low, high, low == high)
+    told = in_single_bins(counts, ranges, probability, type)
+    return Quantile(name, unit, q, value if told else None, low, high, low == high)
+
+
+def in_single_bins(
+    counts: Sequence[int], ranges: Sequence[tuple[int, int]], q: Fraction, type: int = 7
+) -> bool:
+    """Whether a quantile lies in bins that are not joined of several.
+
+    Then it is that of all registered bins. In joined ones people would be placed evenly over the whole
+    width: another number than without rules, so only its bounds are told.
+    """
+    j, after, g = positions(sum(counts), q, type)
+    places = np.searchsorted(np.cumsum(counts), [j, after if g else j])
+    return all(ranges[k][1] - ranges[k][0] == 1 for k in places)
 
 
 def may_ask(n: int, q: Fraction, rules: Rules) -> bool:

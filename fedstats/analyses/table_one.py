@@ -21,7 +21,7 @@ from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..query.views import Picture, Table, count_text
 from ..sums.statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from .compare import welch_p
-from .quantiles import may_ask, quantile_of
+from .quantiles import in_single_bins, may_ask, quantile_of
 from .shared.centred import settled_moments
 from .shared.common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
 from .shared.moments import Moments, few_levels, moments
@@ -116,7 +116,8 @@ class TableOneParams(Params, frozen=True):
 
 
 class Mean(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A number in one column of the table. Median and quartiles come from registered bins: `exact` if each holds one value."""
+    """A number in one column of the table. Median and quartiles come from registered bins: `exact` if each holds one value.
+    None: not released."""
 
     mean: float | None = None
     sd: float | None = None
@@ -179,7 +180,7 @@ class TableOne(Result, frozen=True, kw_only=True):
             unit = f", {one.unit}" if one.unit else ""
             if one.means:
                 rows.append((f"{one.column}{unit}: mean (SD)", *(_mean_text(m) for m in one.means)))
-                if any(m.median is not None for m in one.means):
+                if any(_median_text(m) for m in one.means):
                     rows.append((f"{one.column}{unit}: median [Q1, Q3]", *(_median_text(m) for m in one.means)))
             else:
                 rows += [
@@ -233,7 +234,11 @@ def _mean_text(found: Mean) -> str | None:
 
 
 def _median_text(found: Mean) -> str | None:
-    return None if found.median is None else f"{found.median:.4g} [{found.q1:.4g}, {found.q3:.4g}]"
+    three = (found.median, found.q1, found.q3)
+    if set(three) == {None}:
+        return None
+    median, q1, q3 = ("-" if one is None else f"{one:.4g}" for one in three)
+    return f"{median} [{q1}, {q3}]"
 
 
 def _share_text(found: Share, size: int | None) -> str | None:
@@ -322,10 +327,10 @@ def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
     quartiles = [NO_QUARTILES] * len(columns)
     if _has_median(setting.dictionary, name):
         quartiles = _quartiles(totals, k, name, setting, columns)
-        if any(m is not None and m.n and spread[0] is None for m, spread in zip(columns, quartiles)):
-            notes.append(f'a median of "{name}" is not released: the bins around it, merged until they may be shown, are too wide '
-                         f"(rule min_cell {rules.min_cell}, or cut points too coarse)")
-        if any(spread[0] is not None and not spread[3] for spread in quartiles):
+        if any(m is not None and m.n and None in spread for m, spread in zip(columns, quartiles)):
+            notes.append(f'medians or quartiles of "{name}" are not released where the bins around them had to be merged, or are '
+                         f"too wide (rule min_cell {rules.min_cell}, or cut points too coarse)")
+        if any(set(spread[:3]) != {None} and not spread[3] for spread in quartiles):
             notes.append(f'medians of "{name}" are interpolated within registered bins')
     means = tuple(Mean() if m is None or m.n == 0 else Mean(m.mean, m.sd, *spread) for m, spread in zip(columns, quartiles))
     occupied = [m for m in known if m.n]
@@ -344,7 +349,8 @@ def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Seque
                ) -> list[tuple[float | None, float | None, float | None, bool]]:
     """Median, quartiles and whether they are exact, per column of the table, each from bins merged until they may be shown.
 
-    None where a quartile lies in a merged bin wider than the spread of the values: its place in there would be a guess.
+    None for those in bins that had to be merged, and for all where one lies in a bin wider than the spread of the values:
+    their place in there would be a guess.
     """
     ends, found = ends_of_bins(setting.dictionary, name), []
     lines = zip(np.vstack([totals[f"all_bins{k}"], totals[f"bins{k}"]]),
@@ -358,8 +364,11 @@ def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Seque
         if not bins:
             continue
         three = [quantile_of(merged(counts, ranges).tolist(), bins, q) for q in QUARTILES]
-        if max(high - low for _, low, high in three) <= MOST_BLUR * (shown.sd or 0.0):
-            found[-1] = (three[1][0], three[0][0], three[2][0], all(low == high for _, low, high in three))
+        told = [in_single_bins(merged(counts, ranges).tolist(), ranges, q) for q in QUARTILES]
+        wide = [high - low for (_, low, high), one in zip(three, told) if one]
+        if wide and max(wide) <= MOST_BLUR * (shown.sd or 0.0):
+            q1, median, q3 = (value if one else None for (value, _, _), one in zip(three, told))
+            found[-1] = (median, q1, q3, not any(wide))
     return found
 
 

@@ -18,7 +18,7 @@ from ...disclosure import intervals, may_count, may_imply
 from ...errors import Refused
 from ...query.analysis import Joint, Setting
 from ...sums.statistic import INDICATORS, Ask, Sums, plain
-from ..shared.scores import EDGES, auc
+from ..shared.scores import EDGES, auc, auc_slack
 from . import sums as ask
 from .bins import Feature, columns, merged
 from .booster import names_for_xgboost
@@ -316,6 +316,8 @@ class Training:
             # one number over everybody, as in a validation: those with and those without the outcome must be enough
             if edges and may_imply(found["classes"], found["classes" + INDICATORS], self.rules) and found["classes"].all():
                 metrics[prefix + "auc"] = auc(*found["people"])
+                # few trees have scores in few bins: 0.5 would be told of a model that tells patients apart
+                metrics[prefix + "auc_slack"] = auc_slack(*found["people"])
         return metrics, notes
 
     def _model(self, fit: Fit, metrics: dict[str, float], notes: list[str]) -> RiskModel:
