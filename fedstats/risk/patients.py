@@ -25,13 +25,13 @@ from ..analyses.shared.scores import risk_of
 from ..analyses.validation.classes import percentile
 from ..analyses.validation.performance import Performance, Recalibration
 from ..data.dictionary import Dictionary
+from ..data.reading import read_json, read_text
 from ..data.rows import Rows, load
 from ..data.variable import LARGEST, Variable, value_text
 from ..errors import InputError
 from ..show import RESEARCH
 from .card import covariate
 from .card_form import Card
-from .files import read_json, read_text
 from .inside import check_seen, reasons, unchecked
 
 MOST_PATIENTS = 100_000
@@ -85,7 +85,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_patients(path: str | Path) -> list[dict[str, Any]]:
     """Patients from a JSON file (one object, or a list) or a CSV file with a header. Raises InputError."""
     path = Path(path)
-    found = _read_csv(path) if path.suffix == ".csv" else read_json(path, MOST_PATIENT_BYTES, "JSON")
+    found = _read_csv(path) if path.suffix == ".csv" else read_json(path, "patients", largest=MOST_PATIENT_BYTES)
     patients = [found] if isinstance(found, dict) else found
     if not isinstance(patients, list) or not patients or not all(isinstance(one, dict) for one in patients):
         raise InputError(f"{path} holds no patients", hint='one object such as {"age": 34, "edss": 2.5}, or a list of them')
@@ -95,7 +95,7 @@ def read_patients(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    text = read_text(path, MOST_PATIENT_BYTES, "CSV")
+    text = read_text(path, "patients", largest=MOST_PATIENT_BYTES)
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         names = list(reader.fieldnames or ())
