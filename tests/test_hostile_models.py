@@ -10,9 +10,10 @@ import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
+from fedstats.data import reading
 from fedstats.errors import FedstatsError, InputError, Tampered
 from fedstats.query.analysis import read_result
-from fedstats.risk import card, card_page, card_proof, files, folder, patient_page
+from fedstats.risk import card, card_page, card_proof, folder, patient_page
 from fedstats.risk.patients import predict, read_patients
 
 from .risk_data import COVARIATES, DICTIONARY, HAZARD, SMALL, registries
@@ -106,13 +107,14 @@ def test_a_hostile_model_is_one_clean_error(hostile, risk, name):
     content = copy.deepcopy(risk)
     changed = HOSTILE[name](content)
 
-    with pytest.raises(InputError, match=r"is not a risk model|holds a summary"):
+    with pytest.raises(InputError, match=r"is not a risk model|holds a summary|^risk model .*(18 digits|no number|is not JSON)"):
         folder.read_folder(hostile(content if changed is None else changed))
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("", "is not a risk model"), ("[" * 100_000, "nested too deeply"), ("null", "is not a risk model"), ("{", "is not a risk model"),
-    ('{"kind": "boost", "n": 1' + "0" * 5000 + "}", "is not a risk model"), ('{"x": 1e999}', "too large"), ("\udcff", "not UTF-8")])
+    ("", "is not JSON"), ("[" * 100_000, "nested too deeply"), ("null", "is not a risk model"), ("{", "is not JSON"),
+    ('{"kind": "boost", "n": 1' + "0" * 5000 + "}", "thousands of digits"), ('{"x": 1e999}', "no number to work with"),
+    ('{"x": 1, "x": 2}', "stands in it twice"), ("\udcff", "not UTF-8")])
 def test_what_is_not_even_json_is_one_clean_error(hostile, text, says):
     where = hostile("{}")
     (where / "risk.json").write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -133,7 +135,7 @@ def test_a_pipe_or_a_folder_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     for path in (tmp_path, tmp_path / "pipe.json", tmp_path / "nothing.json"):
         with pytest.raises(InputError, match=r"is no file|cannot be read"):
-            files.read_json(path, 10, "JSON")
+            reading.read_json(path, "model card", largest=10)
 
 
 @pytest.mark.parametrize("name", ["one child only", "back to the root", "a column beyond the end"])

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from ..errors import readable
 from . import ask, consortium, coordinator, data, demo, keys, receipt, risk, synthetic
-from .manners import plain_group, warn
+from .manners import plain_group, printable, warn
 
 PLUGINS = "fedstats.commands"
 INTERRUPTED = 130

@@ -17,9 +17,11 @@ SHOWN = 8               # contributions of one patient on the screen
 
 
 def as_json(card: Card) -> None:
-    import msgspec
+    import json
 
-    machine(msgspec.json.decode(msgspec.json.encode(card)))
+    from ..risk.card import card_text
+
+    machine(json.loads(card_text(card)))
 
 
 def show(card: Card) -> None:

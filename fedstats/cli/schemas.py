@@ -33,7 +33,11 @@ REFERENCE = "#/$defs/{name}"
 NUMBER = "Number"
 FINITE = {"ResultsFile", "NamedResult", "Step", "Words"}        # of the file around the results
 
+ENDLESS = ("Coefficient", "Metrics")    # of a card
+
 Schema = dict[str, Any]
+WORD_OR_NUMBER: Schema = {"title": NUMBER, "description": "A number; one that is not finite as a text.",
+                          "anyOf": [{"type": "number"}, {"enum": list(WORDS)}]}
 
 
 def of(kind: Any, title: str) -> Callable[[], Schema]:
@@ -61,9 +65,17 @@ def results() -> Schema:
     for name, part in parts.items():
         if name not in FINITE and "term" not in part.get("properties", {}):
             parts[name] = _worded(part)
-    parts[NUMBER] = {"title": NUMBER, "description": "A number; one that is not finite as a text.",
-                     "anyOf": [{"type": "number"}, {"enum": list(WORDS)}]}
+    parts[NUMBER] = WORD_OR_NUMBER
     return _document("Released results", (top,), parts)
+
+
+def model_card() -> Schema:
+    """A card; limits of its coefficients and metrics may have no end."""
+    top, parts = msgspec.json.schema_components([Card], ref_template=REFERENCE)
+    for name in ENDLESS:
+        parts[name] = _worded(parts[name])
+    parts[NUMBER] = WORD_OR_NUMBER
+    return _document("The card of a risk model", top, parts)
 
 
 def table(name: str) -> Callable[[], Schema]:
@@ -76,7 +88,7 @@ SCHEMAS: dict[str, Callable[[], Schema]] = {
     "question.json": question,
     "results.json": results,
     "consortium.json": of(Consortium, "The roster and the rules of a consortium"),
-    "model_card.json": of(Card, "The card of a risk model"),
+    "model_card.json": model_card,
     "receipt.json": of(Receipt, "What a released result rests on: signed words of all parties, and keys that open the result"),
     "messages.json": of(AnyMessage, "Messages between analyst, coordinator and registries (sent as MessagePack)"),
     **{f"ms_{name}.json": table(name) for name in ms.COLUMNS},

@@ -19,8 +19,9 @@ from ..sums.statistic import Ask, answer
 
 @dataclass(frozen=True)
 class Explanation:
-    """The words of `explain`. rounds (round 0 included), values, up_bytes : known before asking, per registry; a question whose
-    rounds depend on what the first ones show may need one more."""
+    """The words of `explain`. rounds (round 0 included), values, up_bytes : known before asking, per
+    registry; a question whose rounds depend on what the first ones show may need one more.
+    at_most : whether these are the most there can be, as a number of trees is chosen on the way."""
 
     questions: tuple[str, ...]
     cohort: str
@@ -30,13 +31,16 @@ class Explanation:
     columns: tuple[str, ...]
     who_sees_what: tuple[tuple[str, str], ...]
     rules: str
+    at_most: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def __str__(self) -> str:
+        most = "up to " if self.at_most else ""
         lines = ["questions: " + "; ".join(self.questions), f"cohort: {self.cohort}", "columns read: " + ", ".join(self.columns),
-                 f"rounds: {self.rounds}; sealed numbers per registry: {self.values}; sent per registry: {self.up_bytes} bytes",
+                 f"rounds: {most}{self.rounds}; sealed numbers per registry: {most}{self.values}; "
+                 f"sent per registry: {most}{self.up_bytes} bytes",
                  f"rules: {self.rules}"]
         return "\n".join(lines + [f"  {who}: {what}" for who, what in self.who_sees_what])
 
@@ -65,7 +69,7 @@ def explain(questions: Sequence[Question], recipe: Recipe, where: Any, rules: Ru
         (("each registry", "its own rows; totals over all registries, in memory only; the result"),
          ("the coordinator", "sizes and times of messages, the number of rounds, the form of the question; never a number"),
          ("you", "the released result only")),
-        rules.sentence())
+        rules.sentence(), any(one.at_most() for one in params))
 
 
 def _cohort(recipe: Recipe, where: Any) -> str:

@@ -33,6 +33,32 @@ def read_json(path: str | Path, what: str, *, largest: int = LARGEST_FILE) -> An
     return _read(path, what, "JSON", _loads, largest)
 
 
+def read_text(path: str | Path, what: str, *, largest: int = LARGEST_FILE) -> str:
+    """The text of a file. Raises InputError."""
+    try:
+        return read_bytes(path, what, largest=largest).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {path} is not UTF-8 text") from None
+
+
+def read_bytes(path: str | Path, what: str, *, largest: int = LARGEST_FILE) -> bytes:
+    """The content of a file of at most so many bytes. Raises InputError."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{what} {path} is no file", hint="a folder, a device or a pipe is not read")
+        with path.open("rb") as file:
+            content = file.read(largest + 1)  # not its size: that of a file that grows may be wrong
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{what}: this is no name of a file") from None
+    if len(content) > largest:
+        size = f"{largest // 2**20} MB" if largest >= 2**20 else f"{largest} bytes"
+        raise InputError(f"{what} {path} is larger than {size}")
+    return content
+
+
 def json_of(text: str) -> Any:
     """Plain data of a JSON text. Raises InputError or ValueError, never anything else."""
     try:
@@ -81,30 +107,18 @@ def _check_text(text: str) -> None:
 
 
 def _read(path: str | Path, what: str, form: str, parse: Callable[[str], Any], largest: int) -> Any:
-    path = Path(path)
+    text = read_text(path, what, largest=largest)
     try:
-        if path.stat().st_size > largest:
-            raise InputError(f"{what} {path} is larger than {largest // 2**20} MB")
-        return checked(parse(path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
+        return checked(parse(text.replace("\r\n", "\n").replace("\r", "\n")))
     except RecursionError:
         raise InputError(f"{what} {path} is nested too deeply") from None
     except InputError as error:
-        raise (
-            error
-            if error.what.startswith(what)
-            else InputError(f"{what} {path}: {error.what}", hint=error.hint)
-        ) from None
-    except (
-        ValueError
-    ) as error:  # what is no TOML or JSON, no UTF-8, or has a number of thousands of digits
+        raise InputError(f"{what} {path}: {error.what}", hint=error.hint) from None
+    except ValueError as error:  # what is no TOML or JSON, or has a number of thousands of digits
         raise InputError(f"{what} {path} is not {form}: {_why(error)}") from None
 
 
 def _why(error: ValueError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8 text"
     text = str(error)
     return (
         "a number in it has thousands of digits"

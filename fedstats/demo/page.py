@@ -44,18 +44,29 @@ def patient_line(said: Prediction) -> str:
     return f"{_risk(said)}. What moves it most: {drives} (log-odds, against the mean patient)"
 
 
+def stranger_line(said: Prediction) -> str:
+    """The same patient, but older than nearly all: the reason why there is no number."""
+    age = demo_model.STRANGER["age"]
+    if not said.reason:
+        return f"The same patient at the age of {age}: risk of worsening within two years {said.risks[-1].risk:.1%}"
+    return f"The same patient at the age of {age}: no risk is given, as {said.reason}"
+
+
 def _risk(said: Prediction) -> str:
     values = {one.covariate: one.value for one in said.contributions}
     who = ", ".join(f"{name} {values[name]}" for name in demo_model.PATIENT if name in values)
     risk = said.risks[-1]
     above = "" if risk.percentile is None else f", higher than that of {risk.percentile:.0%} of the patients"
-    return f"A synthetic patient ({who}): risk of worsening within two years {risk.risk:.1%}{above}"
+    return (f"A synthetic patient ({who}): risk of worsening within two years {risk.risk:.1%} (95% interval "
+            f"{risk.low:.1%} to {risk.high:.1%}){above}")
 
 
 def section(trained: demo_model.Trained, same: bool) -> str:
     """The card in short and the patient, as a part of the report. same : whether the pooled table gives the same trees."""
     card, page = trained.card, f"{demo_model.FOLDER}/{PAGE}"
     patient = f'<p class="notes">{_safe(demo_model.INSTALL)}</p>' if trained.said is None else _explained(trained.said)
+    if trained.unsaid is not None:
+        patient += f"<p>{_safe(stranger_line(trained.unsaid))}.</p>"
     badge = '<span class="badge">equals the pooled computation: the same trees</span>' if same else \
         '<span class="badge off">differs from the pooled computation</span>'
     limits = "".join(f"<li>{_safe(line)}</li>" for line in card.not_said)
@@ -71,8 +82,8 @@ def _explained(said: Prediction) -> str:
     if said.reason:
         return f'<h3>One synthetic patient</h3><p class="banner" role="note">No risk is given: {_safe(said.reason)}.</p>'
     risk = said.risks[-1]
-    seen = (f" The interval is from {risk.low:.1%} to {risk.high:.1%}; recalibrated with the slope {risk.slope:.2f} of the "
-            "cross-validation.")
+    seen = (f" Recalibrated with the slope {risk.slope:.2f} of the cross-validation. The interval is that of the share with the "
+            "outcome among patients to whom the model gives this risk; it does not say how far this patient differs from them.")
     when = "" if said.at is None else f" of worsening in the half-year up to {said.at:g} {said.unit}".rstrip()
     caption = (f"What drives it: how far each covariate moves the log-odds{when} from that of the mean patient (SHAP values). A covariate "
                "that raises the risk need not cause the worsening.")

@@ -282,6 +282,8 @@ def tell_model(trained: demo_model.Trained, facts: Mapping[str, float], console:
     console.print(table)
     console.print(f"{demo_page.meaning(trained.card)}\n", style="dim")
     console.print(demo_model.INSTALL if trained.said is None else demo_page.patient_line(trained.said))
+    if trained.unsaid is not None:
+        console.print(demo_page.stranger_line(trained.unsaid))
     console.print(f"A risk does not say who will worsen, nor what would lower it. {RESEARCH.capitalize()}.", style="dim")
 
 

@@ -49,6 +49,11 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         """All variables that are looked at: more than `columns` where some may be missing."""
         return self.columns()
 
+    def at_most(self) -> bool:
+        """Whether more or fewer rounds are needed as the first ones show, and `explain` tells the
+        most there can be."""
+        return False
+
     def check(self, dictionary: Dictionary) -> None:
         """Whether this can be asked of this dictionary. Raises QuestionError."""
 

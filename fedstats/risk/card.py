@@ -20,15 +20,16 @@ from ..analyses.regression.coefficients import ModelResult
 from ..analyses.validation.performance import Performance
 from ..analyses.validation.result import Validation
 from ..data.filters import normal_filter
+from ..data.reading import checked, read_json
 from ..data.tables import write_text
 from ..data.variable import Variable, level_text, value_text
 from ..disclosure import Rules
 from ..errors import FedstatsError, InputError
 from ..query.analysis import Failed, Result
+from ..query.nonfinite import numbered, worded
 from ..show import RESEARCH
 from ..version import __version__
 from .card_form import Card, Coefficient, Covariate, Privacy, Provenance, Training
-from .files import MOST_CARD_BYTES, read_json
 
 INTENDED = ("Research on the course of the disease: comparing groups, planning studies, and asking what a model of this kind can and "
             "cannot tell. It is not validated for decisions about single patients.")
@@ -39,6 +40,7 @@ NOT_SAID = (
     "The outcome is the one defined above; another definition has other risks.",
 )
 MOST_LOGIT = 1000.0     # of a recalibration
+MOST_BYTES = 20_000_000     # of a card: of 200 covariates and 8 subgroups it is less than a tenth
 VERSION: Literal[2] = 2             # of the form: since 2 it says which patients the model has seen, and how its risks are recalibrated
 MOST_HASHED = ("trees", "columns", "base_score", "base_margin", "objective", "outcome", "covariates", "ends", "variables")
 
@@ -85,14 +87,15 @@ def write_card(path: str | Path, card: Card) -> Path:
 
 
 def card_text(card: Card) -> str:
-    return json.dumps(json.loads(msgspec.json.encode(card)), indent=1, ensure_ascii=False) + "\n"
+    """The card as JSON; a limit that is not finite stands as its word (`nonfinite`)."""
+    return json.dumps(worded(msgspec.to_builtins(card)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_card(path: str | Path) -> Card:
     """The card in a file. Raises InputError."""
-    content = read_json(path, MOST_CARD_BYTES, "a model card")
+    content = read_json(path, "model card", largest=MOST_BYTES)
     try:
-        card = msgspec.convert(content, Card, strict=True)
+        card = msgspec.convert(numbered(content, Card), Card, strict=True)
         check_card(card)
     except (msgspec.ValidationError, FedstatsError) as error:
         words = error.what if isinstance(error, FedstatsError) else str(error)
@@ -102,6 +105,7 @@ def read_card(path: str | Path) -> Card:
 
 def check_card(card: Card) -> None:
     """What the types of a card do not say: that its numbers can be read off. Raises FedstatsError."""
+    _check_finite(card)
     for one in card.training.eligible:
         normal_filter(one)
     for performance in card.performance:
@@ -112,6 +116,13 @@ def check_card(card: Card) -> None:
         if again is not None and not (again.variance_intercept >= 0 <= again.variance_slope and abs(again.intercept) < MOST_LOGIT
                                       and abs(again.slope) < MOST_LOGIT):
             raise InputError("a recalibration is none")
+
+
+def _check_finite(card: Card) -> None:
+    """Limits of coefficients and metrics may have no end; what risks are computed from may not."""
+    computed = (card.training.eligible, card.horizons, card.seen,
+                [(one.horizon, one.censored, one.classes, one.recalibration) for one in card.performance])
+    checked(msgspec.to_builtins(computed))
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------------------
@@ -177,7 +188,7 @@ def _regression(model: ModelResult, title: str, intended: str, training: Trainin
     for name in names:
         value = getattr(model, name, None)
         if value not in (None, ()):
-            facts[name] = ", ".join(value) if isinstance(value, tuple) else value
+            facts[name] = ", ".join(value) if isinstance(value, tuple) else worded(value)
     ratio = kind == "cox" or getattr(model, "link", "") in ("log", "logit")
     coefficients = tuple(Coefficient(one.term, one.coef, one.exp_coef if ratio else None, one.lower, one.upper, one.p)
                          for one in model.coefficients)

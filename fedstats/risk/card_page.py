@@ -16,7 +16,7 @@ from ..ms.cohort.tree import condition_text
 from ..query.views import count_text
 from ..show.words import HIDDEN, plain
 from .card import card_text
-from .card_form import Card
+from .card_form import Card, Covariate
 
 SIDE, MARGIN = 300, 42      # of the calibration picture, in its own units
 HOW = {"sealed": "Under seal, over the network: no registry's rows or own numbers were seen by anybody else.",
@@ -112,7 +112,7 @@ def how_good(card: Card) -> str:
 def _at(one: Performance, unit: str) -> str:
     title = "" if one.horizon is None else f"<h3>At {_safe(f'{one.horizon:g} {unit}'.strip())}</h3>"
     lines = [("everybody", one.overall), *((f"{g.variable}: {g.level}", g.metrics) for g in one.groups)]
-    rows = [(label, m.n, m.events, interval(m, "auc"), m.pr_auc, m.brier, interval(m, "ratio"), m.slope) for label, m in lines]
+    rows = [(label, m.n, m.events, interval(m, "auc"), m.pr_auc, m.brier, interval(m, "ratio"), interval(m, "slope")) for label, m in lines]
     table = _table("Overall and by group", ("patients", "n", "events", "ROC-AUC", "PR-AUC", "Brier", "observed/expected", "slope"), rows,
                    held=True)
     words = []

@@ -19,6 +19,7 @@ import msgspec
 from ..analyses.boosting.model import RiskModel
 from ..analyses.validation.result import Validation
 from ..client.receipt_check import Proof, check_receipt, first_difference, plain
+from ..data.reading import read_json
 from ..errors import InputError, MessageError, Tampered
 from ..query.analysis import Result, read_result
 from ..wire import messages
@@ -26,9 +27,9 @@ from ..wire.receipt import Receipt
 from ..wire.roster import Consortium
 from .card import card_of, model_hash
 from .card_form import Card
-from .files import MOST_BYTES, read_json
 from .study import eligible_of_query
 
+MOST_BYTES = 200_000_000        # of a model: the largest that may be asked for is about half of it
 OWN_WORDS = ("title", "intended_use")                           # of a card: the analyst's
 OWN_TRAINING_WORDS = ("cohort", "outcome", "data_cut")
 
@@ -95,7 +96,7 @@ def check_export(model: RiskModel, path: str | Path) -> None:
     if not Path(path).is_file():
         raise InputError(f"there is no file {path}")
     try:
-        found = essence(read_json(path, MOST_BYTES, "a model for xgboost"))
+        found = essence(read_json(path, "model for xgboost", largest=MOST_BYTES))
     except InputError:
         found = None
     if found is None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..analyses.boosting.model import RiskModel
+from ..data.reading import read_json
 from ..errors import InputError, Tampered
 from ..query.analysis import read_result
 from ..wire.receipt import Receipt, read_receipt, write_receipt
@@ -21,8 +22,7 @@ from ..wire.roster import Consortium
 from .card import model_hash, read_card, write_card
 from .card_form import Card
 from .card_page import page, write_page
-from .card_proof import ModelProof, check_export, check_model
-from .files import MOST_BYTES, read_json
+from .card_proof import MOST_BYTES, ModelProof, check_export, check_model
 from .study import Study
 
 MODEL, RESULT, CARD, PAGE, RECEIPT = "model.json", "risk.json", "card.json", "card.html", "receipt.json"
@@ -56,7 +56,7 @@ def read_folder(folder: str | Path) -> tuple[RiskModel, Card]:
 def _read(folder: Path) -> tuple[RiskModel, Card]:
     if not (folder / RESULT).exists():
         raise InputError(f"{folder / RESULT} cannot be read: there is no such file", hint="fedstats risk train writes such a folder")
-    content = read_json(folder / RESULT, MOST_BYTES, "a risk model")
+    content = read_json(folder / RESULT, "risk model", largest=MOST_BYTES)
     if not isinstance(content, dict):
         raise InputError(f"{folder / RESULT} is not a risk model")
     try:

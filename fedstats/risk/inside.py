@@ -144,7 +144,9 @@ def check_seen(seen: Seen, names: Sequence[str]) -> None:
 def _spans(spans: Sequence[tuple[float, float]], variable: Variable, *, whole: bool = True) -> list[str]:
     """whole : the last value of a stepped variable is named; else the end, which is left out."""
     step = (variable.unit_step or 0.0) if whole else 0.0
-    return [f"{value_text(variable, low)} to {value_text(variable, high if high >= variable.high else high - step)}" for low, high in spans]
+    between = "to" if whole else "up to, but not"
+    return [f"{value_text(variable, low)} {between} {value_text(variable, high if high >= variable.high else high - step)}"
+            for low, high in spans]
 
 
 def _or(words: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from .patients import Contribution, Prediction, Risk
 
 MOST_BARS = 10              # contributions that are drawn; the others are one line below
 WIDTH, ROW, LABELS = 560, 24, 230       # of the picture, in its own units
+DAYS_PER_YEAR, NEARLY = 365.25, 0.03    # grids of 91 days end a little before the year
 UP, DOWN = "#d55e00", "#0072b2"         # raises, lowers: told apart with any colour vision (Okabe & Ito 2008)
 
 
@@ -71,11 +72,19 @@ def _capital(text: str) -> str:
 
 
 def _sentence(risk: Risk, unit: str) -> str:
-    when = "" if risk.horizon is None else f"within {risk.horizon:g} {unit}".rstrip()
+    when = "" if risk.horizon is None else f"within {time_text(risk.horizon, unit)}"
     text = f"Risk {when}: {risk.risk:.1%} (95% interval {risk.low:.1%} to {risk.high:.1%})".replace("  ", " ").replace("Risk :", "Risk:")
     if risk.percentile is not None:
         text += f", higher than that of {risk.percentile:.0%} of the patients of the registries"
     return text + "."
+
+
+def time_text(time: float, unit: str) -> str:
+    """A time with its unit; of days, also in years where these are nearly whole: 728 days (2 years)."""
+    years = round(time / DAYS_PER_YEAR)
+    near = unit == "days" and years and abs(time / DAYS_PER_YEAR - years) < NEARLY
+    words = f" ({years} year{'s' if years > 1 else ''})" if near else ""
+    return f"{time:g} {unit}".rstrip() + words
 
 
 def bars(contributions: Sequence[Contribution]) -> str:
@@ -93,12 +102,17 @@ def bars(contributions: Sequence[Contribution]) -> str:
         label = f"{one.covariate} = {one.value}" if one.value else one.covariate
         rows.append(f'<text x="{LABELS - 8}" y="{y + 15}" text-anchor="end">{_safe(label)}</text>'
                     f'<rect x="{x:.1f}" y="{y + 4}" width="{length:.1f}" height="{ROW - 9}" fill="{UP if raises else DOWN}"/>'
-                    f'<text x="{end:.1f}" y="{y + 15}" text-anchor="{"start" if raises else "end"}">{one.log_odds:+.2f}</text>')
+                    f'<text x="{end:.1f}" y="{y + 15}" text-anchor="{"start" if raises else "end"}">{_signed(one.log_odds)}</text>')
     height = ROW * len(shown)
-    words = "; ".join(f"{one.covariate} {one.log_odds:+.2f}" for one in shown)
+    words = "; ".join(f"{one.covariate} {_signed(one.log_odds)}" for one in shown)
     return (f'<svg role="img" class="picture" aria-label="Contributions to the log-odds: {_safe(words)}" '
             f'viewBox="0 0 {WIDTH} {height + 4}" font-size="12" fill="currentColor">'
             f'<line x1="{middle}" x2="{middle}" y1="0" y2="{height}" stroke="currentColor"/>{"".join(rows)}</svg>')
+
+
+def _signed(log_odds: float) -> str:
+    text = f"{log_odds:+.2f}"
+    return "0" if text in ("+0.00", "-0.00") else text
 
 
 def _safe(text: object) -> str:

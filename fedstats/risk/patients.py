@@ -25,6 +25,7 @@ from ..analyses.validation.performance import Performance, Recalibration
 from ..data.cells import Form
 from ..data.dictionary import Dictionary
 from ..data.forms import WORDS_NOT_KNOWN, stop
+from ..data.reading import read_bytes, read_json
 from ..data.rows import Rows, load
 from ..data.tables import read
 from ..data.variable import LARGEST, Variable, value_text
@@ -32,7 +33,6 @@ from ..errors import InputError
 from ..show import RESEARCH
 from .card import covariate
 from .card_form import Card
-from .files import read_bytes, read_json
 from .inside import check_seen, reasons, unchecked
 
 MOST_PATIENTS = 100_000
@@ -86,7 +86,8 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_patients(path: str | Path, form: Form | None = None) -> list[dict[str, Any]]:
     """Patients from a JSON file (one object, or a list) or a CSV file with a header; form : how it is written. Raises InputError."""
     path = Path(path)
-    found = _read_csv(path, form or Form()) if path.suffix == ".csv" else read_json(path, MOST_PATIENT_BYTES, "JSON")
+    found = (_read_csv(path, form or Form()) if path.suffix == ".csv"
+             else read_json(path, "patients", largest=MOST_PATIENT_BYTES))
     patients = [found] if isinstance(found, dict) else found
     if not isinstance(patients, list) or not patients or not all(isinstance(one, dict) for one in patients):
         raise InputError(f"{path} holds no patients", hint='one object such as {"age": 34, "edss": 2.5}, or a list of them')
@@ -97,7 +98,7 @@ def read_patients(path: str | Path, form: Form | None = None) -> list[dict[str, 
 
 def _read_csv(path: Path, form: Form) -> list[dict[str, Any]]:
     """As every other table is read: separators, encodings and cells are judged in one place."""
-    read_bytes(path, MOST_PATIENT_BYTES, "CSV")
+    read_bytes(path, "patients", largest=MOST_PATIENT_BYTES)
     columns = read(path, encoding=form.encoding)
     return [dict(zip(columns, row)) for row in zip(*(column.tolist() for column in columns.values()))]
 

@@ -3,13 +3,14 @@
     python -m tests.bench.bench_risk [ways] [defaults] [cost] [attacks]
 
 defaults : calibration slope and AUC of cross-validation and for patients of another draw, with the number of trees chosen and with 100
-trees of depth 4, 5 seeds of two designs; a seed of the large one takes a minute. ways : joint, local, bagged, left out, over 5 seeds of
+trees of depth 4, 5 seeds of three designs; about a minute per seed. ways : joint, local, bagged, left out, over 5 seeds of
 synthetic registries of three designs, with one setting for all. cost : a
 validation beside its model, pooled and simulated. attacks : see attacks/test_model_inversion.
 """
 
 import sys
 import time
+from functools import cache
 
 import numpy as np
 
@@ -31,7 +32,7 @@ SHIFTS = (-0.8, 0.6, 0.0, -0.4, 0.8)        # true effects of the registries, on
 MS_SIZES = (300, 600, 1200, 3000, 8000)     # patients; about a third start a treatment after a known EDSS and are followed up
 MS_COHORT = {
     "index": {"event": "dmt_start"},
-    "covariates": ["age", "sex", "edss", "relapses_12m", "disease_duration", "dmt_class"],
+    "covariates": ["age", "sex", "edss", "relapses_12m", "disease_duration", "sdmt", "t2_lesion_count", "dmt_class"],
     "eligibility": [["age", ">=", 18], ["edss", "missing", False]],
     "outcomes": [{"kind": "definition", "definition": "cdw24", "version": 1}, {"kind": "within", "outcome": "cdw24", "years": 2}],
 }
@@ -84,25 +85,39 @@ def ways():
             print(f"    {how:13}", "; ".join(parts), flush=True)
 
 
-WIDE = ["age", "sex", "disease_duration", "course", "edss", "edss_mean", "edss_slope", "relapses_12m", "days_since_relapse", "dmt_class",
-        "t2_lesion_count", "gd_lesion_count", "visits_in_window"]
+# What the record at the start of a treatment holds: of these covariates patients of MS differ in their risk (tests/predictability.py).
+WIDE = ["age", "sex", "disease_duration", "onset_course", "course", "edss", "edss_mean", "edss_slope", "relapses_12m", "relapses_24m",
+        "sdmt", "t25fw_s", "nhpt_dom_s", "t2_lesion_count", "new_t2_count", "gd_lesion_count", "dmt_class"]
+SHORT = ["age", "sex", "edss", "relapses_12m", "disease_duration", "sdmt", "t2_lesion_count", "dmt_class"]      # of examples/risk.toml
+SITES, PATIENTS = 5, 7_500          # about a third start a treatment after a known EDSS and are followed up; a tenth of these worsen
 BEFORE = {"rounds": 100, "max_depth": 4, "learning_rate": 0.1}
 
 
-def wide(seed):
-    """20 000 synthetic patients of MS under default rules and without, as many of another draw, outcome and covariates."""
-    tables, others = ({one.name: one.tables for one in synthetic.registries(1000 * draw + 10 + seed, sites=5, sizes=[4000] * 5).values()}
-                      for draw in (0, 1))
-    ruled, free, other = (fedstats.pooled(found, **more).cohort(MS_COHORT | {"covariates": WIDE})
-                          for found, more in ((tables, {"rules": Rules()}), (tables, {}), (others, {})))
-    return ruled, free, other, "cdw24_within_2y", WIDE
+@cache
+def of_ms(seed):
+    """Tables of two draws of synthetic registries."""
+    return [{one.name: one.tables for one in synthetic.registries(1000 * draw + 10 + seed, sites=SITES, sizes=[PATIENTS // SITES] * SITES)
+             .values()} for draw in (0, 1)]
 
 
-def narrow(seed):
+def ms(covariates):
+    """Synthetic patients of MS under default rules and without, as many of another draw, outcome and covariates."""
+    def make(seed):
+        tables, others = of_ms(seed)
+        ruled, free, other = (fedstats.pooled(found, **more).cohort(MS_COHORT | {"covariates": covariates})
+                              for found, more in ((tables, {"rules": Rules()}), (tables, {}), (others, {})))
+        return ruled, free, other, "cdw24_within_2y", covariates
+    return make
+
+
+def one_row(seed):
     """The same of tables of one row per patient, 2 300 patients."""
     ruled, free, other = (fedstats.pooled(registries(SIZES, 10 + seed + 50 * draw), dictionary=BOOK, **more).cohort()
                           for draw, more in ((0, {"rules": Rules()}), (0, {}), (1, {})))
     return ruled, free, other, "worse", COVARIATES
+
+
+MADE = {f"MS, {len(SHORT)} covariates": ms(SHORT), f"MS, {len(WIDE)} covariates": ms(WIDE), "one row per patient": one_row}
 
 
 def rows_of(cohort):
@@ -122,8 +137,8 @@ def elsewhere(model, other):
 
 
 def defaults():
-    """Per seed: trees, AUC and slope of cross-validation and elsewhere; then their means. 100 trees would be refused under the rules."""
-    for make in (wide, narrow):
+    """Per seed: trees, AUC and slope of cross-validation and elsewhere; then mean and SD. 100 trees would be refused under the rules."""
+    for words, make in MADE.items():
         found = {"chosen": [], "100 trees of depth 4": []}
         for seed in SEEDS:
             ruled, free, other, outcome, covariates = make(seed)
@@ -131,19 +146,19 @@ def defaults():
                 begun, ask = time.perf_counter(), one.question
                 answers = one._federation.ask(ask.boost(outcome, covariates, **training), ask.validation(outcome, covariates, **training))
                 if isinstance(failed := answers[0], Failed):
-                    print(f"  {make.__name__} seed {seed}, {name}: {failed.problem.what}", flush=True)
+                    print(f"  {words}, seed {seed}, {name}: {failed.problem.what}", flush=True)
                     continue
                 model, made = answers
                 auc, slope = elsewhere(model, other)
                 found[name].append((made.overall.auc, made.overall.slope, auc, slope))
-                print(f"  {make.__name__} seed {seed}, {name}: n {model.n}, {len(model.trees)} trees; cross-validated AUC "
+                print(f"  {words}, seed {seed}, {name}: n {model.n}, {model.events} events, {len(model.trees)} trees; cross-validated AUC "
                       f"{made.overall.auc:.3f}, slope {made.overall.slope:.2f}; elsewhere AUC {auc:.3f}, slope {slope:.2f}; "
                       f"{time.perf_counter() - begun:.1f} s", flush=True)
         for name, numbers in found.items():
-            if numbers:
-                auc, slope, auc_there, slope_there = np.mean(numbers, axis=0)
-                print(f"  {make.__name__}, {name}, mean: cross-validated AUC {auc:.3f}, slope {slope:.2f}; elsewhere AUC "
-                      f"{auc_there:.3f}, slope {slope_there:.2f}", flush=True)
+            if len(numbers) > 1:
+                parts = [f"{of} {mean:.3f} ({sd:.3f})" for of, mean, sd in
+                         zip(("AUC", "slope", "elsewhere AUC", "slope"), np.mean(numbers, axis=0), np.std(numbers, axis=0, ddof=1))]
+                print(f"  {words}, {name}, mean (SD) of {len(numbers)}: cross-validated {', '.join(parts)}", flush=True)
 
 
 def cost():

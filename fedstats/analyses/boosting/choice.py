@@ -70,8 +70,8 @@ def choose(params: BoostParams, setting: Setting) -> Totals:
     params = msgspec.structs.replace(params, rounds=most, learning_rate=step(params.learning_rate, most))
     runs = [Training(params, _without(setting, sum(people) - one)) for one in people]
     yield from _side_by_side(params, [run.begin() for run in runs])
-    fits, best = yield from _grow(params, runs, most)
-    if best == 0 and setting.size.n:
+    fits, best = yield from (_grow if setting.size.n else _at_most)(params, runs, most)
+    if best == 0:
         if not params.release_anyway:
             raise Refused("no tree makes the risks of patients whom it has not seen better than the mean of all: these covariates tell "
                           "nothing about the outcome here", hint=f"take other covariates, or widen the cohort; {NOT_RELEASED}")
@@ -135,7 +135,7 @@ def _grow(params: BoostParams, runs: Sequence[Training], most: int) -> Totals:
     """The fold models, and the number of trees that is right for those held out; 0 where none makes their loss smaller."""
     fits, stopping, spread = [Fit([], [], []) for _ in runs], Stopping(PATIENCE), Spread()
     for t in range(most + 1):
-        if t % EVERY == 0 or t in (1, most):
+        if _looks(t, most):
             loss, cells = yield from _held(params, runs, fits)
             stopped = stopping.judge(t, loss)
             if spread.judge(t, cells) or stopped:
@@ -144,6 +144,41 @@ def _grow(params: BoostParams, runs: Sequence[Training], most: int) -> Totals:
             fits = yield from _side_by_side(params, [run.one_tree(fit, t) for run, fit in zip(runs, fits)])
     best = stopping.best_at
     return fits, spread.best_at if best and spread.best_at else best
+
+
+def _at_most(params: BoostParams, runs: Sequence[Training], most: int) -> Totals:
+    """The same of nobody: all trees that may be grown, as `explain` tells the most that would be asked.
+
+    Every tree asks for as much as the first, so that is asked again.
+    """
+    fits = [Fit([], [], []) for _ in runs]
+    rounds: list[list[Ask]] = []
+    for t in range(most + 1):
+        if _looks(t, most):
+            yield from _held(params, runs, fits)
+        if t == 0:
+            first = _side_by_side(params, [run.one_tree(fit, t) for run, fit in zip(runs, fits)])
+            fits = yield from _kept(first, rounds)
+        elif t < most:
+            yield from rounds
+    return fits, most
+
+
+def _kept(half: Totals, rounds: list[list[Ask]]) -> Totals:
+    """What a joint half returns; its asks are added to `rounds`."""
+    totals = None
+    while True:
+        try:
+            asks = next(half) if totals is None else half.send(totals)
+        except StopIteration as end:
+            return end.value
+        rounds.append(asks)
+        totals = yield asks
+
+
+def _looks(trees: int, most: int) -> bool:
+    """Whether the loss of so many trees is looked at."""
+    return trees % EVERY == 0 or trees in (1, most)
 
 
 class Spread:

@@ -86,6 +86,9 @@ class BoostParams(Params, frozen=True):
     def reads(self) -> tuple[str, ...]:
         return (*self.columns(), *self.covariates)
 
+    def at_most(self) -> bool:
+        return self.rounds is None or self.early_stopping is not None
+
     def target(self, dictionary: Dictionary, n: int) -> Target:
         """n : patients."""
         ends = _ends(self, dictionary)

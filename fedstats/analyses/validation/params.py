@@ -35,6 +35,9 @@ class ValidationParams(Params, frozen=True):
         """The outcome, or follow-up and event, must be known."""
         return (self.time, self.event) if self.time and self.event else self.boost.columns()
 
+    def at_most(self) -> bool:
+        return self.boost.at_most()
+
     def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
         of = self.population()
         if self.horizons and self.time and self.event:
