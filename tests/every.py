@@ -29,6 +29,7 @@ from fedstats.analyses.regression.model_rules import model_informed, model_outly
 from fedstats.analyses.regression.multinomial import multinomial_sums
 from fedstats.analyses.regression.ordinal import ordinal_sums
 from fedstats.analyses.regression.piecewise.sums import piecewise_residuals, piecewise_risk, piecewise_totals
+from fedstats.analyses.regression.ranges import range_parts
 from fedstats.analyses.severity import severity_counts
 from fedstats.analyses.shared.centred import deviations
 from fedstats.analyses.shared.centred_products import centred_products
@@ -154,6 +155,7 @@ EXAMPLES = [
     ordinal_sums(**LEVELS, link="logit", point=[0.2, -0.3, -1.0, -0.2, 0.7, 1.5], last=True),
     ordinal_sums(**LEVELS, link="probit", point=[0.2, -0.3, -1.0, -0.2, 0.7, 1.5], last=True),
     multinomial_sums(**LEVELS, point=[0.1 * k for k in range(-6, 6)], last=True),
+    range_parts(columns=["event", "years"], ranges=[["years", 0.0, 64.0]]),
     glm_sums(**(LOGIT | {"columns": ["event", "age", "female"], "terms": TERMS[:1], "weights": PROPENSITY}), beta=[0.1, 0.2], last=True),
     glm_sums(**(LOGIT | {"columns": ["event", "age", "female"], "terms": TERMS[:1], "weights": OWN_PROPENSITY}), beta=[0.1, 0.2]),
     model_cells(columns=["event", "age", "female"], terms=TERMS[:1], outcome="event", weights=OWN_PROPENSITY),

@@ -24,14 +24,17 @@ from ...query.analysis import Params, Setting, abreast
 from ...query.views import Picture, Table
 from ...sums import steady
 from ...sums.statistic import Ask, Sums
+from ..shared.centred import narrower, spread_of
 from ..shared.common import CONFIDENCE, check_confidence
 from .coefficients import ModelResult, Test, coefficients_of, lr_test, rows_of, wald_tests
 from .model_cells import model_cells
 from .model_rules import SCALARS_PER_PATIENT, check_columns, check_model, nobody_outlying
 from .new_patients import new_patients
 from .newton import Fit, Problem, Reading, inverse_of, settle, usual_course
+from .ranges import as_ranges, far_reaching, narrowed, range_parts, trimmed
 
 FEWEST_LEVELS, MOST_LEVELS = 3, 20
+LEAST_SD = 0.01             # of its range: the coefficient of a column with a smaller SD is hundreds when scaled
 
 
 class LevelledParams(Params, frozen=True):
@@ -185,7 +188,8 @@ def fitted(params: LevelledParams, setting: Setting, *, intercept: bool, make: C
         everyone = {"columns": list(params.columns()), "terms": terms, "outcome": params.outcome, "codes": list(codes)}
         point = start(whole, np.ones(len(codes), dtype=np.int64))
         yield from usual_course(first, lambda last: [make(everyone, point, last)])
-    (totals,) = yield first
+    wide = far_reaching(params.terms, dictionary)
+    totals, *spreads = yield first + ([spread_of(wide, params.columns(), dictionary)] if wide else [])
     used = [k for k, count in enumerate(totals["outcome"].tolist()) if count]
     size = len(names(whole, [labels[k] for k in used]))
     cells = check_model(totals, whole, dictionary, params.terms, setting.rules, parameters=size, released=4 * size + 12,
@@ -193,9 +197,10 @@ def fitted(params: LevelledParams, setting: Setting, *, intercept: bool, make: C
     if len(used) < FEWEST_LEVELS:
         raise QuestionError(f'fewer than {FEWEST_LEVELS} levels of "{params.outcome}" have patients', hint='use glm with family="binomial"')
     dropped, levels, counts = check_columns(cells, whole), tuple(labels[k] for k in used), totals["outcome"][used]
-    design = Design.of(params.terms, dictionary, intercept=intercept, drop=dropped)
+    ranges = (yield from _ranges(spreads[0], wide, params, setting)) if wide else ()
+    design = Design.of(params.terms, narrowed(dictionary, ranges), intercept=intercept, drop=dropped)
     model = {"columns": list(params.columns()), "terms": terms, "drop": list(dropped), "outcome": params.outcome,
-             "codes": [codes[k] for k in used]}
+             "codes": [codes[k] for k in used]} | ({"ranges": ranges} if ranges else {})
     titles = names(design, levels)
 
     def read(point: Sequence[float], totals: Sums) -> Reading:
@@ -206,6 +211,18 @@ def fitted(params: LevelledParams, setting: Setting, *, intercept: bool, make: C
     outlying = nobody_outlying(totals, cells, setting.rules, keys)
     _, fit = yield from abreast([outlying, settle(problem, start(design, counts))])
     return Found(fit, design, titles, levels, counts, dropped)
+
+
+def _ranges(spreads: Sums, wide: Sequence[str], params: LevelledParams, setting: Setting
+            ) -> Generator[list[Ask], list[Sums], tuple[tuple[str, float, float], ...]]:
+    """Ranges of covariates that would need steps too long for Newton's method if the dictionary's were taken: near the values that there
+    are, as fits start from 0 here. spreads : of `spread_of`."""
+    columns = params.columns()
+    found = as_ranges((yield from narrower(spreads, wide, columns, setting, LEAST_SD)))
+    if not found:
+        return ()
+    (used,) = yield [range_parts(columns=list(columns), ranges=found)]
+    return trimmed(found, used)
 
 
 def content(params: LevelledParams, setting: Setting, found: Found, T: np.ndarray, groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:

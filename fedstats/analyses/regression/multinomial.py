@@ -21,11 +21,13 @@ from ...sums.statistic import Ask, Block, statistic
 from ..shared.common import CONFIDENCE
 from .levelled import Levelled, LevelledParams, Levels, content, fitted, meat_of, read_call
 from .newton import metered
+from .ranges import as_tuples, narrowed
 
 
 def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str, codes: Sequence[int],
-            point: Sequence[float], drop: Sequence[str] = (), last: bool = False) -> dict[str, Block]:
-    design = Design.of(terms, dictionary, drop=drop)
+            point: Sequence[float], drop: Sequence[str] = (), last: bool = False,
+            ranges: Sequence[Sequence[Any]] = ()) -> dict[str, Block]:
+    design = Design.of(terms, narrowed(dictionary, as_tuples(ranges)), drop=drop)
     p, q, far = len(design), len(point), 0.0
     for k in range(len(codes) - 1):
         low, high = design.eta_range(point[k * p:(k + 1) * p])
@@ -40,9 +42,10 @@ def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[A
 
 @statistic("multinomial/1", layout=_layout)
 def multinomial_sums(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str, codes: Sequence[int],
-                     point: Sequence[float], drop: Sequence[str] = (), last: bool = False) -> dict:
+                     point: Sequence[float], drop: Sequence[str] = (), last: bool = False,
+                     ranges: Sequence[Sequence[Any]] = ()) -> dict:
     """Log likelihood, score and information of the scaled coefficients of all levels but the first, level by level."""
-    design = Design.of(terms, rows.dictionary, drop=drop)
+    design = Design.of(terms, narrowed(rows.dictionary, as_tuples(ranges)), drop=drop)
     data = Levels.of(rows, columns, design, outcome, codes)
     p, q, n = len(design), len(point), len(data.place)
     B = np.asarray(point, dtype=float).reshape(-1, p)

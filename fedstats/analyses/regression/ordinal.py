@@ -23,6 +23,7 @@ from ..shared.common import CONFIDENCE
 from .glm.params import check_choice
 from .levelled import Levelled, LevelledParams, Levels, content, fitted, meat_of, read_call
 from .newton import metered
+from .ranges import as_tuples, narrowed
 
 LINKS = ("logit", "probit")
 LEAST_GAP = 1e-4            # between neighbouring cut points of a step, on the scale of the linear predictor
@@ -30,8 +31,9 @@ PROBIT_SCALE = 0.6          # a normal quantile is about this share of a logit
 
 
 def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], outcome: str, codes: Sequence[int], link: str,
-            point: Sequence[float], drop: Sequence[str] = (), last: bool = False) -> dict[str, Block]:
-    design = Design.of(terms, dictionary, intercept=False, drop=drop)
+            point: Sequence[float], drop: Sequence[str] = (), last: bool = False,
+            ranges: Sequence[Sequence[Any]] = ()) -> dict[str, Block]:
+    design = Design.of(terms, narrowed(dictionary, as_tuples(ranges)), intercept=False, drop=drop)
     p = len(point)
     low, high = design.eta_range(point[:len(design)])
     cuts = point[len(design):]
@@ -51,9 +53,10 @@ def _layout(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[A
 
 @statistic("ordinal/1", layout=_layout)
 def ordinal_sums(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcome: str, codes: Sequence[int], link: str,
-                 point: Sequence[float], drop: Sequence[str] = (), last: bool = False) -> dict:
+                 point: Sequence[float], drop: Sequence[str] = (), last: bool = False,
+                 ranges: Sequence[Sequence[Any]] = ()) -> dict:
     """Log likelihood, score and observed information of (scaled coefficients, cut points); codes : the levels in use."""
-    design = Design.of(terms, rows.dictionary, intercept=False, drop=drop)
+    design = Design.of(terms, narrowed(rows.dictionary, as_tuples(ranges)), intercept=False, drop=drop)
     data = Levels.of(rows, columns, design, outcome, codes)
     p, q, n = len(design), len(point), len(data.place)
     eta, cuts = data.X @ np.asarray(point[:p], dtype=float), np.array([-np.inf, *point[p:], np.inf])

@@ -152,7 +152,7 @@ def _settle(open_to: dict[Place, Pass], columns: Sequence[str], size: Sequence[i
         open_to = {}
         for (k, g), (origin, unit) in around.items():
             x, xx, differ = (sums[f"{name}{asked.index(k)}"][g].item() for name in ("x", "xx", "differ"))
-            here = Pass(size[g], origin, unit, x, xx, setting.registries) if differ else Pass(size[g], origin, unit, 0.0, 0.0, 0)
+            here = Pass(size[g], origin, unit, x, xx, _shares(setting)) if differ else Pass(size[g], origin, unit, 0.0, 0.0, 0)
             found[k, g] = here
             if not here.good:
                 open_to[k, g] = here
@@ -171,23 +171,32 @@ def _table(around: Around, asked: Sequence[int], g: int) -> dict[str, list[list[
 
 def spread_of(columns: Sequence[str], needs: Sequence[str], dictionary: Dictionary) -> Ask:
     """The first pass over columns without a step, as an ask of its own."""
-    entries = [dictionary[name] for name in columns]
-    return deviations(columns=list(columns), needs=list(needs), origins=[[one.low] for one in entries],
-                      units=[[one.high - one.low] for one in entries])
+    starts = [_start(dictionary[name], dictionary) for name in columns]
+    return deviations(columns=list(columns), needs=list(needs), origins=[[one] for one, _ in starts],
+                      units=[[unit] for _, unit in starts])
 
 
-def narrower(totals: Sums, columns: Sequence[str], needs: Sequence[str], setting: Setting
+def _start(variable: Variable, dictionary: Dictionary) -> tuple[float, float]:
+    """Origin and unit of the first pass: the lower end of the range. With several rows per patient
+    it starts below, where no value is, so that all rows deviate and are counted by that."""
+    width = variable.high - variable.low
+    return (variable.low - width, 2 * width) if dictionary.most_rows > 1 else (variable.low, width)
+
+
+def narrower(totals: Sums, columns: Sequence[str], needs: Sequence[str], setting: Setting, least: float = LEAST_SD
              ) -> Generator[list[Ask], list[Sums], dict[str, list[float]]]:
     """Ranges that all values are proved to lie in, of the columns that lose digits when they are scaled by the range of the dictionary.
 
-    totals : of `spread_of`. Raises QuestionError with the remedy.
+    totals : of `spread_of`. least : SD, as a share of its range, from which on a column is left as it is. Raises QuestionError with
+    the remedy.
     """
-    entries, n = [setting.dictionary[name] for name in columns], setting.size.n
+    entries = [setting.dictionary[name] for name in columns]
+    n = setting.size.n if setting.dictionary.most_rows == 1 else int(totals["differ0"][0])
     if not n:
         return {}
-    first = {(k, 0): Pass(n, one.low, one.high - one.low, totals[f"x{k}"][0].item(), totals[f"xx{k}"][0].item(), setting.registries)
+    first = {(k, 0): Pass(n, *_start(one, setting.dictionary), totals[f"x{k}"][0].item(), totals[f"xx{k}"][0].item(), _shares(setting))
              for k, one in enumerate(entries)}
-    narrow = {place: one for place, one in first.items() if not one.good or one.squares < n * LEAST_SD * LEAST_SD}
+    narrow = {place: one for place, one in first.items() if not one.good or one.squares < n * least * least}
     last = yield from _settle(narrow, columns, [n], setting,
                               {"needs": list(needs), "by": None, "missing": False})
     found = {}
@@ -196,6 +205,11 @@ def narrower(totals: Sums, columns: Sequence[str], needs: Sequence[str], setting
         if one.squares:
             found[columns[k]] = [max(middle - reach, entries[k].low), min(middle + reach, entries[k].high)]
     return found
+
+
+def _shares(setting: Setting) -> int:
+    """Registries, whose sums are rounded one by one; a sum over rows has room for all rows that its patients may have."""
+    return setting.registries * setting.dictionary.most_rows
 
 
 def largest(variable: Variable) -> float:

@@ -22,6 +22,7 @@ from fedstats.formula.weights import InverseProbability, Weighting, weight_varia
 from fedstats.sums import steady
 
 from ...shared.common import groups
+from ..ranges import narrowed
 
 NATS = 1.4426950408889634       # 1 / log 2: powers of two in a unit of eta
 LARGEST_ETA = 60.0              # of a linear predictor: beyond it sums of exp(eta) hold nothing but one patient
@@ -32,7 +33,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     time : where a row leaves. event : whether with an event. entry : after which it is at risk. terms : the covariates.
     strata : variables with a baseline hazard per level. weights : a variable, or inverse probabilities of treatment. offset : a term
-    with coefficient 1. drop : columns that are left out, as nobody has the level.
+    with coefficient 1. drop : columns that are left out, as nobody has the level. ranges : of
+    covariates, narrower than in the dictionary (see `ranges`); not sent where there are none.
     """
 
     time: str
@@ -43,6 +45,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights: str | InverseProbability | None = None
     offset: Term | None = None
     drop: tuple[str, ...] = ()
+    ranges: tuple[tuple[str, float, float], ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -54,6 +57,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return RESERVED in self.strata
 
     def design(self, dictionary: Dictionary) -> Design:
+        if self.ranges is not msgspec.UNSET:
+            dictionary = narrowed(dictionary, self.ranges)
         return Design.of(self.terms, dictionary, intercept=False, drop=self.drop)
 
     def offset_column(self, dictionary: Dictionary) -> Columns | None:

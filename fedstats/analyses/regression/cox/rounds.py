@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from fedstats.data.dictionary import Dictionary
 from fedstats.disclosure import NO_RULES, Rules, safe
 from fedstats.errors import Refused
 from fedstats.query.analysis import Setting, abreast
 from fedstats.sums import steady
 from fedstats.sums.statistic import Ask, Sums
 
+from ...shared.centred import narrower, spread_of
 from ..glm.fit import droppable
 from ..model_cells import model_cells, selecting
 from ..model_rules import check_columns as empty_columns
@@ -26,11 +28,13 @@ from ..model_rules import (
     nobody_outlying,
 )
 from ..newton import penalised
+from ..ranges import as_ranges, far_reaching
 from .calibration import GROUPS, cox_groups, group_ends
 from .concordance import cox_influence, cox_pairs, cox_places
 from .fit import Fit, check_columns, collinear, newton, reaches, settled, start_of
 from .hazards import cox_registry_slopes
 from .likelihood import information
+from .model import Model
 from .params import CoxParams
 from .registry_pairs import cox_registry_pairs
 from .residuals import baseline_of, cox_residuals
@@ -49,25 +53,26 @@ def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list
     plain, full = msgspec.to_builtins(model), model.design(dictionary)
     also = list(dict.fromkeys([*model.levels, *selecting(model.selectors, dictionary)]))
     keys = {"columns": list(model.columns), "terms": plain["terms"], "outcome": params.event, "weights": plain["weights"]}
-    # without one baseline for all, times of the grid are only needed for ranks and the pooled curve
-    on_grid = {**plain, "strata": list(model.levels)} if model.by_registry else plain
-    needed = not model.by_registry or bool({"km", "rank"} & set(params.transforms))
-    asks = [model_cells(**keys, also=also, intercept=False), cox_totals(model=plain), cox_start(model=plain, efron=params.efron)]
-    asks += [cox_events(model=on_grid)] * needed + [model_informed(**keys, survival=True)] * model.by_registry
-    if not model.by_registry:
-        # of the events at 0 no more is known than `cox_events` tells, unless there is an offset
-        asks.append(cox_risk(model=plain, beta=[0.0] * len(full), frame=[[0.0, 1.0, -1.0, 1.0]] * len(full),
-                             efron=params.efron and params.offset is not None))
-    first, totals, guess, *rest = yield asks
+    wide = far_reaching(params.terms, dictionary)
+    asks = [model_cells(**keys, also=also, intercept=False), *_first_asks(params, model, dictionary)]
+    asks += [model_informed(**keys, survival=True)] * model.by_registry
+    asks += [spread_of(wide, model.columns, dictionary)] if wide else []
+    first, *sums = yield asks
+    spreads = sums.pop() if wide else None
+    informed = sums.pop() if model.by_registry else None
     cells = check_model(first, full, dictionary, params.terms, rules, parameters=len(full) - len(_empty(first)), also=also,
                         released=small(params, len(full)), survival=True, weights=plain["weights"], ridge=params.ridge)
-    if model.by_registry:
-        check_informed(rest.pop()["informed"], full.names, cells, rules)
+    if informed is not None:
+        check_informed(informed["informed"], full.names, cells, rules)
     elif dictionary.most_rows == 1:
-        _check_on_grid(int(cells.outcome[-1]) - int(totals["events"]), params, rules)
-    found = First(totals, guess, *rest)
+        _check_on_grid(int(cells.outcome[-1]) - int(sums[0]["events"]), params, rules)
+    found = First(model, *sums)
     if not setting.size.n:
         yield from _usual_rounds(study_of(params, setting, (), found)[0])
+    ranges = (yield from narrower(spreads, wide, model.columns, setting)) if spreads is not None else {}
+    if ranges:      # what was scaled by the ranges of the dictionary has lost digits
+        model = msgspec.structs.replace(model, ranges=as_ranges(ranges))
+        found = First(model, *(yield _first_asks(params, model, dictionary)))
     empty = empty_columns(cells, full)
     study, guess = study_of(params, setting, empty, found)
     check_columns(study.totals, study.design.low, study.design.high, study.names, params.ridge > 0)
@@ -83,6 +88,18 @@ def ask_rounds(params: CoxParams, setting: Setting) -> Generator[list[Ask], list
     if further:
         last |= dict(zip(further, (yield list(further.values()))))
     return study, fit, last, dict(zip(without, others))
+
+
+def _first_asks(params: CoxParams, model: Model, dictionary: Dictionary) -> list[Ask]:
+    """What `First` holds. Without one baseline for all, times of the grid are only needed for ranks and the pooled curve."""
+    plain, p = msgspec.to_builtins(model), len(model.design(dictionary))
+    asks = [cox_totals(model=plain), cox_start(model=plain, efron=params.efron)]
+    if model.by_registry:
+        wanted = bool({"km", "rank"} & set(params.transforms))
+        return asks + [cox_events(model={**plain, "strata": list(model.levels)})] * wanted
+    # of the events at 0 no more is known than `cox_events` tells, unless there is an offset
+    at_zero = cox_risk(model=plain, beta=[0.0] * p, frame=[[0.0, 1.0, -1.0, 1.0]] * p, efron=params.efron and params.offset is not None)
+    return [*asks, cox_events(model=plain), at_zero]
 
 
 def _fitted(study: Study, guess: Sums) -> Generator[list[Ask], list[Sums], Fit]:

@@ -33,8 +33,10 @@ from .times import Ends, first_runs
 
 @dataclass(frozen=True)
 class First:
-    """Totals of the first round: of all rows, of the registries' own fits, of events by time, and the risk sums at 0 (grid)."""
+    """Totals of the first round: of all rows, of the registries' own fits, of events by time, and the risk sums at 0 (grid). model :
+    that they were asked about."""
 
+    model: Model
     totals: Sums
     guess: Sums
     events: Sums | None = None
@@ -135,8 +137,8 @@ class Study:
 
 def study_of(params: CoxParams, setting: Setting, drop: tuple[str, ...], first: First) -> tuple[Study, Sums]:
     """The model without the levels that nobody has, and the registries' own fits; columns are in their frame from here on."""
-    full = params.model.design(setting.dictionary)
-    model = msgspec.structs.replace(params.model, drop=drop)
+    full = first.model.design(setting.dictionary)
+    model = msgspec.structs.replace(first.model, drop=drop)
     design, totals, guess, events, at_zero = model.design(setting.dictionary), first.totals, first.guess, first.events, first.at_zero
     if setting.size.n and (int(totals["events"]) == 0 or not len(design)):
         raise QuestionError(f'nobody has the event "{params.event}"' if len(design) else "no covariate varies",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from fedstats.data.dictionary import Dictionary
@@ -16,17 +14,10 @@ from fedstats.errors import QuestionError
 from fedstats.formula.terms import Design, single
 from fedstats.formula.weights import Weighting
 
+from ..ranges import narrowed
 from .family import MOST_ETA, MOST_SCORE, SCALED, Family, Span
 
 BLOCK = 2**18               # products of one block: OpenBLAS starts a second thread beyond
-
-
-@functools.lru_cache(maxsize=64)
-def _narrowed(dictionary: Dictionary, ranges: tuple[tuple[str, float, float], ...]) -> Dictionary:
-    """A dictionary in which some variables have narrower ranges: those that all values were found to lie in."""
-    narrow = {name: (low, high) for name, low, high in ranges}
-    return msgspec.structs.replace(dictionary, variables=tuple(
-        msgspec.structs.replace(one, range=narrow[one.name]) if one.name in narrow else one for one in dictionary.variables))
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,7 @@ class Spec:
     def of(dictionary: Dictionary, *, columns: Sequence[str], terms: Sequence[Any], response: str, family: str, link: str,
            intercept: bool = True, own: bool = False, drop: Sequence[str] = (), offset: Any = None, weights: Any = None,
            ranges: Mapping[str, Sequence[float]] | None = None) -> Spec:
-        dictionary = _narrowed(dictionary, tuple((name, *ends) for name, ends in sorted((ranges or {}).items())))
+        dictionary = narrowed(dictionary, tuple((name, *ends) for name, ends in sorted((ranges or {}).items())))
         design = Design.of(terms, dictionary, intercept=intercept and not own, absorbed=own, drop=drop)
         return Spec(dictionary, tuple(columns), design, Family(family, link), response, own,
                     single(offset, dictionary) if offset is not None else None, Weighting.of(weights, dictionary))

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedstats.disclosure import NO_RULES
 from fedstats.errors import NotConverged, QuestionError
-from fedstats.formula.terms import INTERCEPT, Design, Log, Polynomial, Power, Term, Variable, factors_of
+from fedstats.formula.terms import INTERCEPT, Design, Term, factors_of
 from fedstats.query.analysis import Setting, abreast
 from fedstats.sums import steady
 from fedstats.sums.statistic import Ask, Sums
@@ -31,6 +31,7 @@ from ..model_rules import (
     nobody_outlying,
 )
 from ..newton import Fit, Problem, Reading, collinear, penalised, settle, usual_course
+from ..ranges import far_reaching
 from .data import Spec
 from .family import SCALED, Family
 from .start import glm_start
@@ -152,7 +153,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     first = [model_cells(outcome=outcome, also=also, intercept=spec.design.intercept, absorbed=spec.own, **keys), glm_start(**plan.model)]
     if spec.own:
         first.append(model_informed(outcome=spec.response, **keys))
-    wide = _far_reaching(spec, plan.terms)
+    wide = far_reaching(plan.terms, dictionary, [spec.response] if spec.family.name in SCALED else [])
     if wide:
         first.append(spread_of(wide, spec.columns, dictionary))
     if not setting.size.n:
@@ -192,20 +193,6 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     return Fitted(full, fits.pop(NULL, None), fits, cells, dropped)
 
 
-def _far_reaching(spec: Spec, terms: Sequence[Term]) -> list[str]:
-    """Numbers that the model scales by their range, without a step or with many, whose range means nothing beside that. Several rows
-    per patient are left as they are: their number is not known yet."""
-    entries = spec.dictionary
-    if entries.most_rows > 1:
-        return []
-    factors = [factor for term in terms for factor in factors_of(term)]
-    fixed = {one.name for one in factors if not isinstance(one, (Variable, Power, Polynomial, Log))}
-    names = dict.fromkeys([*([spec.response] if spec.family.name in SCALED else []), *(one.name for one in factors)])
-    return [name for name in names if name not in fixed and entries[name].is_numeric and not entries[name].levels
-            and (entries[name].steps or MANY_STEPS) >= MANY_STEPS]
-
-
-MANY_STEPS = 1000           # fewer would lose digits only where nearly everybody has the same value
 NULL = "(null)"
 NEEDED, NEEDED_ROBUST = 1e-9, 1e-7      # relative precision of the information, and of the sandwich
 NEEDED_DISPERSION = 1e-5                # of the dispersion: four digits are released

@@ -127,9 +127,8 @@ class Glm(ModelResult, frozen=True, kw_only=True):
         """Predictions for new patients.
 
         new : a table as `tables.columns_of` reads it (a DataFrame), or a few rows as
-        `native.table_of` takes them (a dict of a value or a list of values per column). A variable that the model takes as a number need not
-        lie on its step:
-        the mean age will do. kind : "response" (the mean) or "link".
+        `native.table_of` takes them (a dict of a value or a list of values per column). A variable
+        that the model takes as a number need not lie on its step: the mean age will do. kind : "response" (the mean) or "link".
         interval : a DataFrame with columns predicted, lower, upper instead of an array. Rows with a gap, or a value outside the
         dictionary, are NaN. Raises QuestionError for a model with registry intercepts and kind "response": they are not released.
         """

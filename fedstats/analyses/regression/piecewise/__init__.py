@@ -29,6 +29,7 @@ from fedstats.query.analysis import Joint, Params, Setting, abreast, analysis
 from fedstats.sums import steady
 from fedstats.sums.statistic import INDICATORS, Ask, Sums
 
+from ...shared.centred import narrower, spread_of
 from ...shared.common import CONFIDENCE, p_chi2, z_of
 from ...survival.life_table import times_of
 from ..coefficients import Test, coefficients_of, lr_test, rows_of, vif_of, wald, wald_tests
@@ -48,6 +49,7 @@ from ..model_rules import (
     nobody_outlying,
 )
 from ..newton import inverse_of, metered, penalised, usual_course
+from ..ranges import as_ranges, far_reaching
 from .result import Interval, Piecewise
 from .sums import piecewise_residuals, piecewise_risk, piecewise_totals, unit_of
 
@@ -133,16 +135,23 @@ def _rounds(params: PiecewiseParams, setting: Setting) -> Asks:
     full, ends = model.design(dictionary), params.ends(dictionary)
     also = selecting(model.selectors, dictionary)
     plain = msgspec.to_builtins(model)
+    wide = far_reaching(params.terms, dictionary)
     first = [model_cells(columns=list(model.columns), terms=plain["terms"], outcome=params.event, also=also, intercept=False,
-                         weights=plain["weights"]), piecewise_totals(model=plain, ends=ends)]
+                         weights=plain["weights"]), piecewise_totals(model=plain, ends=ends),
+             *[spread_of(wide, model.columns, dictionary)] * bool(wide)]
     if not setting.size.n:
         around = {"model": plain, "ends": ends, "beta": [0.0] * len(full), "frame": [[0.0, 1.0, -1.0, 1.0]] * len(full)}
         yield from usual_course(first, lambda last: [piecewise_risk(**around)])
-    cell_totals, totals = yield first
+    cell_totals, totals, *spreads = yield first
     cells = check_model(cell_totals, full, dictionary, params.terms, rules, parameters=len(full) + len(ends), also=also, survival=True,
                         released=5 * len(full) + 3 * len(ends) + 6 + len(params.terms), weights=plain["weights"],
                         ridge=params.ridge)
     _check_intervals(totals, rules)
+    ranges = (yield from narrower(spreads[0], wide, model.columns, setting)) if wide else {}
+    if ranges:      # what was scaled by the ranges of the dictionary has lost digits
+        model = msgspec.structs.replace(model, ranges=as_ranges(ranges))
+        full = model.design(dictionary)
+        (totals,) = yield [piecewise_totals(model=msgspec.to_builtins(model), ends=ends)]
     drop = check_columns(cells, full)
     keep = [j for j, name in enumerate(full.names) if name not in drop]
     model = msgspec.structs.replace(model, drop=drop)
