@@ -138,13 +138,20 @@ def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, r
             return all(may_count(int(count), rules, int(registries)) for count, registries in zip(row, there))
         return may_imply(row, there, rules)
 
-    kept_back = hidden | np.array([not may_say(row, there) for row, there in zip(counts, contributors)], dtype=bool)
-    while kept_back.any() and not kept_back.all():
-        if may_say(counts[kept_back].sum(axis=0), contributors[kept_back].max(axis=0)):
-            break
-        sizes = np.where(kept_back, np.iinfo(np.int64).max, counts.sum(axis=1))
-        kept_back[np.argmin(sizes)] = True
-    return kept_back
+    return kept_back(hidden, counts.sum(axis=1), lambda of: may_say(counts[of].sum(axis=0), contributors[of].max(axis=0)))
+
+
+def kept_back(hidden: np.ndarray, sizes: np.ndarray, may_say: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Groups about which something is not said: those hidden, those of whom it may not be said, and then the smallest others, until it
+    might be said of all these together.
+
+    hidden : boolean, shape (groups,). sizes : people. may_say : whether it may be said of some groups (boolean) taken as one.
+    """
+    each = np.eye(len(hidden), dtype=bool)
+    back = hidden | np.array([not may_say(one) for one in each], dtype=bool)
+    while back.any() and not back.all() and not may_say(back):
+        back[np.argmin(np.where(back, np.iinfo(np.int64).max, sizes))] = True
+    return back
 
 
 def smaller_levels(rules: Rules) -> str:
