@@ -28,6 +28,7 @@ from fedstats.analyses.regression.model_cells import model_cells
 from fedstats.analyses.regression.model_rules import model_informed, model_outlying
 from fedstats.analyses.regression.multinomial import multinomial_sums
 from fedstats.analyses.regression.ordinal import ordinal_sums
+from fedstats.analyses.regression.outcome_moments import outcome_moments
 from fedstats.analyses.regression.piecewise.sums import piecewise_residuals, piecewise_risk, piecewise_totals
 from fedstats.analyses.regression.ranges import range_parts
 from fedstats.analyses.severity import severity_counts
@@ -95,7 +96,7 @@ EXAMPLES = [
     overlaps(groupings=[{"axis": {"column": "event"}, "of": {"known": ["age", "event"]}},
                         {"axis": {"column": "relapses", "some": True}},
                         {"axis": {"column": "sex", "unknown": True}, "of": {"known": ["edss"]}}]),
-    overlaps(groupings=[{"axis": {"column": "event"}}, {"axis": {"column": "female"}}], by="sex"),
+    overlaps(groupings=[{"axis": {"column": "event"}}, {"axis": {"column": "edss", "several": True}}], by="sex"),
     moments(columns=["age", "edss", "years", "female"]),
     deviations(columns=["years"], needs=["age", "years"], origins=[[5.0, 6.0, 0.0]], units=[[64.0, 32.0, 0.0]], by="sex", missing=True),
     centred_products(columns=["age", "years"], needs=["age", "years"], origins=[40.0, 6.0], units=[128.0, 32.0]),
@@ -143,6 +144,8 @@ EXAMPLES = [
     characteristics(numbers=["age", "edss", "years", "ecog"], levels=["female", "start"]),
     characteristics(numbers=["edss"], levels=["ecog", "event"], by="sex", missing=True),
     model_cells(columns=[*LOGIT["columns"], "ecog"], terms=TERMS, outcome="event", also=["ecog"]),
+    outcome_moments(outcome="relapses", columns=["relapses", "age"]),
+    outcome_moments(outcome="days", columns=["days", "sex", "years"], by="sex", weights="years"),
     model_informed(columns=LOGIT["columns"], terms=TERMS, outcome="event", survival=True),
     model_outlying(columns=LOGIT["columns"], terms=TERMS, inverse=[0.01] * 21),
     glm_start(**LOGIT),
@@ -178,7 +181,7 @@ EXAMPLES = [
     boosting.scores(model=BOOSTED, trees=[ONE_SPLIT], unit=2.0**-24, held=False, edges=[-0.5, 0.0, 0.5]),
     boosting.scores(model=HAZARDS, trees=[ONE_SPLIT], unit=2.0**-24, held=False),
     fold_sizes(columns=["event", "days"], seed=3, folds=5),
-    of_fold(seed=3, folds=4, fold=1, inside=True, statistic="moments/1", params={"columns": ["age", "edss"]}),
+    of_fold(seed=3, folds=4, fold=1, inside=True, statistic="moments/2", params={"columns": ["age", "edss"]}),
     of_fold(seed=3, folds=2, fold=0, inside=False, statistic="life_table/1", params={"time": "days", "event": "event"}),
     scores(scorer=SCORER, by=["sex", "ecog"]),
     scores(scorer=CENSORED, by=["female"]),

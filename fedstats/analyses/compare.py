@@ -15,9 +15,11 @@ import msgspec
 import numpy as np
 
 from ..data.dictionary import MOST_BINS, Dictionary
-from ..data.variable import level_text
+from ..data.variable import Variable, level_text
 from ..disclosure import Rules
-from ..disclosure.release import Average, Declared, axes, classes
+from ..disclosure.precision import Public, PValue, Statistic, step_above, to_step
+from ..disclosure.precision import Told as Given
+from ..disclosure.release import Average, Declared, axes, moment_classes
 from ..disclosure.suppression import show_table
 from ..errors import QuestionError
 from ..query.analysis import Joint, Params, Result, Setting, analysis
@@ -25,8 +27,10 @@ from ..query.views import Picture, Table
 from ..sums.statistic import INDICATORS, Sums
 from .histogram import binned
 from .shared.centred import settled_moments
-from .shared.common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of, withheld
-from .shared.moments import Moments, few_levels, moments
+from .shared.common import CONFIDENCE, check_confidence, ends_of_bins, groups, p_chi2, p_f, p_normal, p_student, quoted, t_of
+from .shared.implied import may_rank, silent
+from .shared.moments import Moments, moments
+from .shared.telling import told_difference, told_mean
 
 MOST_PAIRS = 4_000_000      # pairs of classes that the Hodges-Lehmann estimate sorts: 64 MB
 
@@ -44,7 +48,7 @@ class CompareParams(Params, frozen=True):
 
     def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
         by = axes(dictionary, (self.by,), unknown=self.missing)
-        return (Average(self.population(), (self.column,), by, classes(dictionary, (self.column,))),)
+        return (Average(self.population(), (self.column,), by, moment_classes(dictionary, (self.column,))),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)
@@ -55,39 +59,40 @@ class CompareParams(Params, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One group: people, mean, SD, standard error, Student interval of the mean. None: not released."""
+    """One group: people, mean, SD, standard error, Student interval of the mean. None: not released. Of a number whose values are few
+    in this group the mean may stand alone."""
 
     group: str
     n: int | None
-    mean: float | None = None
-    sd: float | None = None
-    se: float | None = None
-    low: float | None = None
-    high: float | None = None
+    mean: Given[float | None] = None
+    sd: Given[float | None] = None
+    se: Given[float | None] = None
+    low: Given[float | None] = None
+    high: Given[float | None] = None
 
 
 class TTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Difference of two means, first group minus second, with its interval and test. t is None where nothing varies."""
 
-    difference: float
-    se: float
-    low: float
-    high: float
-    t: float | None
-    df: float
-    p: float | None
+    difference: Given[float]
+    se: Given[float]
+    low: Given[float]
+    high: Given[float]
+    t: Statistic[float | None]
+    df: Statistic[float]
+    p: PValue[float | None]
 
 
 class Anova(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One-way analysis of variance. Sums of squares and eta squared: None for Welch's form."""
 
-    f: float
-    df1: float
-    df2: float
-    p: float
-    ss_between: float | None = None
-    ss_within: float | None = None
-    eta_squared: float | None = None
+    f: Statistic[float]
+    df1: Public[float]
+    df2: Statistic[float]
+    p: PValue[float]
+    ss_between: Given[float | None] = None
+    ss_within: Given[float | None] = None
+    eta_squared: Statistic[float | None] = None
 
 
 class Wilcoxon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,24 +100,24 @@ class Wilcoxon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approximation without and with continuity correction. hodges_lehmann : median of all pairwise differences, where the
     values are known exactly."""
 
-    w: float
-    expected: float
-    variance: float
-    z: float
-    p: float
-    p_continuity: float
-    probability: float      # that a patient of the first group lies above one of the second, ties half
+    w: Statistic[float]
+    expected: Given[float]      # of the sizes
+    variance: Statistic[float]
+    z: Statistic[float]
+    p: PValue[float]
+    p_continuity: PValue[float]
+    probability: Statistic[float]      # that a patient of the first group lies above one of the second, ties half
     hodges_lehmann: float | None
 
 
 class Kruskal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Kruskal-Wallis test, corrected for ties; `tie_factor` is the divisor of the uncorrected h."""
 
-    h: float
+    h: Statistic[float]
     df: int
-    p: float
-    h_uncorrected: float
-    tie_factor: float
+    p: PValue[float]
+    h_uncorrected: Statistic[float]
+    tie_factor: Statistic[float]
 
 
 class Comparison(Result, frozen=True, kw_only=True):
@@ -124,7 +129,6 @@ class Comparison(Result, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "compare"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
 
     column: str
     unit: str
@@ -132,14 +136,14 @@ class Comparison(Result, frozen=True, kw_only=True):
     groups: tuple[Group, ...]
     welch: TTest | None = None
     student: TTest | None = None
-    cohens_d: float | None = None
+    cohens_d: Statistic[float | None] = None
     anova: Anova | None = None
     welch_anova: Anova | None = None
     wilcoxon: Wilcoxon | None = None
     kruskal: Kruskal | None = None
     classes: int | None = None
     exact_ranks: bool = False
-    confidence: float = CONFIDENCE
+    confidence: Public[float] = CONFIDENCE
 
     def __getitem__(self, group: str | int | bool) -> Group:
         return {one.group: one for one in self.groups}[level_text(group)]
@@ -184,7 +188,8 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     """n, mean, SD and interval per group; Welch and Student t for two groups, ANOVA and Welch's ANOVA, Wilcoxon and
     Kruskal-Wallis tests from counts at registered levels or cut points; Cohen's d and eta squared.
 
-    Tests are released only if every group is shown.
+    Tests of means are released only if the SD of every group is shown; rank tests if every group is, and, where the values are few in
+    one, the whole table might be.
     """
     dictionary, rules, names = setting.dictionary, setting.rules, groups(setting.dictionary, params.by, params.missing)
     variable, ranked = dictionary[params.column], _has_bins(dictionary, params.column)
@@ -194,22 +199,22 @@ def compare(params: CompareParams, setting: Setting) -> Joint:
     totals, *more = yield asks
     nobody = setting.nobody(params.by, params.missing)
     sizes = show_table(totals["n"], totals["n" + INDICATORS], rules, vacant=[nobody]).cells
-    silent = sizes < 0
-    if few_levels(variable):
-        silent = withheld(totals["levels0"], totals["levels0" + INDICATORS], silent, rules, nobody=nobody)
-    settled = yield from settled_moments(totals, [params.column], setting, by=params.by, missing=params.missing, wanted=~silent[None, :])
-    known = [settled[0, g] if not hidden else None for g, hidden in enumerate(silent)]
-    notes = _notes(params, setting, names, sizes, silent)
+    kept = silent(totals, 0, variable, sizes < 0, rules)
+    settled = yield from settled_moments(totals, [params.column], setting, by=params.by, missing=params.missing,
+                                         wanted=~kept.means[None, :])
+    known = [settled[0, g] if not hidden else None for g, hidden in enumerate(kept.means)]
+    notes = [*_notes(setting, names, sizes), *kept.notes(params.column, names, sizes >= 0, rules)]
     found: dict[str, Any] = {}
-    if not silent.any():
+    if not kept.spreads.any():
         occupied = [m for m in known if m is not None and m.n > 0]
-        found = _mean_tests(occupied, params.confidence, notes)
+        found = _mean_tests(occupied, params.confidence, notes, rules)
         if not ranked:
             notes.append(f'no rank tests: "{params.column}" has no levels, step or cut points; add "cut_points" to it in the dictionary')
         elif len(occupied) > 1:
             found |= _rank_tests(more[0], setting, params.column, notes)
     return Comparison(size=setting.size, column=params.column, unit=variable.unit, by=params.by, confidence=params.confidence,
-                      groups=tuple(_group(*one, params.confidence) for one in zip(names, sizes, known)), notes=tuple(notes),
+                      groups=tuple(_group(*one, variable, rules, params.confidence) for one in zip(names, sizes, known, ~kept.spreads)),
+                      notes=tuple(notes),
                       methods=_methods(found), **found)
 
 
@@ -218,38 +223,32 @@ def _has_bins(dictionary: Dictionary, name: str) -> bool:
     return variable.type == "boolean" or variable.cuts is not None or (variable.steps is not None and variable.steps < MOST_BINS)
 
 
-def _notes(params: CompareParams, setting: Setting, names: Sequence[str], sizes: np.ndarray, silent: np.ndarray) -> list[str]:
-    notes = []
-    if (sizes < 0).any():
-        notes.append(f"{quoted(names, sizes < 0)} suppressed (rule min_cell {setting.rules.min_cell}, with complementary suppression); "
-                     "tests need all groups: join small levels in the dictionary")
-    if (silent & (sizes >= 0)).any():
-        notes.append(f"means of {quoted(names, silent & (sizes >= 0))}, and tests, not released: they would give away a level of "
-                     f'"{params.column}" with fewer than {setting.rules.min_cell} people (rule min_cell); join small groups')
-    return notes
+def _notes(setting: Setting, names: Sequence[str], sizes: np.ndarray) -> list[str]:
+    if not (sizes < 0).any():
+        return []
+    return [f"{quoted(names, sizes < 0)} suppressed (rule min_cell {setting.rules.min_cell}, with complementary suppression); "
+            "tests need all groups: join small levels in the dictionary"]
 
 
-def _group(name: str, size: int, known: Moments | None, confidence: float) -> Group:
+def _group(name: str, size: int, known: Moments | None, spread: bool, variable: Variable, rules: Rules, confidence: float) -> Group:
     if size < 0:
         return Group(name, None)
     if known is None or known.n == 0:
         return Group(name, int(size))
-    if known.se is None:
-        return Group(name, known.n, known.mean)
-    half = t_of(confidence, known.n - 1) * known.se
-    return Group(name, known.n, known.mean, known.sd, known.se, known.mean - half, known.mean + half)
+    told = told_mean(known, variable, rules, confidence, spread=bool(spread))
+    return Group(name, known.n, told.value, told.sd, told.se, told.low, told.high)
 
 
 # -- tests of means ----------------------------------------------------------------------------------------------------------
 
 
-def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str]) -> dict[str, Any]:
+def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str], rules: Rules) -> dict[str, Any]:
     """Tests of shown means. known : groups with people in them."""
     n, squares = sum(m.n for m in known), math.fsum(m.squares for m in known)
     if len(known) < 2 or n <= len(known) or squares == 0:
         notes.append("no tests: they need two groups with people, and values that vary within groups")
         return {}
-    found: dict[str, Any] = {"anova": one_way(known)}
+    found: dict[str, Any] = {"anova": _told_squares(one_way(known), n, rules)}
     if all(m.variance for m in known):
         found["welch_anova"] = welch_one_way(known)
     elif len(known) > 2 or not _varies(known):
@@ -257,10 +256,10 @@ def _mean_tests(known: Sequence[Moments], confidence: float, notes: list[str]) -
     if len(known) == 2:
         a, b = known
         pooled = squares / (n - 2)
-        found["student"] = _t_test(a, b, pooled * (1 / a.n + 1 / b.n), n - 2, confidence)
+        found["student"] = _t_test(a, b, pooled * (1 / a.n + 1 / b.n), n - 2, confidence, rules)
         found["cohens_d"] = a.above(b) / math.sqrt(pooled)       # Cohen (1988), section 2.2
         if _varies(known):
-            found["welch"] = _t_test(a, b, *_welch(a, b), confidence)
+            found["welch"] = _t_test(a, b, *_welch(a, b), confidence, rules)
     return found
 
 
@@ -288,11 +287,20 @@ def welch_p(known: Sequence[Moments]) -> float | None:
     return p_student(known[0].above(known[1]) / math.sqrt(variance), df)
 
 
-def _t_test(a: Moments, b: Moments, variance: float, df: float, confidence: float) -> TTest:
+def _t_test(a: Moments, b: Moments, variance: float, df: float, confidence: float, rules: Rules) -> TTest:
     difference, se = a.above(b), math.sqrt(variance)
-    half = t_of(confidence, df) * se
+    told = told_difference(a, b, se, t_of(confidence, df), rules)
     t = difference / se if se > 0 else None
-    return TTest(difference, se, difference - half, difference + half, t, df, p_student(t, df) if t is not None else None)
+    assert told.se is not None and told.low is not None and told.high is not None
+    return TTest(told.value, told.se, told.low, told.high, t, df, p_student(t, df) if t is not None else None)
+
+
+def _told_squares(found: Anova, n: int, rules: Rules) -> Anova:
+    """Sums of squares to what one of n patients adds to them."""
+    if not rules.rounding or found.ss_between is None or found.ss_within is None:
+        return found
+    step = step_above(found.ss_within / n)
+    return msgspec.structs.replace(found, ss_between=to_step(found.ss_between, step), ss_within=to_step(found.ss_within, step))
 
 
 def one_way(known: Sequence[Moments]) -> Anova:
@@ -330,6 +338,10 @@ def _rank_tests(totals: Sums, setting: Setting, column: str, notes: list[str]) -
         return {}
     ends = ends_of_bins(setting.dictionary, column)
     exact = all(low == high for low, high in ends)
+    if not may_rank(totals["people0"], totals["people0" + INDICATORS], exact, setting.rules):
+        notes.append(f'no rank tests: where "{column}" falls into few classes in a group, ranks are a table of people, and one of these '
+                     f"has fewer than {setting.rules.min_cell} (rule few values, min_cell {setting.rules.min_cell})")
+        return {}
     if not exact:
         notes.append(f"rank tests are on {len(ends)} classes of values (registered cut points): patients of one class count as ties")
     found: dict[str, Any] = {"kruskal": kruskal_wallis(table), "classes": len(ends), "exact_ranks": exact}

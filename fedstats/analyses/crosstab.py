@@ -12,6 +12,7 @@ from scipy import special
 
 from ..data.dictionary import Dictionary
 from ..data.rows import Rows
+from ..disclosure.precision import Public, PValue, Statistic
 from ..disclosure.release import Declared, People, axes
 from ..disclosure.suppression import MOST_CELLS, Shown, show_table
 from ..errors import QuestionError
@@ -81,7 +82,7 @@ class Fisher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     odds_ratio: float | None
     low: float | None
     high: float | None
-    p: float
+    p: PValue[float]
 
 
 class Crosstab(Result, frozen=True, kw_only=True):
@@ -89,7 +90,6 @@ class Crosstab(Result, frozen=True, kw_only=True):
     `wide()` is the table people print. Tests are None where a cell is suppressed."""
 
     kind: ClassVar[str] = "crosstab"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
 
     variables: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
@@ -97,14 +97,14 @@ class Crosstab(Result, frozen=True, kw_only=True):
     margins: tuple[tuple[int | None, ...], ...]
     total: int
     suppressed: int
-    chi2: float | None = None
+    chi2: Statistic[float | None] = None
     df: int | None = None
-    p: float | None = None
-    chi2_yates: float | None = None
-    p_yates: float | None = None
-    cramers_v: float | None = None
+    p: PValue[float | None] = None
+    chi2_yates: Statistic[float | None] = None
+    p_yates: PValue[float | None] = None
+    cramers_v: Statistic[float | None] = None
     fisher: Fisher | None = None
-    confidence: float = CONFIDENCE
+    confidence: Public[float] = CONFIDENCE
 
     def array(self) -> np.ndarray:
         """The counts as an array of doubles, one dimension per variable, NaN where suppressed."""

@@ -14,6 +14,7 @@ import numpy as np
 from ..data.dictionary import Bins, Dictionary
 from ..data.rows import Rows
 from ..disclosure import Rules, intervals, merged
+from ..disclosure.precision import Public
 from ..disclosure.release import Declared, People, axes
 from ..disclosure.suppression import show_table
 from ..query.analysis import Joint, Params, Result, Setting, analysis
@@ -66,8 +67,8 @@ class HistogramBin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     group: str
     bin: str
-    start: float | None
-    stop: float | None
+    start: Public[float | None]
+    stop: Public[float | None]
     count: int
     share: float | None
     density: float | None
@@ -85,7 +86,6 @@ class Histogram(Result, frozen=True, kw_only=True):
     same bins. Without `by` the one group is "all"."""
 
     kind: ClassVar[str] = "histogram"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"start", "stop"})
 
     column: str
     unit: str

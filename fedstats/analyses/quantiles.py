@@ -18,6 +18,7 @@ import numpy as np
 
 from ..data.dictionary import Dictionary
 from ..disclosure import Rules, intervals, merged
+from ..disclosure.precision import Public
 from ..disclosure.release import Average, Declared, classes
 from ..errors import QuestionError
 from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
@@ -77,10 +78,10 @@ class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     column: str
     unit: str
-    q: float
+    q: Public[float]
     value: float | None
-    low_bound: float | None
-    high_bound: float | None
+    low_bound: Public[float | None]
+    high_bound: Public[float | None]
     exact: bool
 
 
@@ -88,7 +89,6 @@ class Quantiles(Result, frozen=True, kw_only=True):
     """Frame: index `column`, `q`; columns value, low_bound, high_bound, exact, unit. `result["age", 0.5]` is one quantile."""
 
     kind: ClassVar[str] = "quantiles"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"q", "low_bound", "high_bound"})
 
     quantiles: tuple[Quantile, ...]
     type: int

@@ -19,14 +19,15 @@ from ..data.dictionary import Dictionary
 from ..data.rows import Rows
 from ..data.variable import Variable, level_text
 from ..disclosure import Rules
-from ..disclosure.release import Average, Axis, Declared, axes, classes, tells
+from ..disclosure.precision import Public, PValue
+from ..disclosure.release import Average, Axis, Declared, axes, classes, few_levels, tells
 from ..disclosure.suppression import show_table
 from ..errors import QuestionError
 from ..query.analysis import Joint, Params, Result, Setting, analysis
 from ..query.views import Picture, Table
 from ..sums.statistic import INDICATORS, Block, Sums, statistic
 from .shared.common import CONFIDENCE, check_confidence, count_cells, group_of, groups, integer_bound, p_normal, quoted, withheld, z_of
-from .shared.moments import few_levels, scaled, unit_of
+from .shared.moments import scaled, unit_of
 
 OVERALL = "overall"
 DAYS_PER_YEAR = 365.25
@@ -147,11 +148,11 @@ class RateRatio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ratio: float | None
     low: float | None
     high: float | None
-    p: float | None
+    p: PValue[float | None]
     log_se: float | None
     wald_low: float | None
     wald_high: float | None
-    wald_p: float | None
+    wald_p: PValue[float | None]
 
 
 class Rates(Result, frozen=True, kw_only=True):
@@ -160,17 +161,16 @@ class Rates(Result, frozen=True, kw_only=True):
     rate ratios. `result["F"]` is one group."""
 
     kind: ClassVar[str] = "rates"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "per"})
 
     events: str
     time: str
     by: str | None
     unit: str           # of `rate`: "1 per day"
-    per: float
+    per: Public[float]
     per_unit: str       # of the scaled rates: "per 100 person-years"
     rates: tuple[Rate, ...]
     ratios: tuple[RateRatio, ...] = ()
-    confidence: float = CONFIDENCE
+    confidence: Public[float] = CONFIDENCE
 
     def __getitem__(self, group: str | int | bool) -> Rate:
         return {one.group: one for one in self.rates}[level_text(group)]

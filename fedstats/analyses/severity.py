@@ -19,6 +19,7 @@ import numpy as np
 from ..data.dictionary import Dictionary
 from ..data.rows import Rows
 from ..disclosure import Rules, intervals, merged, safe
+from ..disclosure.precision import OnCurve, Public
 from ..disclosure.release import Average, Declared, People, axes
 from ..errors import QuestionError
 from ..query.analysis import Joint, Params, Result, Setting, analysis
@@ -94,19 +95,17 @@ class SeverityParams(Params, frozen=True):
 class SeverityCell(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The score of patients in these years (both included) with EDSS from low to high (both included)."""
 
-    first_year: float
-    last_year: float
-    low: float
-    high: float
-    score: float
+    first_year: Public[float]
+    last_year: Public[float]
+    low: Public[float]
+    high: Public[float]
+    score: OnCurve[float]
 
 
 class Severity(Result, frozen=True, kw_only=True):
     """Frame: one row per range of years and of EDSS (index `first_year`, `last_year`, `low`, `high`), column score."""
 
     kind: ClassVar[str] = "severity"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"first_year", "last_year", "low", "high"})
-    curves: ClassVar[frozenset[str]] = frozenset({"score"})
 
     score: Score
     cells: tuple[SeverityCell, ...]

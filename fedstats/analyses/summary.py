@@ -9,14 +9,18 @@ import msgspec
 import numpy as np
 
 from ..data.dictionary import Dictionary
-from ..disclosure import may_count, may_imply
-from ..disclosure.release import Average, Declared, classes
+from ..data.variable import Variable
+from ..disclosure import may_count
+from ..disclosure.precision import Public, Told
+from ..disclosure.release import Average, Declared, moment_classes
 from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
 from ..query.views import Picture, Table
 from ..sums.statistic import INDICATORS, Sums
 from .shared.centred import settled_moments
-from .shared.common import CONFIDENCE, check_confidence, t_of
-from .shared.moments import Moments, few_levels, moments
+from .shared.common import CONFIDENCE, check_confidence
+from .shared.implied import Silent, silent
+from .shared.moments import Moments, moments
+from .shared.telling import told_mean
 
 
 class SummaryParams(Params, frozen=True):
@@ -30,7 +34,7 @@ class SummaryParams(Params, frozen=True):
 
     def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
         of = self.population()
-        return tuple(Average(of, (name,), classes=classes(dictionary, (name,))) for name in self.names)
+        return tuple(Average(of, (name,), classes=moment_classes(dictionary, (name,))) for name in self.names)
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.names)
@@ -40,27 +44,28 @@ class SummaryParams(Params, frozen=True):
 
 
 class ColumnSummary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One column, in its own unit; `low` and `high` are the Student interval of the mean. None: not released."""
+    """One column, in its own unit; `low` and `high` are the Student interval of the mean. None: not released.
+
+    Of a number whose values are few the mean may stand alone."""
 
     column: str
     unit: str
     n: int
     missing: int | None
-    mean: float | None
-    sd: float | None
-    se: float | None
-    low: float | None
-    high: float | None
+    mean: Told[float | None]
+    sd: Told[float | None]
+    se: Told[float | None]
+    low: Told[float | None]
+    high: Told[float | None]
 
 
 class Summary(Result, frozen=True, kw_only=True):
     """Frame: index `column`; columns n, missing, mean, sd, se, ci_low, ci_high, unit. `result["age"]` is one column."""
 
     kind: ClassVar[str] = "summary"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
 
     columns: tuple[ColumnSummary, ...]
-    confidence: float
+    confidence: Public[float]
 
     def __getitem__(self, name: str) -> ColumnSummary:
         return {one.column: one for one in self.columns}[name]
@@ -83,7 +88,8 @@ def _call(columns: str | Iterable[str], *, confidence: float = CONFIDENCE) -> Su
 def summary(params: SummaryParams, setting: Setting) -> Joint:
     """n, mean, SD, SE and Student interval of the mean, over complete cases.
 
-    The mean of a few-level column (a boolean) is shown only if the table of its levels might be.
+    The mean of a yes or no is shown only if the table of its levels might be; of a number whose values are few the mean alone, unless
+    the whole table of its values might be.
     """
     (totals,) = yield [moments(columns=params.names)]
     shown = may_count(int(totals["n"][0]), setting.rules, int(totals["n" + INDICATORS][0]))
@@ -91,18 +97,20 @@ def summary(params: SummaryParams, setting: Setting) -> Joint:
     return _result(params, setting, totals, shown, [known[k, 0] for k in range(len(params.names))])
 
 
-def _result(params: SummaryParams, setting: Setting, totals: Sums, may_show: bool, known: list[Moments]) -> Summary:
-    columns, notes = [], []
+def _result(params: SummaryParams, setting: Setting, totals: Sums, shown: bool, known: list[Moments]) -> Summary:
+    columns, notes, everybody = [], [], np.ones(1, dtype=bool)
     for k, (name, found) in enumerate(zip(params.names, known)):
-        variable, shown = setting.dictionary[name], may_show
-        if shown and few_levels(variable):
-            shown = may_imply(totals[f"levels{k}"][0], totals[f"levels{k}{INDICATORS}"][0], setting.rules)
-        if not shown:
-            notes.append(f'mean of "{name}" not released: it would give away a level with fewer than {setting.rules.min_cell} '
-                         "people (rule min_cell)")
-        half = t_of(params.confidence, found.n - 1) * found.se if found.se is not None else None
-        values = (found.mean, found.sd, found.se, found.mean - half if half is not None else None,
-                  found.mean + half if half is not None else None) if shown else (None,) * 5
-        columns.append(ColumnSummary(name, variable.unit, found.n, setting.size.missing.get(name), *values))
+        variable, rules = setting.dictionary[name], setting.rules
+        kept = silent(totals, k, variable, ~(everybody & shown), rules)
+        notes += kept.notes(name, (), everybody, rules)
+        columns.append(_column(name, variable, found, kept, setting, params.confidence))
     return Summary(size=setting.size, columns=tuple(columns), confidence=params.confidence, notes=tuple(notes),
                    methods=f"Means with standard deviations and Student {params.confidence:.0%} confidence intervals.")
+
+
+def _column(name: str, variable: Variable, found: Moments, kept: Silent, setting: Setting, confidence: float) -> ColumnSummary:
+    missing = setting.size.missing.get(name)
+    if kept.means[0]:
+        return ColumnSummary(name, variable.unit, found.n, missing, *(None,) * 5)
+    told = told_mean(found, variable, setting.rules, confidence, spread=not kept.spreads[0])
+    return ColumnSummary(name, variable.unit, found.n, missing, told.value, told.sd, told.se, told.low, told.high)

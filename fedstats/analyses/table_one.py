@@ -13,8 +13,11 @@ import numpy as np
 
 from ..data.dictionary import Dictionary
 from ..data.rows import Rows
-from ..disclosure import Rules, intervals, may_count, may_imply, merged
-from ..disclosure.release import Average, Declared, People, axes, classes
+from ..data.variable import Variable
+from ..disclosure import Rules, intervals, may_count, merged
+from ..disclosure.precision import PValue, Statistic
+from ..disclosure.precision import Told as Given
+from ..disclosure.release import Average, Declared, People, axes, moment_classes
 from ..disclosure.suppression import Shown, show_table
 from ..errors import QuestionError
 from ..query.analysis import Joint, Params, Result, Setting, analysis, names_of
@@ -23,8 +26,10 @@ from ..sums.statistic import INDICATORS, STATISTICS, Block, Sums, statistic
 from .compare import welch_p
 from .quantiles import in_single_bins, may_ask, quantile_of
 from .shared.centred import settled_moments
-from .shared.common import count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels, withheld
-from .shared.moments import Moments, few_levels, moments
+from .shared.common import CONFIDENCE, count_cells, ends_of_bins, group_of, groups, p_chi2, smaller_levels
+from .shared.implied import silent
+from .shared.moments import Moments, moments
+from .shared.telling import told_mean
 
 ALL = "all"                     # the label of the column of everybody
 MOST_MEDIAN_BINS = 5_000        # a number with more steps than that and no cut points gets no median
@@ -45,7 +50,7 @@ def _has_median(dictionary: Dictionary, name: str) -> bool:
 def _layout(dictionary: Dictionary, *, numbers: Sequence[str], levels: Sequence[str], by: str | None = None, missing: bool = False
             ) -> dict[str, Block]:
     g = len(groups(dictionary, by, missing)) if by else 1
-    blocks = dict(STATISTICS["moments/1"].layout(dictionary, columns=numbers, by=by, missing=missing))
+    blocks = dict(STATISTICS["moments/2"].layout(dictionary, columns=numbers, by=by, missing=missing))
     for k, name in enumerate(numbers):
         if _has_median(dictionary, name):
             size = len(dictionary.bins(name))
@@ -56,7 +61,7 @@ def _layout(dictionary: Dictionary, *, numbers: Sequence[str], levels: Sequence[
     return blocks
 
 
-@statistic("table_one/1", layout=_layout)
+@statistic("table_one/2", layout=_layout)
 def characteristics(rows: Rows, numbers: Sequence[str], levels: Sequence[str], by: str | None = None, missing: bool = False) -> dict:
     """Per group: people, sums and squares of numbers and people per bin of them, people per level; complete cases over all."""
     cases = rows.complete([*numbers, *levels, *([by] if by and not missing else [])])
@@ -94,7 +99,7 @@ class TableOneParams(Params, frozen=True):
         of, levels = self.population(), self.levels(dictionary)
         by = axes(dictionary, (self.by,), unknown=self.missing) if self.by else ()
         return tuple(People(of, (*axes(dictionary, (name,)), *by), hides="levels") if name in levels
-                     else Average(of, (name,), by, classes(dictionary, (name,)), hides="levels") for name in self.cols)
+                     else Average(of, (name,), by, moment_classes(dictionary, (name,)), hides="levels") for name in self.cols)
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.cols)
@@ -116,11 +121,12 @@ class TableOneParams(Params, frozen=True):
 
 
 class Mean(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A number in one column of the table. Median and quartiles come from registered bins: `exact` if each holds one value.
-    None: not released."""
+    """A number in one column of the table; where its values are few the mean may stand alone. None: not released.
 
-    mean: float | None = None
-    sd: float | None = None
+    Median and quartiles come from registered bins: `exact` if each holds one value."""
+
+    mean: Given[float | None] = None
+    sd: Given[float | None] = None
     median: float | None = None
     q1: float | None = None
     q3: float | None = None
@@ -151,9 +157,9 @@ class Characteristic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str
     means: tuple[Mean, ...] = ()
     levels: tuple[Level, ...] = ()
-    smd: float | None = None
+    smd: Statistic[float | None] = None
     test: str = ""
-    p: float | None = None
+    p: PValue[float | None] = None
 
 
 class TableOne(Result, frozen=True, kw_only=True):
@@ -226,11 +232,13 @@ class TableOne(Result, frozen=True, kw_only=True):
 
 
 def _mean_text(found: Mean) -> str | None:
-    """Two significant digits of the SD, and as many decimals for the mean."""
+    """Two significant digits of the SD, and as many decimals for the mean; of a mean alone three digits."""
     if found.mean is None:
         return None
+    if found.sd is None:
+        return f"{found.mean:.3g}"
     decimals = min(max(1 - math.floor(math.log10(found.sd)), 0), 6) if found.sd else 1
-    return f"{found.mean:.{decimals}f} ({found.sd:.{decimals}f})" if found.sd is not None else f"{found.mean:.{decimals}f}"
+    return f"{found.mean:.{decimals}f} ({found.sd:.{decimals}f})"
 
 
 def _median_text(found: Mean) -> str | None:
@@ -287,7 +295,7 @@ def table_one(params: TableOneParams, setting: Setting) -> Joint:
                      "with complementary suppression); join small groups")
     settled = yield from settled_moments(totals, numbers, setting, needs=(*numbers, *levels), by=params.by, missing=params.missing,
                                          wanted=np.tile(shown, (len(numbers), 1)))
-    found = {name: _number(totals, k, name, setting, shown, notes, bool(labels), [settled[k, g] for g in range(len(shown))], nobody)
+    found = {name: _number(totals, k, name, setting, shown, notes, labels, [settled[k, g] for g in range(len(shown))])
              for k, name in enumerate(numbers)}
     found |= {name: _levels(totals, k, name, setting, shown, notes, bool(labels), nobody) for k, name in enumerate(levels)}
     sizes = (int(totals["n"].sum()), *((int(n) if one else None for n, one in zip(totals["n"], shown)) if labels else ()))
@@ -309,21 +317,15 @@ def _together(many: Sequence[Moments]) -> Moments:
     return Moments(n, first.mean + mean, math.fsum([m.squares for m in some] + [m.n * (m.above(first) - mean) ** 2 for m in some]))
 
 
-def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], by: bool,
-            known: Sequence[Moments], nobody: np.ndarray) -> Characteristic:
-    """One number: which means may be shown, and from the shown ones the difference and the test. nobody : groups that nobody in the
-    whole data-cut is in."""
-    rules, variable = setting.rules, setting.dictionary[name]
-    silent = ~shown
-    if few_levels(variable):
-        counts, contributors = totals[f"levels{k}"], totals[f"levels{k}{INDICATORS}"]
-        silent = (withheld(counts, contributors, silent, rules, nobody=nobody) if by
-                  else np.array([not may_imply(counts, contributors, rules)]))
-        if (silent & shown).any():
-            notes.append(f'mean of "{name}" not released in {int((silent & shown).sum())} groups: it would give away a level with fewer '
-                         f"than {rules.min_cell} people (rule min_cell {rules.min_cell})")
-    everybody = _together(known) if not silent.any() and may_count(sum(m.n for m in known), rules) else None
-    columns = [everybody, *((None if hide else m for m, hide in zip(known, silent)) if by else ())]
+def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray, notes: list[str], names: Sequence[str],
+            known: Sequence[Moments]) -> Characteristic:
+    """One number: which means may be shown, and from the shown ones the difference and the test."""
+    rules, variable, by = setting.rules, setting.dictionary[name], bool(names)
+    kept = silent(totals, k, variable, ~shown, rules)
+    notes += kept.notes(name, names, shown, rules)
+    everybody = _together(known) if not kept.means.any() and may_count(sum(m.n for m in known), rules) else None
+    columns = [everybody, *((None if hide else m for m, hide in zip(known, kept.means)) if by else ())]
+    spreads = [not kept.spreads.any() and _whole(totals, k, variable, rules), *(~kept.spreads if by else ())]
     quartiles = [NO_QUARTILES] * len(columns)
     if _has_median(setting.dictionary, name):
         quartiles = _quartiles(totals, k, name, setting, columns)
@@ -332,9 +334,10 @@ def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
                          f"too wide (rule min_cell {rules.min_cell}, or cut points too coarse)")
         if any(set(spread[:3]) != {None} and not spread[3] for spread in quartiles):
             notes.append(f'medians of "{name}" are interpolated within registered bins')
-    means = tuple(Mean() if m is None or m.n == 0 else Mean(m.mean, m.sd, *spread) for m, spread in zip(columns, quartiles))
+    means = tuple(Mean() if m is None or m.n == 0 else _mean(m, variable, rules, bool(spread), three)
+                  for m, spread, three in zip(columns, spreads, quartiles))
     occupied = [m for m in known if m.n]
-    if not by or silent.any() or len(occupied) < 2:
+    if not by or kept.spreads.any() or len(occupied) < 2:
         return Characteristic(name, variable.unit, means)
     if apart(occupied):
         notes.append(
@@ -343,6 +346,22 @@ def _number(totals: Sums, k: int, name: str, setting: Setting, shown: np.ndarray
     return Characteristic(
         name, variable.unit, means, (), smd_of_means(occupied), "Welch", welch_p(occupied)
     )
+
+
+def _whole(totals: Sums, k: int, variable: Variable, rules: Rules) -> bool:
+    """Whether the SD of everybody may be told, that of every group being told."""
+    people = {name: totals[name].sum(axis=0, keepdims=True) for name in ("n", f"x{k}", f"xx{k}")}
+    for name in (f"levels{k}", f"ends{k}"):
+        if name in totals:
+            people |= {name: totals[name].sum(axis=0, keepdims=True),
+                       name + INDICATORS: totals[name + INDICATORS].max(axis=0, keepdims=True)}
+    return not silent(people, k, variable, np.zeros(1, dtype=bool), rules).spreads[0]
+
+
+def _mean(found: Moments, variable: Variable, rules: Rules, spread: bool, quartiles: tuple[float | None, float | None, float | None, bool]
+          ) -> Mean:
+    told = told_mean(found, variable, rules, CONFIDENCE, spread=spread)
+    return Mean(told.value, told.sd, *quartiles)
 
 
 def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Sequence[Moments | None]

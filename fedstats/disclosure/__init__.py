@@ -9,41 +9,35 @@ overlaps, differences, linked   groups that differ by a few; tables that give ea
 
 
 from .rules import (
-    DECIMALS,
     FEW_LEVELS,
     FLOOR_CELL,
     FLOOR_COHORT,
     FLOOR_REGISTRIES,
     FLOORS,
     NO_RULES,
-    SIGNIFICANT,
     Rules,
     gate,
     intervals,
     may_count,
     may_imply,
     merged,
-    rounded,
     safe,
     strictest,
 )
 
 __all__ = [
-    "DECIMALS",
     "FEW_LEVELS",
     "FLOORS",
     "FLOOR_CELL",
     "FLOOR_COHORT",
     "FLOOR_REGISTRIES",
     "NO_RULES",
-    "SIGNIFICANT",
     "Rules",
     "gate",
     "intervals",
     "may_count",
     "may_imply",
     "merged",
-    "rounded",
     "safe",
     "strictest",
 ]

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..data.dictionary import Dictionary
+from ..data.dictionary import MOST_GROUPS, Dictionary
 from ..sums.statistic import Sums
+from .few_valued import few_in
 from .overlaps import Compared
 from .release import Declared, Tabled, Trees
 from .rules import Rules
@@ -46,8 +47,12 @@ def linked(k: int, questions: Sequence[Sequence[Declared]], many: Sequence[tuple
             continue
         for one, other in itertools.product(mine, tabled(questions[j])):
             common = one.names & other.names
-            if common and not _agree(one, other, common) and (_divides(one, other, common) or any(
-                    _hides(*cells, rules) for q in (j, k) for cells in _cells(q, common, many, dictionary))):
+            if not common or _agree(one, other, common):
+                continue
+            if (implied := {one.implied, other.implied} & common) and not _few(implied, (j, k), many, dictionary):
+                continue
+            if _divides(one, other, common) or any(
+                    _hides(*cells, rules) for q in (j, k) for cells in _cells(q, common, many, dictionary)):
                 return " and ".join(f'"{name}"' for name in sorted(common))
     return None
 
@@ -67,13 +72,36 @@ def grown_again(k: int, questions: Sequence[Sequence[Declared]]) -> str | None:
 
 
 def _agree(a: Tabled, b: Tabled, common: frozenset[str]) -> bool:
-    """Whether two tables hide the same of what they have in common."""
+    """Whether two tables hide the same of what they have in common.
+
+    Moments of a number beside its own table say how what is hidden there is spread over its values.
+    """
+    if (a.implied in common) != (b.implied in common):
+        return False
     ways = {a.hides, b.hides}
     if ({a.merged, b.merged} - {""}) & common:
         return ways == {"merged"}
     if len(common) == 1 and all(one.hides != "cells" or len(one.names) == 1 for one in (a, b)):
         return True
     return "cells" not in ways and (len(ways) == 1 or len(common) == 1)
+
+
+def _few(names: set[str], questions: Sequence[int], many: Sequence[tuple[Compared, Sums]], dictionary: Dictionary) -> bool:
+    """Whether one of these numbers has few values, in one of the groups in which a question counts its values.
+
+    A number that is cut into bins counts as one: how its values lie within them is not counted here.
+    """
+    for one, totals in many:
+        for grouping in (each for q in questions for each in one.shown[q]):
+            if grouping.column not in names or not grouping.axis.plain:
+                continue
+            if not dictionary.bins(grouping.column, most=MOST_GROUPS).atoms:
+                return True
+            people, _ = one.counts(grouping, totals, dictionary)
+            known = people[:, :-1] if grouping.axis.unknown else people
+            if any(few_in(row) for row in known if row.any()):
+                return True
+    return False
 
 
 def _divides(a: Tabled, b: Tabled, common: frozenset[str]) -> bool:

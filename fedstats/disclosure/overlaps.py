@@ -41,6 +41,8 @@ class Grouping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
     def labels(self, dictionary: Dictionary) -> tuple[str, ...]:
         if self.axis.some:
             return ("none", "some")
+        if self.axis.several:
+            return ("none", "one", "several")
         if self.axis.time:
             return ("without", "with", "censored")
         found = dictionary.bins(self.column, most=MOST_GROUPS).labels
@@ -49,7 +51,8 @@ class Grouping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=Tr
     def places(self, rows: Rows) -> np.ndarray:
         """The group of each row, int64, shape (n,); -1 for those in none."""
         one = self.axis
-        place = np.minimum(rows.steps(one.column), 1) if one.some else rows.bins(one.column)
+        most = 1 if one.some else 2 if one.several else None
+        place = rows.bins(one.column) if most is None else np.minimum(rows.steps(one.column), most)
         if one.time:
             later = rows.values(one.time) > one.until * (1 + 1e-12)
             place = np.where(later, 0, np.where(place == 1, 1, 2))
@@ -138,7 +141,7 @@ def _layout(dictionary: Dictionary, *, groupings: Sequence[dict], by: str | None
     return {"people": Block((strata, count), counts=True), "both": Block((strata, count * (count + 1) // 2), integer=True)}
 
 
-@statistic("overlaps/2", layout=_layout)
+@statistic("overlaps/3", layout=_layout)
 def overlaps(rows: Rows, groupings: Sequence[dict], by: str | None = None) -> dict:
     """Patients in each group, and in both of two for all pairs of groups (the upper triangle of a matrix, packed); by group of `by` where
     it is given, unknown last. With several rows per patient: who has a row in the one and a row in the other."""

@@ -24,6 +24,9 @@ from ..data.variable import Variable
 from ..errors import QuestionError
 from .rules import FEW_LEVELS
 
+COUNTED_STEPS = 200     # of the dictionary: numbers of fewer are counted per value beside their sums
+DECLARED_STEPS = 30     # up to which a number that may turn out to have few values is declared as one
+
 # How a result hides small cells. Two tables with common variables may stand in one query only if they
 # hide alike, see `linked`.
 #   cells  : of the whole table, with complementary cells and margins
@@ -102,19 +105,22 @@ class Axis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
 
     column : its registered bins or levels. unknown : who has no value is a group too.
     some : a number of events, of which only those with none and those with some are told apart.
+    several : a number of few values, of which those at its lower end, those one step above it and the
+    others are told apart (none, one, several): what its mean and SD may give away.
     time, until : an event by a time: who had it by then, who had not, and who was censored before.
     """
 
     column: str
     unknown: bool = False
     some: bool = False
+    several: bool = False
     time: str = ""
     until: float = 0.0
 
     @property
     def plain(self) -> bool:
         """Whether its groups are those of the column itself."""
-        return not self.some and not self.time
+        return not self.some and not self.several and not self.time
 
 
 def axis(dictionary: Dictionary, name: str, *, unknown: bool = False) -> tuple[Axis, ...]:
@@ -150,10 +156,28 @@ def few_levels(variable: Variable) -> bool:
     return variable.steps is not None and variable.steps < FEW_LEVELS
 
 
+def counted(variable: Variable) -> bool:
+    """Whether people are counted per value of this variable wherever its mean and SD are asked for, as
+    it may turn out to have few values (`few_valued`)."""
+    return variable.steps is not None and variable.steps < COUNTED_STEPS
+
+
 def classes(dictionary: Dictionary, names: Iterable[str]) -> tuple[Axis, ...]:
     """The groups that averages and coefficients of these columns give away."""
     return tuple(one for name in dict.fromkeys(names) if tells(dictionary[name])
                  for one in axis(dictionary, name))
+
+
+def moment_classes(dictionary: Dictionary, names: Iterable[str]) -> tuple[Axis, ...]:
+    """The groups that mean and SD of these columns give away, or may: of a number whose values may turn
+    out to be few, none, one and several."""
+    names = tuple(dict.fromkeys(names))
+    return (*classes(dictionary, names), *(Axis(name, several=True) for name in names if may_be_few(dictionary[name])))
+
+
+def may_be_few(variable: Variable) -> bool:
+    """Whether the dictionary leaves open if this number has few values."""
+    return not tells(variable) and variable.is_numeric and variable.steps is not None and variable.steps <= DECLARED_STEPS
 
 
 # -- what ---------------------------------------------------------------------------------------------
@@ -182,11 +206,13 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Tabled(msgspec.Struct, frozen=True):
     """A table that a result shows: its variables, and how it hides small cells. merged : the column
-    whose neighbouring bins are joined."""
+    whose neighbouring bins are joined. implied : the number of which only moments are shown, a table in
+    disguise where its values are few."""
 
     names: frozenset[str]
     hides: Hiding
     merged: str = ""
+    implied: str = ""
 
 
 class People(Declared, frozen=True, tag="people"):
@@ -223,9 +249,11 @@ class Average(Declared, frozen=True, tag="average"):
 
     def tables(self) -> tuple[Tabled, ...]:
         by = frozenset(one.column for one in self.by)
-        names = {by | {one.column} for one in self.classes} if by or self.hides == "levels" else set()
+        told = [one for one in self.classes if not one.several]
+        names = {by | {one.column} for one in told} if by or self.hides == "levels" else set()
         names |= {by} if by else set()
-        return tuple(Tabled(one, self.hides) for one in sorted(names, key=sorted))
+        return (*(Tabled(one, self.hides) for one in sorted(names, key=sorted)),
+                *(Tabled(by | {one.column}, self.hides, implied=one.column) for one in self.classes if one.several))
 
 
 class SurvivalCurve(Declared, frozen=True, tag="curve"):

@@ -8,7 +8,6 @@ for means that are tables in disguise.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ from ..errors import InputError, Refused
 
 FLOOR_CELL, FLOOR_REGISTRIES, FLOOR_COHORT = 5, 3, 50    # `connect` goes no lower, whatever a roster says
 FEW_LEVELS = 5              # a mean and SD over at most this many levels are the table of the levels in disguise
-SIGNIFICANT, DECIMALS = 4, 4    # rounding of released statistics (significant digits) and of curves (decimals)
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,7 +28,7 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_cohort : smallest number of patients a question may be about.
     min_registries : fewest registries that must have people in a released cell, and in a question.
     show_zeros : whether empty cells may be shown as 0.
-    rounding : whether released statistics are rounded (4 significant digits; curves 4 decimals).
+    rounding : whether released numbers end where one person's part of them begins (`precision`).
     """
 
     min_cell: int = 10
@@ -158,25 +156,3 @@ def _safe_range(counts: np.ndarray, contributors: np.ndarray, start: int, stop: 
 def merged(counts: np.ndarray, ranges: Sequence[tuple[int, int]]) -> np.ndarray:
     """Counts summed over ranges of bins along the last axis."""
     return np.stack([counts[..., a:b].sum(axis=-1) for a, b in ranges], axis=-1) if ranges else counts[..., :0]
-
-
-# -- rounding ----------------------------------------------------------------------------------------------------------------
-
-
-def rounded(content: Any, *, verbatim: frozenset[str], curves: frozenset[str], key: str = "") -> Any:
-    """Released floats rounded by the roster's rule, wherever they stand in a result's plain content.
-
-    Every float is rounded to 4 significant digits, those under a key of `curves` to 4 decimals; public things (edges,
-    times, probabilities) stand under keys of `verbatim`. Full-precision floats identify the counts behind them.
-    """
-    if isinstance(content, dict):
-        return {name: rounded(one, verbatim=verbatim, curves=curves, key=name if not key or name in verbatim | curves else key)
-                for name, one in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [rounded(one, verbatim=verbatim, curves=curves, key=key) for one in content]
-    if not isinstance(content, float) or key in verbatim or not math.isfinite(content):
-        return content
-    if key in curves:
-        return round(content, DECIMALS)
-    return float(f"{content:.{SIGNIFICANT}g}")
-

@@ -163,6 +163,11 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def n_missing(self) -> int | None:
         return self.size.n_missing
 
+    def told(self) -> Result:
+        """The same with those numbers rounded that are rounded together, as an estimate with its interval; every other float is
+        rounded as its field is declared (`disclosure.precision`)."""
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready content; `Result.from_dict` reads it back. Numbers that are not finite stand
         as texts, see `nonfinite`."""

@@ -13,8 +13,9 @@ import numpy as np
 
 from ..data.dictionary import Dictionary
 from ..data.rows import Rows
-from ..disclosure import NO_RULES, Rules, gate, may_count, rounded, safe
+from ..disclosure import NO_RULES, Rules, gate, may_count, safe
 from ..disclosure.engine import Engine, Names
+from ..disclosure.precision import rounded
 from ..disclosure.release import Declared, Population, population_of
 from ..errors import QuestionError, as_error
 from ..sums.statistic import INDICATORS, Ask, Block, Sums, statistic
@@ -201,10 +202,9 @@ def _called(k: int, questions: Sequence[Question]) -> str:
 
 def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:
     """The result as it may leave: rounded, with the rules and the assumptions it rests on. cohort : a sentence about it."""
-    kind = type(result)
-    content = msgspec.to_builtins(result)
     if rules.rounding:
-        content = rounded(content, verbatim=getattr(kind, "verbatim", frozenset()), curves=getattr(kind, "curves", frozenset()))
+        result = rounded(result.told(), result.n)
+    content = msgspec.to_builtins(result)
     content |= {"kind": kind_of(result), "registries": registries, "rules": rules.sentence()}
     if not isinstance(result, Failed):
         notes = list(result.notes)

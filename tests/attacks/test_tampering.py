@@ -673,7 +673,7 @@ def test_numbers_beyond_their_bounds_end_the_query(monkeypatch, more):
 
     def boast(values, segment):
         found = residues(values, segment)
-        if stage.plain[-1][0] == "beta" and segment.name == "0/moments/1/n":
+        if stage.plain[-1][0] == "beta" and segment.name == "0/moments/2/n":
             assert segment.scale.per_slot == 4
             found[0] = (found[0] + np.uint64(more)) % np.uint64(PRIMES[0])
         return found

@@ -13,6 +13,7 @@ from ...data.dictionary import Dictionary
 from ...data.native import listed, table_of
 from ...data.rows import Rows, load
 from ...data.variable import Variable
+from ...disclosure.precision import Public
 from ...errors import InputError, QuestionError
 from ...query.analysis import Result
 from ...query.views import Picture, Table
@@ -77,21 +78,20 @@ class RiskModel(Result, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "boost"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"trees", "columns", "base_score", "base_margin", "variables", "ends", "parameters"})
 
     outcome: str
     objective: str
     covariates: tuple[str, ...]
-    columns: tuple[Column, ...]
-    trees: tuple[Tree, ...]
-    base_score: float
-    base_margin: float
-    variables: tuple[Variable, ...]
+    columns: Public[tuple[Column, ...]]
+    trees: Public[tuple[Tree, ...]]
+    base_score: Public[float]
+    base_margin: Public[float]
+    variables: Public[tuple[Variable, ...]]
     time: str | None = None
-    ends: tuple[float, ...] = ()
+    ends: Public[tuple[float, ...]] = ()
     events: int | None = None
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
-    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    parameters: Public[dict[str, Any]] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_model(self)

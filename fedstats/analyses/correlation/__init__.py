@@ -18,15 +18,19 @@ from ...data.dictionary import MOST_BINS, Dictionary
 from ...data.rows import Rows
 from ...data.variable import Variable
 from ...disclosure import may_imply
-from ...disclosure.release import Average, Declared, classes
+from ...disclosure.precision import Public, PValue, Statistic
+from ...disclosure.precision import Told as Given
+from ...disclosure.release import Average, Declared, counted, moment_classes
 from ...errors import QuestionError
 from ...query.analysis import Joint, Params, Result, Setting, analysis, names_of
 from ...query.views import Picture, Table
 from ...sums.statistic import INDICATORS, Block, Sums, statistic
 from ..shared.centred_products import Product, settled_products
 from ..shared.common import CONFIDENCE, check_confidence, count_cells, ends_of_bins, integer_bound, p_student, z_of
-from ..shared.moments import few_levels, scaled
-from .ranks import correlations, may_rank, rank_margins
+from ..shared.implied import count_blocks, counts_of, is_few, silent
+from ..shared.moments import scaled
+from ..shared.telling import told_correlation
+from .ranks import PAIRED_STEPS, correlations, may_rank, rank_margins
 
 MOST_COLUMNS = 12
 METHODS = ("both", "pearson", "spearman")
@@ -49,38 +53,37 @@ def _products_layout(dictionary: Dictionary, *, columns: Sequence[str]) -> dict[
                        f"xx{k}": Block((), integer_bound(variable, 2), integer=True)}
         else:
             blocks |= {f"x{k}": Block(), f"xx{k}": Block()}
-        if few_levels(variable):
-            blocks[f"levels{k}"] = Block((_levels(variable),), counts=True)
+        blocks |= {one: Block(block.shape[1:], counts=True) for one, block in count_blocks(variable, k, 1).items()}
     for j, k in itertools.combinations(range(len(columns)), 2):
         a, b = dictionary.numeric(columns[j]), dictionary.numeric(columns[k])
         whole = _whole(dictionary, a.name, b.name)
         blocks[f"xy{j},{k}"] = Block((), integer_bound(a) * integer_bound(b), integer=True) if whole else Block()
-        if few_levels(a) and few_levels(b):
+        if _paired(a) and _paired(b):
             blocks[f"levels{j},{k}"] = Block((_levels(a), _levels(b)), counts=True)
     return blocks
 
 
-@statistic("products/1", layout=_products_layout)
+@statistic("products/2", layout=_products_layout)
 def products(rows: Rows, columns: Sequence[str]) -> dict:
     """People, sums, squares and products of all pairs, over complete cases; centred and scaled as in moments.
 
-    A product is of whole steps where both columns have them, else of both as shares of their range. Columns with few levels
-    add the tables that a correlation would give away.
+    A product is of whole steps where both columns have them, else of both as shares of their range. Columns with a step add people per
+    value, and pairs of those with few steps the table of both, which a correlation may give away.
     """
     cases, dictionary = rows.complete(columns), rows.dictionary
     sums: dict[str, Any] = {"n": cases.n}
+    everybody = np.zeros(cases.n, dtype=np.int64)
     for k, name in enumerate(columns):
         x = cases.steps(name) if _whole(dictionary, name) else scaled(cases, name)
         sums |= {f"x{k}": _sum(x), f"xx{k}": _sum(x * x)}
-        if few_levels(dictionary[name]):
-            sums[f"levels{k}"] = np.bincount(x, minlength=_levels(dictionary[name]))
+        sums |= {one: counts[0] for one, counts in counts_of(cases, name, k, everybody, 1).items()}
     for j, k in itertools.combinations(range(len(columns)), 2):
         a, b = columns[j], columns[k]
         if _whole(dictionary, a, b):
             sums[f"xy{j},{k}"] = (cases.steps(a) * cases.steps(b)).sum()
         else:
             sums[f"xy{j},{k}"] = _sum(_share(cases, a) * _share(cases, b))
-        if few_levels(dictionary[a]) and few_levels(dictionary[b]):
+        if _paired(dictionary[a]) and _paired(dictionary[b]):
             sums[f"levels{j},{k}"] = count_cells((_levels(dictionary[a]), _levels(dictionary[b])), (cases.steps(a), cases.steps(b)))
     return sums
 
@@ -88,6 +91,11 @@ def products(rows: Rows, columns: Sequence[str]) -> dict:
 def _sum(x: np.ndarray) -> Any:
     """Whole numbers exactly, others rounded once."""
     return x.sum() if x.dtype.kind == "i" else math.fsum(x.tolist())
+
+
+def _paired(variable: Variable) -> bool:
+    """Whether the table of this column with others is counted: it may turn out to have few values, and has few enough."""
+    return counted(variable) and (variable.steps or 0) <= PAIRED_STEPS
 
 
 def _levels(variable: Variable) -> int:
@@ -116,7 +124,7 @@ class CorrelationParams(Params, frozen=True):
 
     def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
         of = self.population()
-        return tuple(Average(of, pair, classes=classes(dictionary, pair)) for pair in itertools.combinations(self.names, 2))
+        return tuple(Average(of, pair, classes=moment_classes(dictionary, pair)) for pair in itertools.combinations(self.names, 2))
 
     def check(self, dictionary: Dictionary) -> None:
         names_of(self.names)
@@ -132,12 +140,12 @@ class CorrelationParams(Params, frozen=True):
 class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A correlation with its Fisher z interval and t test. t is None at -1 and 1, the interval for fewer than 4 patients."""
 
-    r: float
-    low: float | None
-    high: float | None
-    t: float | None
+    r: Given[float]
+    low: Given[float | None]
+    high: Given[float | None]
+    t: Statistic[float | None]
     df: int
-    p: float
+    p: PValue[float]
 
 
 class Spearman(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,14 +155,14 @@ class Spearman(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that of the pooled rows; else that of the pooled rows with values put into their classes.
     """
 
-    rho: float
-    low: float | None
-    high: float | None
-    low_bonett_wright: float | None
-    high_bonett_wright: float | None
-    t: float | None
+    rho: Given[float]
+    low: Given[float | None]
+    high: Given[float | None]
+    low_bonett_wright: Given[float | None]
+    high_bonett_wright: Given[float | None]
+    t: Statistic[float | None]
     df: int
-    p: float
+    p: PValue[float]
     classes: tuple[int, int]
     exact: bool
 
@@ -174,12 +182,11 @@ class Correlation(Result, frozen=True, kw_only=True):
     rho_high, rho_p, classes_x, classes_y, exact. `matrix("pearson")` is the matrix people print; `result["age", "edss"]` is one pair."""
 
     kind: ClassVar[str] = "correlation"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence"})
 
     columns: tuple[str, ...]
     pairs: tuple[Pair, ...]
     method: str
-    confidence: float = CONFIDENCE
+    confidence: Public[float] = CONFIDENCE
 
     def __getitem__(self, names: tuple[str, str]) -> Pair:
         return {frozenset((one.x, one.y)): one for one in self.pairs}[frozenset(names)]
@@ -241,7 +248,7 @@ def correlation(params: CorrelationParams, setting: Setting) -> Joint:
     settled = (yield from settled_products(sums, names, setting, released)) if sums is not None else {}
     result = []
     for j, k in pairs:
-        linear_r = _pearson(settled[j, k], names, j, k, setting.size.n, params.confidence, notes) if (j, k) in settled else None
+        linear_r = _pearson(settled[j, k], names, j, k, setting, params.confidence, notes) if (j, k) in settled else None
         ranks = None
         if names[j] in wanted and names[k] in wanted:
             places = (wanted.index(names[j]), wanted.index(names[k]))
@@ -264,22 +271,38 @@ def _methods(params: CorrelationParams) -> str:
 
 def _may_correlate(sums: Sums, names: Sequence[str], j: int, k: int, setting: Setting, notes: list[str]) -> bool:
     """Whether the tables that Pearson's r gives away are safe."""
-    implied = [block for block in (f"levels{j}", f"levels{k}", f"levels{j},{k}") if block in sums]
-    if all(may_imply(sums[block], sums[block + INDICATORS], setting.rules) for block in implied):
+    if _safe(sums, names, j, k, setting):
         return True
     notes.append(f'Pearson of "{names[j]}" and "{names[k]}" not released: it would give away a cell with fewer than '
                  f"{setting.rules.min_cell} people (rule min_cell); leave out the column with rare levels, or ask for a larger cohort")
     return False
 
 
-def _pearson(found: Product, names: Sequence[str], j: int, k: int, n: int, confidence: float, notes: list[str]) -> Coefficient | None:
+def _safe(sums: Sums, names: Sequence[str], j: int, k: int, setting: Setting) -> bool:
+    """A column of few values with one of many: those at its ends may be known. Two of few values: the table of both may be."""
+    if setting.rules.min_cell <= 1:
+        return True
+    one_group = {name: np.asarray(block)[None] for name, block in sums.items()}
+    variables = {one: setting.dictionary[names[one]] for one in (j, k)}
+    if any(silent(one_group, one, variable, np.zeros(1, dtype=bool), setting.rules).means[0] for one, variable in variables.items()):
+        return False
+    if not all(is_few(sums, one, variable) for one, variable in variables.items()):
+        return True
+    both = f"levels{j},{k}"
+    return both in sums and may_imply(sums[both], sums[both + INDICATORS], setting.rules)
+
+
+def _pearson(found: Product, names: Sequence[str], j: int, k: int, setting: Setting, confidence: float, notes: list[str]
+             ) -> Coefficient | None:
     """Pearson's r. Altman (1991), sections 11.3 and 11.7."""
+    n = setting.size.n
     if n < 3 or not found.left > 0 or not found.right > 0:
         notes.append(f'Pearson of "{names[j]}" and "{names[k]}" is not defined: it needs three patients and values that vary')
         return None
     r = min(1.0, max(-1.0, found.both / math.sqrt(found.left) / math.sqrt(found.right)))
     t, p = t_test(r, n)
-    return Coefficient(r, *fisher_interval(r, n, 1 / (n - 3) if n > 3 else None, confidence), t, n - 2, p)
+    r, wider = told_correlation(r, n, setting.rules)
+    return Coefficient(r, *fisher_interval(r, 1 / (n - 3) if n > 3 else None, confidence, wider), t, n - 2, p)
 
 
 def t_test(r: float, n: int) -> tuple[float | None, float]:
@@ -290,14 +313,16 @@ def t_test(r: float, n: int) -> tuple[float | None, float]:
     return t, p_student(t, n - 2)
 
 
-def fisher_interval(r: float, n: int, variance: float | None, confidence: float) -> tuple[float | None, float | None]:
-    """tanh(atanh(r) +- z sqrt(variance)). Fisher (1921), Metron 1:3-32; the variance is 1 / (n - 3) for Pearson's r."""
+def fisher_interval(r: float, variance: float | None, confidence: float, wider: float = 0.0) -> tuple[float | None, float | None]:
+    """tanh(atanh(r) +- z sqrt(variance)). Fisher (1921), Metron 1:3-32; the variance is 1 / (n - 3) for Pearson's r.
+
+    wider : what is added on both sides, for the digits that r has lost."""
     if variance is None:
         return None, None
     if abs(r) == 1:
         return r, r
     half = z_of(confidence) * math.sqrt(variance)
-    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+    return max(math.tanh(math.atanh(r) - half) - wider, -1.0), min(math.tanh(math.atanh(r) + half) + wider, 1.0)
 
 
 # -- Spearman ----------------------------------------------------------------------------------------------------------------
@@ -316,7 +341,7 @@ def _spearman(margins: Sums, rho: float | None, places: tuple[int, int], names: 
               notes: list[str]) -> Spearman | None:
     """Spearman's rho with its intervals, if the tables that it gives away are safe. places : of the two among `names`."""
     label = f'Spearman of "{names[places[0]]}" and "{names[places[1]]}"'
-    if not may_rank(margins, *places, setting.rules):
+    if not may_rank(margins, *places, names, setting.dictionary, setting.rules):
         notes.append(f"{label} not released: it would give away a cell with fewer than {setting.rules.min_cell} people (rule min_cell); "
                      "leave out the column with rare levels, or ask for a larger cohort")
         return None
@@ -328,6 +353,7 @@ def _spearman(margins: Sums, rho: float | None, places: tuple[int, int], names: 
     exact = all(low == high for one in ends for low, high in one)
     t, p = t_test(rho, n)
     room = n - 3 if n > 3 else None
-    return Spearman(rho, *fisher_interval(rho, n, 1 / room if room else None, confidence),
-                    *fisher_interval(rho, n, (1 + rho * rho / 2) / room if room else None, confidence), t, n - 2, p,
+    rho, wider = told_correlation(rho, n, setting.rules)
+    return Spearman(rho, *fisher_interval(rho, 1 / room if room else None, confidence, wider),
+                    *fisher_interval(rho, (1 + rho * rho / 2) / room if room else None, confidence, wider), t, n - 2, p,
                     (len(ends[0]), len(ends[1])), exact)

@@ -19,17 +19,22 @@ import numpy as np
 from ...data.dictionary import Dictionary
 from ...data.rows import Rows
 from ...disclosure import Rules, may_imply
-from ...disclosure.release import few_levels
+from ...disclosure.release import COUNTED_STEPS, few_levels
 from ...sums.statistic import INDICATORS, Ask, Block, Sums, statistic
 from ..shared.common import count_cells
+from ..shared.implied import ends_safe, few_classes
+
+PAIRED_STEPS = 40           # up to which the table of two columns is counted, as both may turn out to have few values
 
 # -- local halves -----------------------------------------------------------------------------------------
 
 
 def _few(dictionary: Dictionary, columns: Sequence[str]) -> list[tuple[int, ...]]:
-    """The columns whose ranks are tables in disguise, and the pairs of them, as places."""
-    single = [k for k, name in enumerate(columns) if few_levels(dictionary[name])]
-    return [*((k,) for k in single), *itertools.combinations(single, 2)]
+    """The columns whose ranks may turn out to be tables in disguise, and the pairs of them, as places."""
+    sizes = [len(dictionary.bins(name)) for name in columns]
+    single = [k for k, size in enumerate(sizes) if size <= COUNTED_STEPS]
+    paired = [k for k in single if sizes[k] <= PAIRED_STEPS + 1]
+    return [*((k,) for k in single), *itertools.combinations(paired, 2)]
 
 
 def _margins_layout(dictionary: Dictionary, *, columns: Sequence[str]) -> dict[str, Block]:
@@ -39,10 +44,10 @@ def _margins_layout(dictionary: Dictionary, *, columns: Sequence[str]) -> dict[s
         f"levels{places}": Block(tuple(sizes[k] for k in places), counts=True) for places in _few(dictionary, columns)}
 
 
-@statistic("rank_margins/1", layout=_margins_layout)
+@statistic("rank_margins/2", layout=_margins_layout)
 def rank_margins(rows: Rows, columns: Sequence[str]) -> dict:
-    """People per bin of each column, over complete cases; for columns of few levels, and pairs of them, the
-    tables that their ranks would give away."""
+    """People per bin of each column, over complete cases; for columns whose values may turn out to be
+    few, and pairs of them, the tables that their ranks would give away."""
     cases = rows.complete(columns)
     places = [cases.bins(name) for name in columns]
     sizes = [len(rows.dictionary.bins(name)) for name in columns]
@@ -105,10 +110,27 @@ def _squares(counts: np.ndarray) -> int:
     return sum(c * r * r for c, r in zip(counts.tolist(), doubled_ranks(counts).tolist()))
 
 
-def may_rank(totals: Sums, j: int, k: int, rules: Rules) -> bool:
+def may_rank(totals: Sums, j: int, k: int, columns: Sequence[str], dictionary: Dictionary, rules: Rules) -> bool:
     """Whether the ranks of two columns may be correlated: the tables that they give away are safe.
 
-    A column of few levels divides people into these levels, and two of them are the table of both.
+    Of two columns of few values that is the table of both; beside one of many values, who is at the ends of it.
     """
-    implied = [f"levels{places}" for places in ((j,), (k,), (j, k)) if f"levels{places}" in totals]
-    return all(may_imply(totals[name], totals[name + INDICATORS], rules) for name in implied)
+    if rules.min_cell <= 1:
+        return True
+    few = [one for one in (j, k) if few_classes(totals[f"margin{one}"], dictionary.bins(columns[one]).atoms)]
+    if not all(_may_average(totals, one, few_levels(dictionary[columns[one]]), rules) for one in few):
+        return False
+    return len(few) < 2 or _safe(totals, (j, k), rules)
+
+
+def _may_average(totals: Sums, k: int, levels: bool, rules: Rules) -> bool:
+    """Whether an average over a column of few values may be told. levels : the dictionary gives it few."""
+    name = f"levels{(k,)}"
+    if levels or name not in totals:
+        return _safe(totals, (k,), rules)
+    return ends_safe(totals[name], totals[name + INDICATORS], rules)
+
+
+def _safe(totals: Sums, places: tuple[int, ...], rules: Rules) -> bool:
+    name = f"levels{places}"
+    return name in totals and may_imply(totals[name], totals[name + INDICATORS], rules)

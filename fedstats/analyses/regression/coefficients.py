@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from ...disclosure.precision import (
+    DIGITS,
+    Public,
+    PValue,
+    Statistic,
+    Told,
+    error_digits,
+    estimate_step,
+    to_digits,
+    to_step,
+    widening,
+)
 from ...errors import QuestionError
 from ...formula.terms import INTERCEPT
 from ...query.analysis import Result
@@ -32,14 +44,14 @@ class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     them is a number. vif : variance inflation factor, None for an intercept."""
 
     term: str
-    coef: float
-    exp_coef: float | None
-    se: float
-    se_robust: float | None
-    lower: float
-    upper: float
-    z: float
-    p: float
+    coef: Told[float]
+    exp_coef: Told[float | None]
+    se: Told[float]
+    se_robust: Told[float | None]
+    lower: Told[float]
+    upper: Told[float]
+    z: Statistic[float]
+    p: PValue[float]
     vif: float | None = None
 
 
@@ -48,9 +60,9 @@ class Test(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     term: str
-    chi2: float
+    chi2: Statistic[float]
     df: int
-    p: float
+    p: PValue[float]
 
 
 class Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,16 +84,31 @@ class ModelResult(Result, frozen=True, kw_only=True):
     tests : joint tests. cost : rounds and numbers of the fit.
     """
 
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "codebook", "terms", "cost"})
 
     coefficients: tuple[Coefficient, ...]
     covariance: tuple[tuple[float, ...], ...] | None = None
     covariance_robust: tuple[tuple[float, ...], ...] | None = None
-    confidence: float = CONFIDENCE
+    confidence: Public[float] = CONFIDENCE
     se_used: str = "model"
     t_df: int | None = None
     tests: tuple[Test, ...] = ()
-    cost: Cost = Cost(0, 0)
+    cost: Public[Cost] = Cost(0, 0)
+
+    def told(self) -> ModelResult:
+        return msgspec.structs.replace(self, coefficients=tuple(map(self._told, self.coefficients)))
+
+    def _told(self, one: Coefficient) -> Coefficient:
+        """A coefficient to a hundredth of its standard error; z, interval and exp(coef) from what is told, p exact."""
+        used = self._se(one)
+        if not 0 < used < math.inf:
+            return one
+        quantile, step, digits = self._quantile(self.confidence), estimate_step(used), error_digits(self.n)
+        coef, told = to_step(one.coef, step), to_digits(used, digits)
+        half = quantile * told + widening(step, used)
+        return msgspec.structs.replace(
+            one, coef=coef, exp_coef=None if one.exp_coef is None else to_digits(exp_or_inf(coef), DIGITS),
+            se=to_digits(one.se, digits), se_robust=None if one.se_robust is None else to_digits(one.se_robust, digits),
+            lower=to_step(coef - half, step), upper=to_step(coef + half, step), z=coef / told)
 
     def __getitem__(self, term: str) -> Coefficient:
         return {one.term: one for one in self.coefficients}[term]

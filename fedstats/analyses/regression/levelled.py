@@ -16,6 +16,7 @@ import numpy as np
 from ...data.dictionary import Dictionary
 from ...data.rows import Rows
 from ...data.variable import Variable
+from ...disclosure.precision import Public
 from ...disclosure.release import Declared, Regression, axes, classes
 from ...errors import QuestionError
 from ...formula import parse, parse_terms
@@ -91,7 +92,7 @@ class Levelled(ModelResult, frozen=True, kw_only=True):
     outcome: str
     link: str
     levels: tuple[str, ...]
-    terms: tuple[Term, ...]
+    terms: Public[tuple[Term, ...]]
     dropped: tuple[str, ...]
     rows: int
     parameters: int
@@ -99,7 +100,7 @@ class Levelled(ModelResult, frozen=True, kw_only=True):
     null_log_likelihood: float
     aic: float
     bic: float
-    codebook: tuple[Variable, ...] = ()
+    codebook: Public[tuple[Variable, ...]] = ()
 
     @property
     def llf(self) -> float:

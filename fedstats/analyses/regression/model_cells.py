@@ -18,6 +18,7 @@ import numpy as np
 
 from ...data.dictionary import MOST_GROUPS, Dictionary
 from ...data.rows import Rows
+from ...disclosure.release import few_levels
 from ...formula import splines
 from ...formula.terms import (
     BSpline,
@@ -36,7 +37,6 @@ from ...formula.terms import (
 from ...formula.weights import InverseProbability, Weighting
 from ...sums import steady
 from ...sums.statistic import Block, Sums, statistic
-from ..shared.moments import few_levels
 from .weight_rules import CLASSES, arms, class_counts
 
 LEVELS_PER_COLUMN = 2       # levels of a number per column of it, from which on its levels are no table any more
@@ -162,7 +162,7 @@ def model_cells(rows: Rows, columns: Sequence[str], terms: Sequence[Any], outcom
     cases, weightless, found = cases.where(found > 0), cases.where(found <= 0), found[found > 0]
     k = _outcome_levels(rows.dictionary, outcome)
     sums = _cell_sums(cases, read_terms(terms), outcome, also, intercept, absorbed)
-    sums["weightless"] = _people(weightless, _places(weightless, outcome), k)
+    sums["weightless"] = people_at(weightless, _places(weightless, outcome), k)
     if weighting is not None:
         sums["classes"] = class_counts(cases, weighting, found)
         if weighting.inverse is not None:
@@ -178,10 +178,10 @@ def _cell_sums(cases: Rows, terms: Sequence[Term], outcome: str | None, also: Se
     place, everybody = _places(cases, outcome), np.ones(cases.n, dtype=bool)
     columns_at = [everybody] * design.intercept + [column != 0 for part in design.parts for column in part.values(cases)]
     shape, X = (len(design), k), with_constant(design, cases, absorbed)
-    sums: dict[str, Any] = {"gram": steady.pack(X.T @ X), "outcome": _people(cases, place, k),
-                            "nonzero": np.array([_people(cases, place, k, there) for there in columns_at]).reshape(shape),
-                            "zero": np.array([_people(cases, place, k, ~there) for there in columns_at]).reshape(shape)}
-    pieces = [_people(cases, place, k, piece != 0) for piece in _piece_values(cases, terms)]
+    sums: dict[str, Any] = {"gram": steady.pack(X.T @ X), "outcome": people_at(cases, place, k),
+                            "nonzero": np.array([people_at(cases, place, k, there) for there in columns_at]).reshape(shape),
+                            "zero": np.array([people_at(cases, place, k, ~there) for there in columns_at]).reshape(shape)}
+    pieces = [people_at(cases, place, k, piece != 0) for piece in _piece_values(cases, terms)]
     if pieces:
         sums["pieces"] = np.array(pieces)
     valued, sizes = _valued(terms, dictionary), _sizes(factors, terms, dictionary)
@@ -190,11 +190,11 @@ def _cell_sums(cases: Rows, terms: Sequence[Term], outcome: str | None, also: Se
         parts = [factors.index(name) for name in names]
         full = tuple(sizes[one] for one in parts)
         cell = np.ravel_multi_index(tuple(bins[one] for one in parts), full)
-        sums[f"cross{j}"] = _people(cases, cell * k + place, math.prod(full) * k).reshape(*full, k)
+        sums[f"cross{j}"] = people_at(cases, cell * k + place, math.prod(full) * k).reshape(*full, k)
     for j, size in enumerate(sizes):
-        sums[f"levels{j}"] = _people(cases, bins[j] * k + place, size * k).reshape(size, k)
+        sums[f"levels{j}"] = people_at(cases, bins[j] * k + place, size * k).reshape(size, k)
     for i, j in itertools.combinations(range(len(factors)), 2):
-        sums[f"pair{i},{j}"] = _people(cases, bins[i] * sizes[j] + bins[j], sizes[i] * sizes[j]).reshape(sizes[i], sizes[j])
+        sums[f"pair{i},{j}"] = people_at(cases, bins[i] * sizes[j] + bins[j], sizes[i] * sizes[j]).reshape(sizes[i], sizes[j])
     return sums
 
 
@@ -219,7 +219,7 @@ def _piece_values(cases: Rows, terms: Sequence[Term]) -> list[np.ndarray]:
     return found
 
 
-def _people(rows: Rows, place: np.ndarray, size: int, keep: np.ndarray | None = None) -> np.ndarray:
+def people_at(rows: Rows, place: np.ndarray, size: int, keep: np.ndarray | None = None) -> np.ndarray:
     """Patients with a row at each place; each counts once per place, however many rows."""
     person = rows.person
     if keep is not None:

@@ -141,16 +141,23 @@ def withheld(counts: np.ndarray, contributors: np.ndarray, hidden: np.ndarray, r
             return all(may_count(int(count), rules, int(registries)) for count, registries in zip(row, there))
         return may_imply(row, there, rules)
 
-    kept_back = hidden | np.array([not may_say(row, there) for row, there in zip(counts, contributors)], dtype=bool)
-    kept_back &= ~nobody
-    while kept_back.any() and not kept_back.all():
-        if may_say(counts[kept_back].sum(axis=0), contributors[kept_back].max(axis=0)):
-            break
-        sizes = np.where(kept_back | nobody, np.iinfo(np.int64).max, counts.sum(axis=1))
-        if kept_back[np.argmin(sizes)] or nobody[np.argmin(sizes)]:
-            break       # everybody is withheld already
-        kept_back[np.argmin(sizes)] = True
-    return kept_back
+    return kept_back(hidden, counts.sum(axis=1), lambda of: may_say(counts[of].sum(axis=0), contributors[of].max(axis=0)), nobody)
+
+
+def kept_back(hidden: np.ndarray, sizes: np.ndarray, may_say: Callable[[np.ndarray], bool], nobody: np.ndarray | None = None
+              ) -> np.ndarray:
+    """Groups about which something is not said: those hidden, those of whom it may not be said, and then the smallest others, until it
+    might be said of all these together.
+
+    hidden : boolean, shape (groups,). sizes : people. may_say : whether it may be said of some groups (boolean) taken as one.
+    nobody : groups that nobody in the whole data-cut is in, which neither are kept back nor hide anything.
+    """
+    nobody = np.zeros(len(hidden), dtype=bool) if nobody is None else nobody
+    each = np.eye(len(hidden), dtype=bool)
+    back = (hidden | np.array([not may_say(one) for one in each], dtype=bool)) & ~nobody
+    while back.any() and not (back | nobody).all() and not may_say(back):
+        back[np.argmin(np.where(back | nobody, np.iinfo(np.int64).max, sizes))] = True
+    return back
 
 
 def smaller_levels(rules: Rules) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 from ...data.dictionary import Dictionary
 from ...data.rows import Rows
 from ...data.variable import Variable
-from ...disclosure.release import few_levels
 from ...sums.statistic import Block, statistic
-from .common import count_cells, group_of, groups, integer_bound
+from .common import group_of, groups, integer_bound
+from .implied import count_blocks, counts_of
 
 
 def _layout(dictionary: Dictionary, *, columns: Sequence[str], by: str | None = None, missing: bool = False) -> dict[str, Block]:
@@ -30,17 +30,15 @@ def _layout(dictionary: Dictionary, *, columns: Sequence[str], by: str | None = 
             blocks[f"xx{k}"] = Block((g,), integer_bound(variable, 2), integer=True)
         else:
             blocks |= {f"x{k}": Block((g,)), f"xx{k}": Block((g,))}
-        if few_levels(variable):
-            assert variable.steps is not None
-            blocks[f"levels{k}"] = Block((g, variable.steps + 1), counts=True)
+        blocks |= count_blocks(variable, k, g)
     return blocks
 
 
-@statistic("moments/1", layout=_layout)
+@statistic("moments/2", layout=_layout)
 def moments(rows: Rows, columns: Sequence[str], by: str | None = None, missing: bool = False) -> dict:
     """Per group: people, sum and sum of squares of each column, over complete cases.
 
-    Few-level columns add the table of their levels, which the release rules check before a mean is shown.
+    Columns with a step add people per value, or at the ends of a wide range, which the release rules check before mean and SD are shown.
     """
     cases = rows.complete([*columns, *([by] if by and not missing else [])])
     group = group_of(cases, by, missing) if by else np.zeros(cases.n, dtype=np.int64)
@@ -51,9 +49,7 @@ def moments(rows: Rows, columns: Sequence[str], by: str | None = None, missing: 
         if variable.unit_step is not None:
             x = cases.steps(name)
             sums[f"x{k}"], sums[f"xx{k}"] = _integer_sums(group, x, g), _integer_sums(group, x * x, g)
-            if few_levels(variable):
-                assert variable.steps is not None
-                sums[f"levels{k}"] = count_cells((g, variable.steps + 1), (group, x))
+            sums |= counts_of(cases, name, k, group, g)
         else:
             x = scaled(cases, name)
             sums[f"x{k}"], sums[f"xx{k}"] = accurate_sums(group, x, g), accurate_sums(group, x * x, g)

@@ -12,6 +12,7 @@ import numpy as np
 from ...data.dictionary import Dictionary
 from ...data.variable import Variable, value_text
 from ...disclosure import Rules
+from ...disclosure.precision import OnCurve, Public
 from ...disclosure.release import Declared, SurvivalCurve, axes
 from ...errors import QuestionError
 from ...query.analysis import Joint, Params, Result, Setting, analysis
@@ -102,14 +103,14 @@ class GroupCurve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n: int | None
     total_events: int | None = None
     remaining: int | None = None
-    times: tuple[float, ...] = ()
+    times: Public[tuple[float, ...]] = ()
     at_risk: tuple[int, ...] = ()
     events: tuple[int, ...] = ()
     censored: tuple[int, ...] = ()
-    survival: tuple[float, ...] = ()
+    survival: OnCurve[tuple[float, ...]] = ()
     se: tuple[float | None, ...] = ()
-    low: tuple[float | None, ...] = ()
-    high: tuple[float | None, ...] = ()
+    low: OnCurve[tuple[float | None, ...]] = ()
+    high: OnCurve[tuple[float | None, ...]] = ()
     cumulative_hazard: tuple[float, ...] = ()
     cumulative_hazard_se: tuple[float | None, ...] = ()
     quantiles: tuple[Quantile, ...] = ()
@@ -118,7 +119,7 @@ class GroupCurve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rmst_low: float | None = None
     rmst_high: float | None = None
     follow_up: Quantile | None = None
-    since: tuple[float, ...] = ()
+    since: Public[tuple[float, ...]] = ()
 
     @property
     def median(self) -> Quantile | None:
@@ -145,16 +146,14 @@ class KaplanMeier(Result, frozen=True, kw_only=True):
     ci_high, cumulative_hazard, cumulative_hazard_se. `at(times)` reads the curves off."""
 
     kind: ClassVar[str] = "kaplan_meier"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "times", "tau", "p", "time", "time_low", "time_high", "after", "since"})
-    curves: ClassVar[frozenset[str]] = frozenset({"survival", "low", "high"})
 
     time: str
     event: str
     by: str | None
     unit: str
     groups: tuple[GroupCurve, ...]
-    tau: float | None
-    confidence: float
+    tau: Public[float | None]
+    confidence: Public[float]
     conf_type: str
 
     def __getitem__(self, group: str | int | float) -> GroupCurve:

@@ -11,6 +11,7 @@ import numpy as np
 from ...data.dictionary import RESERVED, Dictionary
 from ...data.rows import Rows
 from ...disclosure import Rules
+from ...disclosure.precision import Public, PValue, Statistic
 from ...disclosure.release import Declared, SurvivalCurve, axes
 from ...disclosure.suppression import Shown, show_table
 from ...errors import QuestionError
@@ -93,7 +94,6 @@ class Logrank(Result, frozen=True, kw_only=True):
     compares the groups of `compared`."""
 
     kind: ClassVar[str] = "logrank"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"until"})
 
     time: str
     event: str
@@ -102,10 +102,10 @@ class Logrank(Result, frozen=True, kw_only=True):
     rho: int
     groups: tuple[GroupEvents, ...]
     compared: tuple[str, ...]
-    until: float | None
-    chi2: float | None = None
+    until: Public[float | None]
+    chi2: Statistic[float | None] = None
     df: int | None = None
-    p: float | None = None
+    p: PValue[float | None] = None
 
     def __getitem__(self, group: str | int | float) -> GroupEvents:
         return {one.group: one for one in self.groups}[str(group)]

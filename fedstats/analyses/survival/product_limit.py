@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from ...disclosure.precision import Public
 from .life_table import at_risk
 
 ConfType = Literal["log-log", "log", "plain"]
@@ -21,11 +22,11 @@ class Quantile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the outer ends of the intervals that hold them; None: `time` and its limits are exact.
     """
 
-    p: float
-    time: float | None
-    time_low: float | None
-    time_high: float | None
-    after: float | None = None
+    p: Public[float]
+    time: Public[float | None]
+    time_low: Public[float | None]
+    time_high: Public[float | None]
+    after: Public[float | None] = None
 
 
 def product_limit(events: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from ...disclosure import Rules
+from ...disclosure.precision import Public
 from ...sums.statistic import Sums
 from ..regression.model_rules import EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER
 from ..shared.common import z_of
@@ -99,7 +100,7 @@ class Performance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outcome.
     """
 
-    horizon: float | None
+    horizon: Public[float | None]
     overall: Metrics
     groups: tuple[Group, ...] = ()
     classes: tuple[RiskClass, ...] = ()

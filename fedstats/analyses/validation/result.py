@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ...disclosure.precision import Public
 from ...query.analysis import Result
 from ...query.views import Picture, Table
 from ..shared.common import CONFIDENCE
@@ -19,18 +20,17 @@ class Validation(Result, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "validation"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"parameters", "confidence", "horizon", "seen"})
 
     outcome: str
     objective: str
     folds: int
     performance: tuple[Performance, ...]
     sizes: tuple[SizeBand, ...] = ()
-    confidence: float = CONFIDENCE
+    confidence: Public[float] = CONFIDENCE
     time: str | None = None
     unit: str = ""
-    parameters: dict[str, Any]
-    seen: Seen | None = None
+    parameters: Public[dict[str, Any]]
+    seen: Public[Seen | None] = None
 
     @property
     def overall(self) -> Metrics:

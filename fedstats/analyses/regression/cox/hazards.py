@@ -18,6 +18,7 @@ import numpy as np
 
 from fedstats.data.dictionary import Dictionary
 from fedstats.data.rows import Rows
+from fedstats.disclosure.precision import PValue, Statistic
 from fedstats.sums import steady
 from fedstats.sums.statistic import Block, statistic
 
@@ -38,9 +39,9 @@ class HazardTest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     transform: str
     term: str
-    chi2: float
+    chi2: Statistic[float]
     df: int
-    p: float
+    p: PValue[float]
 
 
 def transformed(transform: str, times: np.ndarray, events: np.ndarray, leaving: np.ndarray, at_risk: np.ndarray) -> np.ndarray:

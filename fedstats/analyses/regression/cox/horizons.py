@@ -21,6 +21,7 @@ import numpy as np
 from fedstats.data.dictionary import Dictionary
 from fedstats.data.variable import ON_STEP
 from fedstats.disclosure import Rules, safe
+from fedstats.disclosure.precision import Public
 from fedstats.errors import QuestionError
 from fedstats.sums import steady
 
@@ -38,7 +39,7 @@ class Horizon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     of predicted risk, where they were asked for; none where they are too small. auc_off, brier_off : those of the risks themselves, at all
     times of the grid, are within so much (brier_off : of both Brier scores); predicted_off : and the predicted risks of groups."""
 
-    time: float
+    time: Public[float]
     auc: float | None = None
     brier: float | None = None
     brier_without: float | None = None

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedstats.data.dictionary import Dictionary
 from fedstats.data.variable import Variable
+from fedstats.disclosure.precision import Public
 from fedstats.errors import QuestionError
 from fedstats.formula.terms import Design, Term, single, variables_of
 from fedstats.formula.weights import InverseProbability
@@ -36,7 +37,7 @@ class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     stratum: str
-    times: tuple[float, ...]
+    times: Public[tuple[float, ...]]
     hazard: tuple[float, ...]
     variance: tuple[float, ...]
     drift: tuple[tuple[float, ...], ...]
@@ -68,21 +69,18 @@ class Cox(ModelResult, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "cox"
-    verbatim: ClassVar[frozenset[str]] = frozenset({"confidence", "codebook", "terms", "cost", "offset", "times", "time", "ridge",
-                                                    "weights", "risk_bins"})
-    curves: ClassVar[frozenset[str]] = frozenset()
 
     time: str
     event: str
     entry: str | None
     strata: tuple[str, ...]
-    weights: str | InverseProbability | None
-    offset: Term | None
-    terms: tuple[Term, ...]
+    weights: Public[str | InverseProbability | None]
+    offset: Public[Term | None]
+    terms: Public[tuple[Term, ...]]
     dropped: tuple[str, ...]
-    codebook: tuple[Variable, ...]
+    codebook: Public[tuple[Variable, ...]]
     ties: str
-    ridge: float
+    ridge: Public[float]
     rows: int
     events: int
     loglik: float

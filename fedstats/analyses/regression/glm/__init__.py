@@ -80,7 +80,7 @@ def _result(params: GlmParams, setting: Setting, plan: Plan, found: Fitted, whol
         se_used="robust" if use_robust else "model", t_df=t_df, tests=tuple(tests), outcome=params.outcome, family=params.family,
         link=params.link, intercept=params.intercept, own=params.own, terms=params.terms, offset=params.offset, ridge=params.ridge,
         dropped=found.dropped, rows=n, parameters=k, df_residual=n - k, dispersion=dispersion,
-        deviance=full.deviance, null_deviance=found.null.deviance if found.null else None,
+        deviance=full.deviance, null_deviance=found.null.deviance if found.null and found.tells_null else None,
         pearson=full.total("pearson") * half * half if "pearson" in full.fit.totals else None,
         log_likelihood=likelihood, aic=-2 * likelihood + 2 * df if likelihood is not None else None,
         bic=-2 * likelihood + math.log(n) * df if likelihood is not None else None, theta=full.theta, theta_se=theta_se,
@@ -120,7 +120,8 @@ def _estimates(full: Ended, plan: Plan, phi: float, se: str) -> tuple[np.ndarray
 def _lr_tests(full: Ended, found: Fitted, dispersion: float) -> list[Test]:
     """Likelihood-ratio tests; for an estimated dispersion, scaled deviance differences, as anova(test="Chisq")."""
     tests = []
-    fits = {**found.reduced, **({"(model)": found.null} if found.null is not None and full.theta is None else {})}
+    null = found.null if found.tells_null and full.theta is None else None
+    fits = {**found.reduced, **({"(model)": null} if null is not None else {})}
     for label, other in fits.items():
         df = len(full.spec.design) - len(other.spec.design)
         if df == 0:
@@ -158,6 +159,9 @@ def _notes(params: GlmParams, found: Fitted, setting: Setting, whole: bool) -> l
             "as many coefficients as rows: nothing is left to estimate the dispersion from, so that there are no standard errors, "
             "intervals and tests"
         )
+    if not found.tells_null:
+        notes.append(f'null deviance and test of the whole model not released: "{params.outcome}" has few values, and with its mean they '
+                     f"are a table in which one has fewer than {setting.rules.min_cell} patients (rule few values, min_cell)")
     if params.ridge:
         notes.append(f"coefficients are shrunk by a ridge penalty of {params.ridge:g}: standard errors and tests are those of the "
                      "penalised fit")

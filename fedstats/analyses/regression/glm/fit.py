@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fedstats.disclosure import NO_RULES
+from fedstats.disclosure.release import few_levels
 from fedstats.errors import NotConverged, QuestionError
 from fedstats.formula.terms import INTERCEPT, Design, Term, factors_of
 from fedstats.query.analysis import Setting, abreast
@@ -19,7 +20,6 @@ from fedstats.sums import steady
 from fedstats.sums.statistic import Ask, Sums
 
 from ...shared.centred import narrower, spread_of
-from ...shared.moments import few_levels
 from ..model_cells import Cells, crossed, model_cells, selecting
 from ..model_rules import (
     check_columns,
@@ -31,6 +31,7 @@ from ..model_rules import (
     nobody_outlying,
 )
 from ..newton import Fit, Problem, Reading, collinear, penalised, settle, usual_course
+from ..outcome_moments import Implied
 from ..ranges import far_reaching
 from .data import Spec
 from .family import SCALED, Family
@@ -133,13 +134,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Fitted:
-    """All fits of a question. reduced : label of the term left out -> fit. dropped : columns that nobody has."""
+    """All fits of a question. reduced : label of the term left out -> fit. dropped : columns that nobody has. tells_null : whether
+    what belongs to the model without terms may be told."""
 
     full: Ended
     null: Ended | None
     reduced: dict[str, Ended]
     cells: Cells
     dropped: tuple[str, ...]
+    tells_null: bool = True
 
 
 def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
@@ -153,6 +156,8 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
     first = [model_cells(outcome=outcome, also=also, intercept=spec.design.intercept, absorbed=spec.own, **keys), glm_start(**plan.model)]
     if spec.own:
         first.append(model_informed(outcome=spec.response, **keys))
+    implied = Implied(spec.response, plan.terms, plan.selectors, dictionary)
+    first += (tables := implied.asks(spec.columns, plan.model["weights"]))
     wide = far_reaching(plan.terms, dictionary, [spec.response] if spec.family.name in SCALED else [])
     if wide:
         first.append(spread_of(wide, spec.columns, dictionary))
@@ -160,10 +165,12 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
         yield from usual_course(first, lambda last: [_ask(spec)(beta=[0.0] * len(spec.design), last=last, **plan.model)])
     cell_totals, start, *informed = yield first
     spreads = informed.pop() if wide else None
+    of_outcome = [informed.pop() for _ in tables]
     parameters = max(len(spec.design) - int(spec.design.intercept), 1)
     cells = check_model(cell_totals, spec.design, dictionary, plan.terms, setting.rules, released=released, also=also,
                         parameters=parameters, what="events" if outcome else "patients", weights=plan.model["weights"],
                         ridge=plan.ridge)
+    tells_null = implied.check(of_outcome, setting.rules)
     for found in informed:
         check_informed(found["informed"], spec.design.names, cells, setting.rules)
     dropped = check_columns(cells, spec.design)
@@ -190,7 +197,7 @@ def fitted(plan: Plan, *, lr: bool, null: bool, released: int) -> Steps:
         check_leverage(int(found["objections"]), setting.rules)
     if lr and full.theta is not None:
         fits[NULL] = yield from _null_at(plan, full.theta, start, spec.design)
-    return Fitted(full, fits.pop(NULL, None), fits, cells, dropped)
+    return Fitted(full, fits.pop(NULL, None), fits, cells, dropped, tells_null)
 
 
 NULL = "(null)"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from fedstats.data.dictionary import RESERVED, Dictionary
-from fedstats.disclosure.release import Declared, Loss, Population, Regression, classes
+from fedstats.disclosure.release import Declared, Loss, Population, Regression, classes, moment_classes
 from fedstats.errors import QuestionError
 from fedstats.formula import parse, parse_term, parse_terms
 from fedstats.formula.terms import Term, single, variables_of
@@ -69,7 +69,7 @@ class GlmParams(Params, frozen=True):
 
     def shows(self, dictionary: Dictionary) -> tuple[Declared, ...]:
         covariates = [name for name in self.columns() if name != self.outcome]
-        return (Regression(self.population(), classes(dictionary, covariates), classes(dictionary, (self.outcome,))),)
+        return (Regression(self.population(), classes(dictionary, covariates), moment_classes(dictionary, (self.outcome,))),)
 
     def check(self, dictionary: Dictionary) -> None:
         check_confidence(self.confidence)

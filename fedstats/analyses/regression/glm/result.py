@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
 from fedstats.data.dictionary import Dictionary
 from fedstats.data.variable import Variable
+from fedstats.disclosure.precision import Public, StandardError, step_above, to_step
 from fedstats.errors import QuestionError
 from fedstats.formula.terms import Design, Term, single, variables_of
 from fedstats.formula.weights import STABILISED_ATT, InverseProbability
@@ -42,16 +45,15 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "glm"
-    verbatim: ClassVar[frozenset[str]] = ModelResult.verbatim | {"offset", "ridge"}
 
     outcome: str
     family: str
     link: str
     intercept: bool
     own: bool
-    terms: tuple[Term, ...]
-    offset: Term | None
-    ridge: float
+    terms: Public[tuple[Term, ...]]
+    offset: Public[Term | None]
+    ridge: Public[float]
     dropped: tuple[str, ...]
     rows: int
     parameters: int
@@ -65,8 +67,19 @@ class Glm(ModelResult, frozen=True, kw_only=True):
     bic: float | None
     mean: float | None = None
     theta: float | None = None
-    theta_se: float | None = None
-    codebook: tuple[Variable, ...] = ()
+    theta_se: StandardError[float | None] = None
+    codebook: Public[tuple[Variable, ...]] = ()
+
+    def told(self) -> Glm:
+        """Of a gaussian model the dispersion is a variance, told to what one patient adds to it; deviances are such sums."""
+        found = super().told()
+        assert isinstance(found, Glm)
+        if self.family != "gaussian" or not 0 < self.dispersion < math.inf:
+            return found
+        of_one, of_all = step_above(self.dispersion / self.rows), step_above(self.deviance / self.rows)
+        null = None if self.null_deviance is None else to_step(self.null_deviance, of_all)
+        return msgspec.structs.replace(found, dispersion=to_step(self.dispersion, of_one), deviance=to_step(self.deviance, of_all),
+                                       null_deviance=null)
 
     @property
     def llf(self) -> float | None:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from fedstats.disclosure.precision import Public
 from fedstats.formula.terms import Term
 from fedstats.formula.weights import InverseProbability
 from fedstats.query.views import Picture, Table
@@ -17,8 +18,8 @@ class Interval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One interval (start, stop]. events, person_time : in it, weights aside. hazard : events per unit of time of a patient at the means
     of the columns, with its interval on the log scale: robust where the standard errors used are (`se_used`), else model-based."""
 
-    start: float
-    stop: float
+    start: Public[float]
+    stop: Public[float]
     events: int
     person_time: float
     hazard: float
@@ -35,16 +36,15 @@ class Piecewise(ModelResult, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[str] = "piecewise"
-    verbatim: ClassVar[frozenset[str]] = ModelResult.verbatim | {"offset", "ridge", "weights", "start", "stop", "time"}
 
     time: str
     event: str
     entry: str | None
-    weights: str | InverseProbability | None
-    offset: Term | None
-    terms: tuple[Term, ...]
+    weights: Public[str | InverseProbability | None]
+    offset: Public[Term | None]
+    terms: Public[tuple[Term, ...]]
     dropped: tuple[str, ...]
-    ridge: float
+    ridge: Public[float]
     rows: int
     events: int
     intervals: tuple[Interval, ...]
