@@ -99,7 +99,8 @@ def test_digits_are_all_that_rules_take():
     exact = asked(tables, None, by="sex")
     found = asked(tables, fedstats.Rules(), by="sex")
 
-    assert found.chi2 == pytest.approx(exact.chi2, rel=5.1e-4) and found.p == pytest.approx(exact.p, rel=5.1e-4)   # 4 digits
+    assert found.chi2 == pytest.approx(exact.chi2, rel=5.1e-3)      # three digits
+    assert found.p == pytest.approx(exact.p, rel=5.1e-2)            # two
     assert sum(group.observed for group in found.groups) == sum(table["event"].sum() for table in tables.values())
 
 
