@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import ask, consortium, coordinator, data, demo, keys, receipt, risk, synthetic
-from .manners import plain_group, warn
+from .manners import plain_group, printable, warn
 
 PLUGINS = "fedstats.commands"
 INTERRUPTED = 130
