@@ -30,7 +30,7 @@ def tables(of=lambda one: one, first=FIRST, others=()):
 
 
 def new_users(source):
-    world = fedstats.pooled({name: source for name in "abc"}, data_cut="2019-01-01")
+    world = fedstats.pooled(dict.fromkeys("abc", source), data_cut="2019-01-01")
     cohort = world.cohort({"index": {"event": "dmt_start"}, "covariates": ["dmt"]})
     levels = cohort.table_one(["dmt"]).characteristics[0].levels
     return {one.level: one.cells[-1].count for one in levels if one.cells[-1].count}
@@ -74,7 +74,7 @@ def test_empty_lines_of_a_form_are_no_lost_rows():
     assert load(source)[1].undeclared == ()
 
 
-@pytest.mark.parametrize("one, other", [("0012", "12"), ("p7", "P07"), ("12.0", "12"), ("a 1", "A1")])
+@pytest.mark.parametrize(("one", "other"), [("0012", "12"), ("p7", "P07"), ("12.0", "12"), ("a 1", "A1")])
 def test_spellings_of_one_identifier(one, other):
     assert folded(one) == folded(other)
 

@@ -16,7 +16,7 @@ from ..ms.cohort.tree import condition_text
 from ..query.views import count_text
 from ..show.words import HIDDEN, plain
 from .card import card_text
-from .card_form import Card
+from .card_form import Card, Covariate
 
 SIDE, MARGIN = 300, 42      # of the calibration picture, in its own units
 HOW = {"sealed": "Under seal, over the network: no registry's rows or own numbers were seen by anybody else.",
