@@ -1,4 +1,4 @@
-"""Rows that do not find their patient: whoever loses a treatment to a spelling must not look as if never treated."""
+"""Rows that do not find their patient: a treatment lost to a spelling makes nobody a new user."""
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ FIRST, LATER = ("Copaxone", "2010-01-01", "2011-01-01"), ("Tysabri", "2016-01-01
 
 
 def tables(of=lambda one: one, first=FIRST, others=()):
-    """Forty patients on two drugs each. of : how the rows of the first drug write the patient. others : of other people."""
+    """Forty patients on two drugs each. of : how the first drug's rows write them. others : people."""
     rows = [(of(one), *first) for one in IDS] + [(one, *LATER) for one in (*IDS, *others)]
     return {
         "patients": pd.DataFrame(
@@ -47,7 +47,9 @@ LOST = {
 
 def test_the_first_drug_is_the_one_that_counts():
     """Rows of people whom the registry does not export change nothing."""
-    assert new_users(tables()) == new_users(tables(others=["x1", "x2"])) == {"glatiramer acetate": 120}
+    assert (
+        new_users(tables()) == new_users(tables(others=["x1", "x2"])) == {"glatiramer acetate": 120}
+    )
 
 
 @pytest.mark.parametrize("lost", LOST)
@@ -74,7 +76,9 @@ def test_empty_lines_of_a_form_are_no_lost_rows():
     assert load(source)[1].undeclared == ()
 
 
-@pytest.mark.parametrize(("one", "other"), [("0012", "12"), ("p7", "P07"), ("12.0", "12"), ("a 1", "A1")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("0012", "12"), ("p7", "P07"), ("12.0", "12"), ("a 1", "A1")]
+)
 def test_spellings_of_one_identifier(one, other):
     assert folded(one) == folded(other)
 
@@ -84,7 +88,7 @@ def test_different_identifiers_stay_different():
 
 
 def test_a_start_in_the_future_with_an_end_in_the_past_is_no_future_start():
-    """2030 for 2010, ended in 2011: treated before 2016. A planned start without an end says nothing about the past."""
+    """2030 for 2010, ended in 2011: treated before 2016. A planned start says nothing of the past."""
     with pytest.raises(Refused, match="nobody is in the cohort"):
         new_users(tables(first=("Copaxone", "2030-01-01", "2011-01-01")))
     assert new_users(tables(first=("Copaxone", "2030-01-01", ""))) == {"natalizumab": 120}

@@ -1,4 +1,4 @@
-"""Signs between thousands: never read as decimals in some rows of a column and as whole numbers in the others."""
+"""Signs between thousands: never read as decimals in some rows of a column only."""
 
 import pytest
 
@@ -54,12 +54,12 @@ def test_a_decimal_comma_declared_for_thousands_is_found_out():
     "cells", [["1.25", "567"], ["1.234", "0.567", "2"], ["1.234", "1200"], ["1.234", "2.345"]]
 )
 def test_decimals_are_not_taken_for_thousands(cells):
-    """Another number of decimals, a leading nought, whole numbers beyond a thousand, decimals everywhere."""
+    """Other numbers of decimals, a leading nought, whole numbers beyond a thousand, all decimals."""
     assert read(cells) == ([float(cell) for cell in cells], ())
 
 
 def test_thousands_are_asked_for_only_where_the_range_has_them():
-    """A score up to 90 has none; a whole number written 1.234 can be nothing else; "none" answers for decimals."""
+    """A score up to 90 has none; whole numbers can be nothing else; "none" answers for decimals."""
     assert read(["1.234", "67"], book=SCORE)[1] == ()
     assert read(["1.234", "2.345"], book=WHOLE)[1]
     assert read(["1.234", "567"], {"thousands": "none"}) == ([1.234, 567.0], ())
