@@ -6,11 +6,14 @@ import math
 import os
 import random
 
+import msgspec
 import pytest
 
 import fedstats
 from fedstats import Dictionary, Rules
+from fedstats.cli import risk_screen as screen
 from fedstats.data import reading
+from fedstats.data.forms import as_form
 from fedstats.errors import FedstatsError, InputError, Tampered
 from fedstats.query.analysis import read_result
 from fedstats.risk import card, card_page, card_proof, folder, patient_page
@@ -268,3 +271,57 @@ def test_fuzzed_csv_files_of_patients_are_answered_or_refused(made, tmp_path):
         except FedstatsError:
             pass
     assert answered > 0
+
+
+# -- files of patients as hospitals have them --------------------------------------------------------------------------
+
+
+def test_patients_in_a_form_that_was_declared_get_the_same_risks(made, tmp_path):
+    """Semicolons, decimal commas, other words and cp1252: with the lines the same answer as in plain form, without them none."""
+    model, read = folder.read_folder(made)
+    (tmp_path / "plain.csv").write_text("patient_id,age,edss,sex,relapses\nJ,34,2.5,F,1\nK,50,2,M,0\n")
+    written = "patient_id;age;edss;sex;relapses\nJürgen;34;2,5;weiblich;1\nK;50;2;männlich;0\n"
+    (tmp_path / "german.csv").write_text(written, encoding="cp1252")
+    form = as_form({"decimal": ",", "encoding": "cp1252", "levels": {"sex": {"weiblich": "F", "männlich": "M"}}})
+    plain = predict(read_patients(tmp_path / "plain.csv"), model, read)
+    german = predict(read_patients(tmp_path / "german.csv", form), model, read, form)
+
+    assert [one.risks for one in german] == [one.risks for one in plain] and all(one.risks for one in plain)
+    assert german[0].contributions == plain[0].contributions and german[0].patient == "patient Jürgen"
+    with pytest.raises(FedstatsError, match="UTF-8"):
+        read_patients(tmp_path / "german.csv")
+    with pytest.raises(FedstatsError, match='decimal = ","'):
+        predict(read_patients(tmp_path / "german.csv", as_form({"encoding": "cp1252"})), model, read)
+
+
+def test_a_patient_with_an_unknown_word_stops_nobody_else(made):
+    """The others get their risks; this one the reason."""
+    model, read = folder.read_folder(made)
+    first, second = predict([PATIENT, PATIENT | {"sex": "weiblich"}], model, read)
+
+    assert first.risks and not second.risks and "not a level" in second.reason
+
+
+def test_a_page_does_not_promise_what_the_model_refuses(made):
+    """The end of a stretch that the model has seen is outside of it, unless the range ends there; the page says below."""
+    model, read = folder.read_folder(made)
+    refused = 0
+    for one in read.seen.covariates:
+        line = next(line for line in read.covariates if line.name == one.name)
+        for (_, high), words in zip(one.spans, card_page.spans_seen(one, line)):
+            (said,) = predict([PATIENT | {one.name: high}], model, read)
+            refused += f'"{one.name}" is where' in said.reason
+            assert (f'"{one.name}" is where' in said.reason) == ("below" in words)
+    assert refused
+
+
+def test_what_a_model_says_of_itself_does_not_steer_a_terminal(made, capsys):
+    """Titles, reasons and names with control characters; many patients show their reasons in full."""
+    model, read = folder.read_folder(made)
+    said = predict([PATIENT | {"id": "a\x1b[31m"}, PATIENT | {"id": "b", "edss": "\x1b[2Jx"}], model, read)
+    screen.patients(said)
+    screen.patient(said[0], msgspec.structs.replace(read, title="\x1b]0;title\x07"))
+    shown = capsys.readouterr().out
+
+    assert "\x1b" not in shown and "\x07" not in shown
+    assert "patient b: no risk is given: " + said[1].reason in shown

@@ -23,7 +23,7 @@ PART = ".part"
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 FORM_HELP = """How the files are written, a line as under [form] in node.toml, such as 'decimal = ","', 'dates = "d/m/y"', \
-'encoding = "cp1252"' 'thousands = "none"' or 'levels.sex.w = "F"'. May be given several times."""
+'encoding = "cp1252"', 'thousands = "none"' or 'levels.sex.w = "F"'. May be given several times."""
 FormLines = Annotated[list[str] | None, typer.Option("--form", metavar="LINE", help=FORM_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 

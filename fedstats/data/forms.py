@@ -116,7 +116,13 @@ def undeclared(
         share = int(marked[found.codes].sum()) / of
         sign = form.decimal
         out.append(
-            Undeclared(file, column, AMBIGUOUS, share, f"{_signs([sign])}; or thousands = \"none\", where they are decimals")
+            Undeclared(
+                file,
+                column,
+                AMBIGUOUS,
+                share,
+                f'{_signs([sign])}; or thousands = "none", where they are decimals',
+            )
         )
     for kinds, words in _kinds(form):
         count = sum(counts.get(kind, 0) for kind in kinds)
@@ -136,8 +142,14 @@ def _thousands(variable: Variable | None, found: Cells, form: Form) -> list[Any]
     """The cells of a column of numbers that may be thousands, see `thousands.among`."""
     if variable is None or not variable.is_numeric or form.thousands:
         return []
-    texts = {cell: cell.strip() for cell in found.distinct if isinstance(cell, str) and not judge.blank(cell)}
-    bad = set(thousands.among(list(texts.values()), form.decimal, variable.high, variable.unit_step))
+    texts = {
+        cell: cell.strip()
+        for cell in found.distinct
+        if isinstance(cell, str) and not judge.blank(cell)
+    }
+    bad = set(
+        thousands.among(list(texts.values()), form.decimal, variable.high, variable.unit_step)
+    )
     return [cell for cell, text in texts.items() if text in bad]
 
 

@@ -1,9 +1,10 @@
 """Signs between thousands: 1.234 is a thousand in one file and little more than one in another.
 
-How this works: some texts can only be grouped (1.234.567, 1,234.5, 1 234); they are no numbers until the sign is declared.
-A text with one sign and three digits behind it says nothing by itself, but its column may: numbers with decimals do not all
-have three of them beside whole numbers below a thousand. Such a column would be read wrong by a factor of a thousand in
-some rows and right in the others, so the file has to say what it means (`Form.thousands`).
+How this works: some texts can only be grouped (1.234.567, 1,234.5, 1 234); they are no numbers
+until the sign is declared. A text with one sign and three digits behind it says nothing by itself,
+but its column may: numbers with decimals do not all have three of them beside whole numbers below a
+thousand. Such a column would be read wrong by a factor of a thousand in some rows and right in the
+others, so the file has to say what it means (`Form.thousands`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def without(text: str, sign: str, decimal: str) -> str:
 
 
 def surely(text: str) -> str:
-    """The sign of a text that can only be a number with signs between its thousands; "" for any other."""
+    """The sign of a text that can only be a number with thousands set apart; "" for any other."""
     for sign, groups in GROUPS.items():
         found = groups.fullmatch(text)
         if found and (sign not in ".," or found[2] or found[1].count(sign) > 1):

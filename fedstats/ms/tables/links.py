@@ -1,9 +1,10 @@
-"""Whether rows find their patient: whoever loses a treatment to another spelling looks as if never treated.
+"""Whether rows find their patient: a treatment lost to another spelling looks as if never given.
 
-How this works: rows of people whom the table of patients does not have are dropped by cleaning, and rightly so: a registry may
-export some patients only. But "0123" and "123", "p7" and "P7" are most likely one patient, of whom one program took the noughts
-away; and a row without a readable identifier is anybody's. Nobody can say whose history has a gap then, so no trace
-(`dropped`) can be left: above a small share of the rows it stops the loading, as a form that was not declared does.
+How this works: rows of people whom the table of patients does not have are dropped by cleaning, and
+rightly so: a registry may export some patients only. But "0123" and "123", "p7" and "P7" are most
+likely one patient, of whom one program took the noughts away; and a row without a readable
+identifier is anybody's. Nobody can say whose history has a gap then, so no trace (`dropped`) can be
+left: above a small share of the rows it stops the loading, as a form that was not declared does.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def without_patient(file: str, raw: Cells, spread: Spread) -> list[Undeclared]:
 
 
 def strangers(file: str, ids: Sequence[str], patients: frozenset[str]) -> list[Undeclared]:
-    """Rows of people whom the table of patients does not have, but may have in another spelling. ids : of the rows."""
+    """Rows of people whom the table of patients may have in another spelling. ids : of the rows."""
     unknown = [one for one in ids if one not in patients]
     if not unknown or not patients:
         return []
@@ -55,5 +56,5 @@ def strangers(file: str, ids: Sequence[str], patients: frozenset[str]) -> list[U
 
 
 def folded(identifier: str) -> str:
-    """An identifier without what programs change in it: capitals, blanks, leading noughts, ".0" at the end."""
+    """An identifier without what programs change: capitals, blanks, leading noughts, ".0"."""
     return _NOUGHTS.sub("", identifier.casefold())
