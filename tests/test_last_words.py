@@ -12,7 +12,7 @@ from fedstats import Dictionary
 from fedstats.client import connected
 from fedstats.coordinator.mailroom import CLOCK_SECONDS, Mailroom, box_of
 from fedstats.crypto.identity import Identity
-from fedstats.errors import FedstatsError, InputError, Problem, Refused, Unreachable, as_error
+from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Refused, Unreachable, as_error
 from fedstats.query.analysis import Question
 from fedstats.transport import causes
 from fedstats.transport.http import Link
@@ -95,6 +95,31 @@ def test_a_refusal_that_does_not_get_through_at_once_is_said_again(world, monkey
         assert link.held and isinstance(caught.value, Refused), caught.value
     finally:
         monkeypatch.undo()
+    assert world.ask()["age"] == world.right
+
+
+class Narrow(Link):
+    """A link through a proxy that lets nothing through that is larger than 4 kB: not even a reason."""
+
+    def _request(self, method, path, content=None, **options):
+        if content and len(content) > 4096:
+            raise causes.of_status(413, "", "", len(content))
+        return super()._request(method, path, content, **options)
+
+
+def test_who_cannot_say_why_it_leaves_says_that_it_leaves(world):
+    """The others do not wait for the end of the round."""
+    name = list(world.tables)[2]
+    world.stop_node(name)
+    world.run_node(name, links=[Narrow(world.people[name], "hub0", (world.hubs[0].url,))])
+    world.settle()
+    try:
+        with pytest.raises(Aborted, match=f"{name}: left the query"):
+            world.ask()
+    finally:
+        world.stop_node(name)
+        world.run_node(name)
+        world.settle()
     assert world.ask()["age"] == world.right
 
 
