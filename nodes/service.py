@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fedstats import analyses  # noqa: F401  (registers the analyses)
 from fedstats.crypto import he
 from fedstats.crypto.identity import Identity
@@ -304,9 +306,15 @@ class Node:
         """A posting could not be made: its query is over here, and, if that can be posted,
         everybody is told why."""
         log.warning("a %s could not be posted: %s", type(parcel.message).__name__.lower(), error)
-        one.outbox = (
-            deque() if isinstance(parcel.message, Abort) else deque(one.registry.fail(error))
-        )
+        message = parcel.message
+        if not isinstance(message, Abort):
+            one.outbox = deque(one.registry.fail(error))
+        elif message.note is not None and isinstance(error, Unreachable) and error.final:
+            # even the reason is larger than a proxy lets through: that we leave is short
+            bare = messages.sign(msgspec.structs.replace(message, note=None), self.me)
+            one.outbox = deque([bare])
+        else:
+            one.outbox = deque()
         one.due, one.failures = 0.0, 0
 
     def _deadlines(self) -> None:

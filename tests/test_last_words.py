@@ -10,9 +10,9 @@ import pytest
 import nodes.service
 from fedstats import Dictionary
 from fedstats.client import connected
-from fedstats.coordinator.mailroom import AWAY_SECONDS, Mailroom, box_of
+from fedstats.coordinator.mailroom import CLOCK_SECONDS, Mailroom, box_of
 from fedstats.crypto.identity import Identity
-from fedstats.errors import FedstatsError, InputError, Problem, Refused, Unreachable, as_error
+from fedstats.errors import Aborted, FedstatsError, InputError, Problem, Refused, Unreachable, as_error
 from fedstats.query.analysis import Question
 from fedstats.transport import causes
 from fedstats.transport.http import Link
@@ -98,6 +98,31 @@ def test_a_refusal_that_does_not_get_through_at_once_is_said_again(world, monkey
     assert world.ask()["age"] == world.right
 
 
+class Narrow(Link):
+    """A link through a proxy that lets nothing through that is larger than 4 kB: not even a reason."""
+
+    def _request(self, method, path, content=None, **options):
+        if content and len(content) > 4096:
+            raise causes.of_status(413, "", "", len(content))
+        return super()._request(method, path, content, **options)
+
+
+def test_who_cannot_say_why_it_leaves_says_that_it_leaves(world):
+    """The others do not wait for the end of the round."""
+    name = list(world.tables)[2]
+    world.stop_node(name)
+    world.run_node(name, links=[Narrow(world.people[name], "hub0", (world.hubs[0].url,))])
+    world.settle()
+    try:
+        with pytest.raises(Aborted, match=f"{name}: left the query"):
+            world.ask()
+    finally:
+        world.stop_node(name)
+        world.run_node(name)
+        world.settle()
+    assert world.ask()["age"] == world.right
+
+
 # -- who says what: words of one party are never shown as another's -------------------------------------------------------------
 
 
@@ -148,17 +173,22 @@ def test_an_old_request_sent_again_does_not_end_the_queries_of_a_member_that_is_
         signed = messages.sign(poll, people["b"]).signed
         mailroom.check_poll(signed, "/v1/mail", now=now)
 
-    mailroom.receive(bytes(analyst.parcel), now=1000.0, clock=0.0)
-    ask_for_mail(1000.0, 1000.0)
-    ask_for_mail(1000.0 + later, 1000.0 + later)
+    now = 1000.0 + later
+    analyst.start([Question("summary/1", {"names": ["age"]})], None, ("a", "b", "c"), purpose="", now=now, lifetime=600.0)
+    mailroom.receive(bytes(analyst.parcel), now=now, clock=0.0)
+    ask_for_mail(now, now)  # it fetches the query, and thinks about it
     with pytest.raises(Refused, match="the clock of b is"):
-        ask_for_mail(1000.0, 1000.0 + later + 1)
-    mailroom.tick(1.0)
+        ask_for_mail(1000.0, now + 1)
+    mailroom.tick(100.0)
     assert analyst.T in mailroom.sessions
 
-    with pytest.raises(Refused, match="the clock of b is"):        # it has not been heard of since: this is news
-        ask_for_mail(1000.0, 1000.0 + later + AWAY_SECONDS + 1)
-    mailroom.tick(2.0)
+    analyst.start([Question("summary/1", {"names": ["age"]})], None, ("a", "b", "c"), purpose="", now=now, lifetime=600.0)
+    mailroom.receive(bytes(analyst.parcel), now=now, clock=100.0)
+    with pytest.raises(Refused, match="the clock of b is"):        # this one it has not come for
+        ask_for_mail(1000.0, now + 2)
+    mailroom.tick(100.0 + CLOCK_SECONDS)
+    assert analyst.T in mailroom.sessions
+    mailroom.tick(101.0 + CLOCK_SECONDS)
     assert analyst.T not in mailroom.sessions
 
 
@@ -176,7 +206,7 @@ def test_where_all_clocks_differ_alike_it_is_the_coordinators_own(asked, ahead, 
         poll = Poll(member=name, coordinator="hub", path="/v1/mail", nonce=os.urandom(16), time=1000.0 + seconds)
         with pytest.raises(Refused):
             mailroom.check_poll(messages.sign(poll, people[name]).signed, "/v1/mail", now=1000.0)
-    mailroom.tick(1.0)
+    mailroom.tick(1.0 + CLOCK_SECONDS)
     (_, raw) = mailroom.mail(box_of("ana", analyst.T), 0)[-1]
     told = messages.read(raw, roster.public).message.problem
 

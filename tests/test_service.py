@@ -363,12 +363,12 @@ def test_the_analyst_is_told_of_a_registrys_wrong_clock(world):
 
 
 class Narrow(Link):
-    """A link through a proxy that lets nothing through that is larger than 4 kB."""
+    """A link through a proxy that lets a reason through (16 kB) and no numbers (35 kB)."""
 
     def _request(self, method, path, content=None, **options):
         from fedstats.transport import causes
 
-        if content and len(content) > 4096:
+        if content and len(content) > 24 * 1024:
             raise causes.of_status(413, "", "", len(content))
         return super()._request(method, path, content, **options)
 

@@ -14,7 +14,6 @@ over goes a while later.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,6 +65,7 @@ ANSWER_SECONDS = 60.0  # how long a finished query's mail is kept
 LEFTOVER_SECONDS = 600.0  # how long a registry that had seen the query may still read how it ended
 ANALYST_SECONDS = 60.0  # an analyst who has asked for mail and then not for so long has gone
 AWAY_SECONDS = 40.0  # a registry that has not polled for so long is away: longer than a long-poll
+CLOCK_SECONDS = 3.0  # a registry that is there has come for a query by then
 MOST_ENDED = 100_000  # queries remembered as over; nodes remember all of theirs
 LONGEST_KEYS = 64 * 1024  # bytes: the secret key takes 35 kB
 
@@ -78,6 +78,7 @@ class Session:
     query: Query
     deadline: float  # monotonic seconds
     size: int = 0  # bytes of the query
+    opened: float = 0.0  # monotonic seconds
     heard: float | None = None  # when its analyst last asked for mail (monotonic seconds)
     phase: str = "admission"
     round: int = 0
@@ -87,6 +88,7 @@ class Session:
     adding: Any = None
     chunks: tuple[int, ...] = ()
     admitted: set[str] = field(default_factory=set)  # who has posted an admission
+    there: set[str] = field(default_factory=set)  # members with a right clock since it was opened
     keyed: set[str] = field(default_factory=set)  # who has been sent the keys
     taken: set[bytes] = field(default_factory=set)  # digests of the messages that have been taken
 
@@ -133,10 +135,6 @@ class Mailroom:
         self.skewed: dict[
             str, float
         ] = {}  # member whose last request came with a wrong clock -> seconds it is ahead
-        self.timely: dict[
-            str, float
-        ] = {}  # member -> when its last request with a right clock came (seconds since 1970)
-        self.shut_out: set[str] = set()  # members with a wrong clock and no other request of late
         self.counts = {
             "queries": 0,
             "rounds": 0,
@@ -192,7 +190,7 @@ class Mailroom:
         self._check_open(query.analyst, len(raw))
         self.counts["queries"] += 1
         self.sessions[T] = Session(
-            T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS), len(raw)
+            T, query, clock + min(query.expires - now, LONGEST_QUERY_SECONDS), len(raw), clock
         )
         self.boxes[self.sessions[T].answers] = Mailbox()
         self._put(query.registries, raw, T)
@@ -393,12 +391,9 @@ class Mailroom:
                     Aborted(f"{session.query.analyst}, who asked this, has gone", who=self.me.name),
                     clock,
                 )
-            elif session.phase == "admission" and any(
-                name in self.shut_out for name in session.missing()
-            ):
-                self._give_up(
-                    session, self._missed(session), clock
-                )  # it cannot answer before somebody sets its clock
+            elif session.phase == "admission" and self._shut_out(session, clock):
+                # it cannot answer before somebody sets its clock
+                self._give_up(session, self._missed(session), clock)
         while self.ended and next(iter(self.ended.values())) <= clock:
             del self.ended[next(iter(self.ended))]
         while self.stale and self.stale[0][0] <= clock:
@@ -407,6 +402,14 @@ class Mailroom:
             _, session = self.leftover.popleft()
             for name in session.query.registries:
                 self.boxes[name].forget(session.T, unread=False)
+
+    def _shut_out(self, session: Session, clock: float) -> bool:
+        """Whether a registry that has not answered comes with a wrong clock only. Old requests that
+        somebody else sends again are not enough: who is there has come for the query by now."""
+        waited = clock - session.opened > CLOCK_SECONDS
+        return waited and any(
+            name in self.skewed and name not in session.there for name in session.missing()
+        )
 
     def _missed(self, session: Session) -> Unreachable:
         """Who has not answered, where, and what is known of why."""
@@ -511,17 +514,13 @@ class Mailroom:
             raise MessageError("the signature was made for another request")
         if abs(request.time - now) > SKEW_SECONDS:
             self.skewed[request.member] = request.time - now
-            # not always a wrong clock: somebody may send again what was said long ago, which must
-            # not end the queries of a member that is there
-            if abs(now - self.timely.get(request.member, math.inf)) > AWAY_SECONDS:
-                self.shut_out.add(request.member)
             raise Refused(
                 f"the clock of {request.member} is {clock_words(request.time - now)} the coordinator's",
                 hint="set the clock of that machine, or of the coordinator; or the request was held up on its way",
             )
         self.skewed.pop(request.member, None)
-        self.shut_out.discard(request.member)
-        self.timely[request.member] = now
+        for session in self.sessions.values():
+            session.there.add(request.member)
         return request
 
     def account(self, member: str) -> Account:
