@@ -254,3 +254,22 @@ def test_groups_that_differ_by_a_few_patients_are_not_both_shown():
 
 def test_a_slope_needs_events_for_its_parameters():
     assert (_per_parameter(Rules()), _per_parameter(Rules(min_cell=5)), _per_parameter(NO_RULES)) == (10, 5, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_average_precision_of_single_patients_is_within_its_bounds(seed):
+    """Few and many patients, risks far apart and alike, with weights and without; scikit-learn says what is right."""
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(seed)
+    n, width = [40, 300, 2000][seed % 3], [1.0, 0.05][seed % 2]
+    margin = rng.normal(0, width, n)
+    y = rng.random(n) < scores.risk_of(margin - 1)
+    y[:2] = True, False
+    for weight in (np.ones(n), rng.uniform(0.2, 3, n)):
+        weighted = bool((weight != 1).any())
+        counts = [np.bincount(scores.bin_of_margin(margin[y == one]), weight[y == one], scores.BINS) for one in (0, 1)]
+        right = average_precision_score(y, margin, sample_weight=weight)
+        low, high = scores.precision_bounds(*counts, weighted)
+
+        assert low - 1e-12 <= right <= high + 1e-12

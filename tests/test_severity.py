@@ -149,3 +149,22 @@ def test_the_result_survives_json():
 
     np.testing.assert_array_equal(again.apply(edss, duration), found.apply(edss, duration))
     assert found.frame().shape == (len(found.cells), 1)
+
+
+@pytest.mark.parametrize("score", ["msss", "armss"])
+def test_how_far_merged_scores_are_from_those_of_one_edss_is_said(score):
+    """The rank of every patient in the band, by brute force, is within the bound of the released score; and not far within."""
+    edss, age, duration = patients(4000, seed=3)
+    found = asked(score, split(edss, age, duration), RULES)
+    (note,) = [one for one in found.notes if "by at most" in one]
+    bound, worst = float(note.split("by at most ")[1]), 0.0
+    time = np.minimum(np.floor(duration) + 1, 30) if score == "msss" else age
+    given = found.apply(edss, duration if score == "msss" else age)
+    for first, last in {(one.first_year, one.last_year) for one in found.cells}:
+        band = edss[(time >= first) & (time <= last) & ~np.isnan(edss) & (edss < 10)]
+        for value in np.unique(band):
+            alone = 10 * ((band < value).sum() + ((band == value).sum() + 1) / 2) / (len(band) + 1)
+            here = given[(time >= first) & (time <= last) & (edss == value)][0]
+            worst = max(worst, abs(alone - here))
+
+    assert 0 < worst <= bound + 1e-4 and worst > bound / 4      # scores have 4 decimals

@@ -11,7 +11,7 @@ from scipy import stats
 import fedstats
 from fedstats.analyses.shared import centred
 from fedstats.analyses.shared.centred import Pass
-from fedstats.errors import Internal, QuestionError
+from fedstats.errors import Internal, QuestionError, RangeError
 
 
 def exact_sd(values):
@@ -282,3 +282,17 @@ def test_a_covariate_in_its_own_range_takes_no_further_round():
     rounds = {high: twice(frame, high).piecewise("Surv(days, event) ~ x", cuts=[210]).cost.rounds for high in (10.0, 1e6)}
 
     assert rounds[10.0] < rounds[1e6]
+
+
+def test_whole_numbers_whose_squares_need_more_than_62_bits():
+    """Refused with the remedy; and the remedy gives the digits."""
+    values = np.random.default_rng(1).integers(5_000_000_000, 5_000_000_010, 300)
+    frame = pd.DataFrame({"v": values})
+    tables = {f"r{k}": frame[frame.index % 3 == k] for k in range(3)}
+    entry = {"name": "v", "type": "integer", "range": [0, 10**10]}
+    with pytest.raises(RangeError) as refused:
+        fedstats.pooled(tables, dictionary={"name": "whole", "variables": [entry]}).cohort().summary("v")
+    found = cohort(frame.astype(float), {"v": (0, 1e10)}).summary("v")["v"]
+
+    assert "make it a number without a step" in refused.value.hint
+    assert found.sd == pytest.approx(exact_sd(values), rel=1e-9)

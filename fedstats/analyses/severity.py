@@ -25,7 +25,7 @@ from ..errors import QuestionError
 from ..query.analysis import Joint, Params, Result, Setting, analysis
 from ..query.views import Table
 from ..sums.statistic import INDICATORS, Block, statistic
-from .shared.common import count_cells
+from .shared.common import at_most, count_cells
 
 Score = Literal["msss", "armss"]
 
@@ -152,6 +152,12 @@ def severity(params: SeverityParams, setting: Setting) -> Joint:
     notes = [] if yearly else [
         f"years are in bands of {2 * NEIGHBOURS + 1}, each ranked in itself, and neighbouring scores are merged so that each cell "
         f"holds at least {setting.rules.min_cell} people (rule min_cell)"]
+    joined = [(int(count), int(people.sum())) for people, ranges in shown.values() for (a, b), count in zip(ranges, people.tolist())
+              if b - a > 1]
+    if joined:      # a single EDSS may rank anywhere within those it is merged with
+        far = max((TOP * (count - 1) / 2 / (n + 1) for count, n in joined if count), default=0.0)
+        notes.append("the score of a merged range differs from that of one EDSS in it, ranked in the same band, by at most "
+                     f"{at_most(far):g}")
     if not yearly and (hidden := len(_bands(first, last)) - len(shown)):
         notes.append(f"{hidden} bands of years are not shown: they, or what would be left of everybody, hold too few people "
                      "(rules min_cell, min_registries)")

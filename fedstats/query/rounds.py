@@ -37,7 +37,8 @@ def plan(asks: Sequence[Ask], dictionary: Dictionary, patients: int, registries:
                 scale = fixedpoint.real_scale(block.bound * SLACK, shares, registries)
         except RangeError as error:
             raise RangeError(f"{key} cannot be carried exactly for {patients} patients: {error.what}",
-                             hint="give the column a narrower range or a larger step in the dictionary") from None
+                             hint="give the column a narrower range or a larger step in the dictionary, or make it a number without "
+                                  "a step") from None
         limit = float(block.bound) * shares * (1.0 if block.exact else SLACK)
         segments.append(seal.Segment(key, block.size, scale, limit, real=not block.exact))
     return seal.Plan(tuple(segments))

@@ -143,7 +143,7 @@ def answer(ask: Ask, rows: Rows) -> Sums:
     for name, block in layout.items():
         if block.exact and block.bound * max(rows.n, 1) >= LARGEST_INTEGER:
             raise RangeError(f'{ask.statistic}: the sum "{name}" may exceed 62 bits',
-                             hint="give the column a narrower range or a larger step in the dictionary")
+                             hint="give the column a narrower range or a larger step in the dictionary, or make it a number without a step")
     found = dict(member.local(rows, **ask.params))
     if member.finish is not None:
         found = dict(member.finish(found, dictionary=rows.dictionary, **ask.params))

@@ -2,7 +2,7 @@
 
 How this works. Registries count their patients, with and without the outcome, in 512 bins of the logit of the predicted risk; the sums
 are all that is known. Patients of one bin count as ties. So every number here differs from the one computed on single patients by a
-little, and `auc_slack` and `precision_range` say by how much at most. Counts may be weighted (inverse probability of censoring).
+little, and `auc_slack` and `precision_bounds` say by how much at most. Counts may be weighted (inverse probability of censoring).
 
 Bins run upwards: the first holds the lowest risks.
 """
@@ -126,6 +126,26 @@ def average_precision(without: np.ndarray, with_: np.ndarray, cases: np.ndarray 
 def precision_range(without: np.ndarray, with_: np.ndarray) -> tuple[float, float]:
     """Between which numbers the average precision of single patients lies: within each bin those without the outcome first, or last."""
     return average_precision(without, with_, order=1.0), average_precision(without, with_, order=0.0)
+
+
+def precision_bounds(without: np.ndarray, with_: np.ndarray, weighted: bool) -> tuple[float, float]:
+    """As `precision_range`, also where the counts are sums of weights.
+
+    How the weight of a bin is split is not known then: from below it is integrated over, from above
+    all of it is at its end.
+    """
+    return _weighted_range(without, with_) if weighted else precision_range(without, with_)
+
+
+def _weighted_range(without: np.ndarray, with_: np.ndarray) -> tuple[float, float]:
+    low = high = hits = false = 0.0
+    for w, n0 in zip(with_[::-1].tolist(), without[::-1].tolist()):
+        if w:
+            behind = false + n0
+            low += w - (behind * math.log1p(w / (hits + behind)) if behind else 0.0)
+            high += w * (hits + w) / (hits + w + false)
+        hits, false = hits + w, false + n0
+    return low / hits, high / hits
 
 
 def precision_interval(without: np.ndarray, with_: np.ndarray, confidence: float, *, cases: np.ndarray | None = None) -> Estimate:

@@ -32,7 +32,18 @@ from ..survival.life_table import life_table, on_grid
 from . import sums as ask
 from .classes import cut_classes, groups_shown, keep_classes
 from .params import ValidationParams, call
-from .performance import Group, Metrics, Performance, classes_of, metrics_of, over_classes, recalibration_of, size_bands, spread_of
+from .performance import (
+    Group,
+    Metrics,
+    Performance,
+    classes_of,
+    metrics_of,
+    over_classes,
+    recalibration_of,
+    size_bands,
+    slack_note,
+    spread_of,
+)
 from .result import Validation
 from .seen import Seen
 from .seen import first_ask as seen_ask
@@ -194,6 +205,8 @@ def _performance(params: ValidationParams, setting: Setting, scorer: dict[str, A
     made = Performance(horizon, metrics_of(totals, 0, params.confidence, rules), tuple(found), shown_classes,
                        float(people[2] / people.sum()) if horizon is not None else None, spread=apart,
                        recalibration=recalibration_of(totals, rules))
+    if made.overall.auc is not None:
+        notes.append(slack_note(made))
     return msgspec.structs.replace(made, **over_classes(shown_classes))
 
 

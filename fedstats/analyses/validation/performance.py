@@ -18,8 +18,8 @@ from ...disclosure import Rules
 from ...disclosure.precision import Public
 from ...sums.statistic import Sums
 from ..regression.model_rules import EVENTS_PER_PARAMETER, FLOOR_EVENTS_PER_PARAMETER
-from ..shared.common import z_of
-from ..shared.scores import BINS, Estimate, auc_interval, auc_slack, precision_interval, recalibrate, recalibration
+from ..shared.common import at_most, z_of
+from ..shared.scores import BINS, Estimate, auc_interval, auc_slack, precision_bounds, precision_interval, recalibrate, recalibration
 from .classes import RiskClass, calibration_error, decomposition, risk_classes
 from .sums import SIZE_BANDS, UNIT_BITS, WEIGHT_BITS
 
@@ -30,7 +30,7 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How good the risks are in one group. None: not defined, or not released.
 
     n, events : patients whose outcome is known, and those with it. auc, pr_auc : areas under the ROC and the precision-recall curve, with
-    intervals. auc_slack : the most by which single patients' AUC differs from the one over bins. brier, log_loss : means.
+    intervals. auc_slack, pr_auc_slack : the most by which single patients' areas differ from those over bins. brier, log_loss : means.
     ratio : observed over expected events. intercept, slope : of a logistic recalibration; 0 and 1 are perfect.
     """
 
@@ -54,6 +54,7 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slope: float | None = None
     slope_low: float | None = None
     slope_high: float | None = None
+    pr_auc_slack: float | None = None
 
 
 class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +127,7 @@ def metrics_of(totals: Sums, g: int, confidence: float, rules: Rules) -> Metrics
     without, with_ = counts
     area = auc_interval(without, with_, confidence, squares=squares)
     precision = precision_interval(without, with_, confidence, cases=cells[1])
+    least, most = precision_bounds(without, with_, weighted)
     expected, observed = float(totals["expected"][g]) * 2.0**-UNIT_BITS, float(with_.sum())
     z = z_of(confidence)
     half = z / math.sqrt(n1)
@@ -135,7 +137,17 @@ def metrics_of(totals: Sums, g: int, confidence: float, rules: Rules) -> Metrics
     intercept, slope = again or (None, None)
     return Metrics(n0 + n1, n1, *_three(area), auc_slack(without, with_), *_three(precision),
                    float(totals["brier"][g]) * 2.0**-UNIT_BITS / everybody, float(totals["loss"][g]) * 2.0**-UNIT_BITS / total,
-                   ratio, ratio * math.exp(-half), ratio * math.exp(half), *_three(intercept), *_three(slope))
+                   ratio, ratio * math.exp(-half), ratio * math.exp(half), *_three(intercept), *_three(slope),
+                   max(precision.value - least, most - precision.value, 0.0))
+
+
+def slack_note(made: Performance) -> str:
+    """How far the areas over bins may be from those of single patients, in any group that is shown."""
+    shown = [one for one in (made.overall, *(group.metrics for group in made.groups)) if one.auc is not None]
+    area, precision = (max((getattr(one, name) or 0.0 for one in shown), default=0.0) for name in ("auc_slack", "pr_auc_slack"))
+    when = "" if made.horizon is None else f" by {made.horizon:g}"
+    return (f"risks are counted in {BINS} intervals{when}: AUC of the risks themselves within {at_most(area):g}, PR AUC within "
+            f"{at_most(precision):g}; for the recalibration they stand in the middle of their interval")
 
 
 def recalibration_of(totals: Sums, rules: Rules) -> Recalibration | None:
