@@ -18,7 +18,7 @@ from ...data.dictionary import MOST_BINS, Dictionary
 from ...data.rows import Rows
 from ...data.variable import Variable
 from ...disclosure import may_imply
-from ...disclosure.precision import Public, PValue, Statistic
+from ...disclosure.precision import Public, PValue, Statistic, to_step
 from ...disclosure.precision import Told as Given
 from ...disclosure.release import Average, Declared, counted, moment_classes
 from ...errors import QuestionError
@@ -301,8 +301,8 @@ def _pearson(found: Product, names: Sequence[str], j: int, k: int, setting: Sett
         return None
     r = min(1.0, max(-1.0, found.both / math.sqrt(found.left) / math.sqrt(found.right)))
     t, p = t_test(r, n)
-    r, wider = told_correlation(r, n, setting.rules)
-    return Coefficient(r, *fisher_interval(r, 1 / (n - 3) if n > 3 else None, confidence, wider), t, n - 2, p)
+    r, *told = told_correlation(r, n, setting.rules)
+    return Coefficient(r, *fisher_interval(r, 1 / (n - 3) if n > 3 else None, confidence, *told), t, n - 2, p)
 
 
 def t_test(r: float, n: int) -> tuple[float | None, float]:
@@ -313,16 +313,17 @@ def t_test(r: float, n: int) -> tuple[float | None, float]:
     return t, p_student(t, n - 2)
 
 
-def fisher_interval(r: float, variance: float | None, confidence: float, wider: float = 0.0) -> tuple[float | None, float | None]:
+def fisher_interval(r: float, variance: float | None, confidence: float, wider: float = 0.0, step: float = 0.0) -> tuple[float | None, float | None]:
     """tanh(atanh(r) +- z sqrt(variance)). Fisher (1921), Metron 1:3-32; the variance is 1 / (n - 3) for Pearson's r.
 
-    wider : what is added on both sides, for the digits that r has lost."""
+    wider : what is added on both sides, for the digits that r has lost. step : in which limits are told; 0: exactly."""
     if variance is None:
         return None, None
     if abs(r) == 1:
         return r, r
     half = z_of(confidence) * math.sqrt(variance)
-    return max(math.tanh(math.atanh(r) - half) - wider, -1.0), min(math.tanh(math.atanh(r) + half) + wider, 1.0)
+    low, high = (math.tanh(math.atanh(r) + sign * half) + sign * wider for sign in (-1, 1))
+    return to_step(max(low, -1.0), step), to_step(min(high, 1.0), step)
 
 
 # -- Spearman ----------------------------------------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ def _spearman(margins: Sums, rho: float | None, places: tuple[int, int], names: 
     exact = all(low == high for one in ends for low, high in one)
     t, p = t_test(rho, n)
     room = n - 3 if n > 3 else None
-    rho, wider = told_correlation(rho, n, setting.rules)
-    return Spearman(rho, *fisher_interval(rho, 1 / room if room else None, confidence, wider),
-                    *fisher_interval(rho, (1 + rho * rho / 2) / room if room else None, confidence, wider), t, n - 2, p,
+    rho, *told = told_correlation(rho, n, setting.rules)
+    return Spearman(rho, *fisher_interval(rho, 1 / room if room else None, confidence, *told),
+                    *fisher_interval(rho, (1 + rho * rho / 2) / room if room else None, confidence, *told), t, n - 2, p,
                     (len(ends[0]), len(ends[1])), exact)

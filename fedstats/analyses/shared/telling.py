@@ -49,12 +49,13 @@ def told_difference(a: Moments, b: Moments, se: float, quantile: float, rules: R
     return _around(to_step(gap, step), None, se, quantile, step, a.n + b.n)
 
 
-def told_correlation(r: float, n: int, rules: Rules) -> tuple[float, float]:
-    """A correlation of n patients, to what one of them moves; and by how much its interval is wider for it."""
+def told_correlation(r: float, n: int, rules: Rules) -> tuple[float, float, float]:
+    """A correlation of n patients, to what one of them moves; by how much its interval is wider for it, and in which step limits are
+    told."""
     if not rules.rounding:
-        return r, 0.0
+        return r, 0.0, 0.0
     step = step_above(1 / n)
-    return to_step(r, step), widening(step, (1 - r * r) / math.sqrt(max(n - 1, 1)))
+    return to_step(r, step), widening(step, (1 - r * r) / math.sqrt(max(n - 1, 1))), step / FINER
 
 
 def _around(value: float, sd: float | None, se: float, quantile: float, step: float, n: int) -> Told:
