@@ -149,3 +149,19 @@ def test_a_question_says_that_nobody_named_a_number():
 
     assert json.loads(json.dumps(question.question.params))["rounds"] is None
     assert not isinstance(question, Failed) and question.question.params["objective"] == LOGISTIC
+
+
+def test_explain_tells_the_most_that_may_be_asked():
+    """No real run takes more rounds; a number that is named is told as it is."""
+    one = cohort(registries(SIZES, seed=4), world=fedstats.simulate)
+    told = one._federation.explain(one.question.boost("worse", COVARIATES, **QUICK))
+    named = one._federation.explain(one.question.boost("worse", COVARIATES, rounds=10, **QUICK))
+    model = one.boost("worse", COVARIATES, **QUICK)
+    taken = one._federation._world.network.rounds
+
+    looks = choice.MOST_TREES // choice.EVERY + 2
+    per_tree = QUICK["max_depth"]
+    assert told.at_most and f"rounds: up to {told.rounds};" in str(told)
+    assert told.rounds >= 2 * per_tree * choice.MOST_TREES + looks and len(model.trees) > 1
+    assert taken <= told.rounds and taken > named.rounds
+    assert not named.at_most and f"rounds: {named.rounds};" in str(named)

@@ -53,6 +53,42 @@ def test_the_card_validates_and_comes_back(made, tmp_path):
     assert card.read_card(path) == made
 
 
+@pytest.mark.parametrize("limit", [np.inf, -np.inf])
+def test_a_limit_without_an_end_comes_back(fed, made, tmp_path, limit):
+    """As its word, not as null: of a coefficient, of a metric, and of what a model says of itself."""
+    one = card.card_of(fed.cohort().glm("worse ~ age + sex", family="binomial"))
+    first = msgspec.structs.replace(one.coefficients[0], high=limit, exp_coef=limit)
+    last = made.performance[-1]
+    overall = msgspec.structs.replace(last.overall, ratio_high=limit, slope_low=limit)
+    endless = msgspec.structs.replace(one, coefficients=(first,), performance=(msgspec.structs.replace(last, overall=overall),))
+    path = card.write_card(tmp_path / "card.json", endless)
+
+    assert "null" not in json.dumps(json.loads(path.read_text())["coefficients"])
+    assert card.read_card(path) == endless
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("part", ["horizon", "variance_intercept", "spans"])
+def test_what_risks_are_computed_from_has_an_end(made, tmp_path, part):
+    """The words stand for limits only: a recalibration, a horizon or a range without an end is no card."""
+    content = json.loads(card.card_text(made))
+    if part == "spans":
+        content["seen"]["covariates"][0]["spans"] = [[0.0, "Infinity"]]
+    else:
+        (content["performance"][-1] if part == "horizon" else content["performance"][-1]["recalibration"])[part] = "Infinity"
+    (tmp_path / "card.json").write_text(json.dumps(content))
+
+    with pytest.raises(InputError, match="is not a model card"):
+        card.read_card(tmp_path / "card.json")
+
+
+@pytest.mark.parametrize(("time", "unit", "words"), [
+    (728, "days", "728 days (2 years)"), (364, "days", "364 days (1 year)"), (546, "days", "546 days"), (2, "years", "2 years"),
+    (12, "", "12"), (1092, "days", "1092 days (3 years)"), (1, "days", "1 days")])
+def test_days_are_told_in_years_where_they_are_whole(time, unit, words):
+    assert patient_page.time_text(time, unit) == words
+
+
 @pytest.mark.parametrize("change", [{"version": 3}, {"kind": "horoscope"}, {"training": {}}, {"performance": [{"horizon": 1}]}], ids=str)
 def test_wrong_cards_do_not_validate(made, tmp_path, change):
     content = json.loads(card.card_text(made)) | change

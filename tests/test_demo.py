@@ -94,7 +94,10 @@ def check_model(out, said, page):
     assert f"risk of worsening within two years {patient.risks[0].risk:.1%}" in " ".join(said.split())
     assert card.privacy.how == "sealed" and len(card.provenance.signatures) == 5 and card.horizons == (728.0,)
     assert 0.5 < card.last.overall.auc_low < card.last.overall.auc < card.last.overall.auc_high < 1
-    for part in ("Intended use.", "One synthetic patient explained", "not a medical device", "It does not say who", "dmt_class: high",
+    stranger = predict([demo_model.STRANGER], model, card)[0]
+    assert stranger.reason and "no risk is given" in said and 0.9 < card.last.overall.slope < 1.1
+    for part in ("The same patient at the age of 78: no risk is given", "Intended use.", "One synthetic patient explained",
+                 "not a medical device", "It does not say who", "dmt_class: high",
                  "the same trees", 'href="risk-model/card.html"', "Calibration: predicted"):
         assert part in page
 
@@ -120,7 +123,7 @@ def test_without_xgboost_the_patient_is_left_out(tmp_path, monkeypatch, small, h
 
     assert {one.name for one in (tmp_path / "risk-model").iterdir()} == {"card.json", "card.html"} | (
         {"model.json", "risk.json", "patient.json"} if here else set())
-    assert ("patient explained" in page) == here == (demo_model.INSTALL.split(":")[0] not in page)
+    assert ("One synthetic patient" in page) == here == (demo_model.INSTALL.split(":")[0] not in page)
     assert "By subgroup" in page and list(tmp_path.iterdir()) == [tmp_path / "risk-model"]
     assert demo_model.compare(trained, small)[0]
 

@@ -83,7 +83,7 @@ def tables_that_fit(n, mean, sd):
     """Every way in which people have 1, 2, 3 and 4 that gives mean and SD to the digits that are told."""
     spread = np.sqrt(np.maximum(SQUARES - SUMS**2 / n, 0) / (n - 1))
     near = abs(SUMS / n - mean) <= mean_step(sd, n) / 2 * 1.01
-    return TABLES[near & (abs(spread - sd) <= sd_step(sd, n) / 2 * 1.01) & (PEOPLE <= n)]
+    return TABLES[near & (abs(spread - sd) <= sd_step(sd, n) / 2 * 1.01) & (n >= PEOPLE)]
 
 
 def given_away(rules, ask):

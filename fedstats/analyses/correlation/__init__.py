@@ -313,7 +313,8 @@ def t_test(r: float, n: int) -> tuple[float | None, float]:
     return t, p_student(t, n - 2)
 
 
-def fisher_interval(r: float, variance: float | None, confidence: float, wider: float = 0.0, step: float = 0.0) -> tuple[float | None, float | None]:
+def fisher_interval(r: float, variance: float | None, confidence: float, wider: float = 0.0, step: float = 0.0
+                    ) -> tuple[float | None, float | None]:
     """tanh(atanh(r) +- z sqrt(variance)). Fisher (1921), Metron 1:3-32; the variance is 1 / (n - 3) for Pearson's r.
 
     wider : what is added on both sides, for the digits that r has lost. step : in which limits are told; 0: exactly."""
