@@ -165,3 +165,11 @@ def test_explain_tells_the_most_that_may_be_asked():
     assert told.rounds >= 2 * per_tree * choice.MOST_TREES + looks and len(model.trees) > 1
     assert taken <= told.rounds and taken > named.rounds
     assert not named.at_most and f"rounds: {named.rounds};" in str(named)
+
+
+def test_hazards_choose_their_number_of_trees_too():
+    """A patient counts once for every interval in the cells of the slope: more than one in a cell is within its bound."""
+    one = cohort(registries(SIZES, seed=4))
+    model = one.boost("event", COVARIATES, objective=HAZARD, time="days", **QUICK)
+
+    assert len(model.trees) > 1 and "chosen by" in model.methods

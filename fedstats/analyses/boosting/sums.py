@@ -241,7 +241,8 @@ def _scores_layout(dictionary: Dictionary, *, model: str, trees: Sequence[str], 
     blocks = {"loss": Block((), 2.0**LOSS_BITS * found.repeats, integer=True),
               "weight": Block((), 2.0**WEIGHT_BITS * found.repeats, integer=True)}
     if edges:
-        blocks |= {"people": Block((2, len(edges) + 1), 1.0, integer=True), "classes": Block((2,), counts=True)}
+        # of a hazard, a patient counts once for every interval
+        blocks |= {"people": Block((2, len(edges) + 1), float(found.repeats), integer=True), "classes": Block((2,), counts=True)}
     return blocks
 
 
@@ -259,5 +260,6 @@ def scores(rows: Rows, model: str, trees: Sequence[str], unit: float, held: bool
         place = np.searchsorted(np.array(edges), margin.astype(float), side="right")
         who = None if cases.patient is None else cases.patient[cases.person][inside]
         sums["people"] = np.stack([people_per(place[y == k], len(edges) + 1, None if who is None else who[y == k]) for k in (0, 1)])
-        sums["classes"] = [people_per(0 * place[y == k], 1, None if who is None else who[y == k])[0] for k in (0, 1)]
+        each = cases.person[inside] if who is None else who
+        sums["classes"] = [people_per(0 * place[y == k], 1, each[y == k])[0] for k in (0, 1)]
     return sums
