@@ -41,9 +41,9 @@ for step in results["Patients"].size.flow:
     print(f"{step.step}: {'too few to tell' if step.n is None else step.n}")
 print(f"\n{results['Patients']}\n\n{results['Log-rank test']}\n")
 for curve in results["Worsening"].groups:
-    later = curve.at(4 * 364)       # days; the registered time grid has steps of 91
+    later = curve.at(2 * 364)       # days; the registered time grid has steps of 91
     if later.survival is not None:
-        print(f"{curve.group}: {later.survival:.3f} ({later.low:.3f} to {later.high:.3f}) not worsened after four years, "
+        print(f"{curve.group}: {later.survival:.3f} ({later.low:.3f} to {later.high:.3f}) not worsened after two years, "
               f"{later.at_risk} at risk")
 print(f"\n{results['Adjusted'].frame()[['hazard ratio', 'hazard ratio_low', 'hazard ratio_high', 'p']].round(3)}")
 
