@@ -71,7 +71,8 @@ class _Counts:
                 twice = other in mine and other <= one                  # seen the other way round
                 own = one.axis.time and other.axis.time and other in mine         # a question looks after its own times
                 if not twice and not own and self._leave_few(one, other):
-                    there = f'"{other.column}"' if one.column != other.column else "the same in a question before it"
+                    same = "the same by another time" if other in mine else "the same in a question before it"
+                    there = f'"{other.column}"' if one.column != other.column else same
                     return f'"{one.column}" and {there}'
         return self._made_of_others(mine, earlier) if self.single else None
 

@@ -133,7 +133,7 @@ def shown(results):
     return sorted(found - {None})
 
 
-@pytest.mark.parametrize(("rules", "seed"), [pytest.param(Rules(), 0, id="default"), pytest.param(FLOORS, 1, id="floors")])
+@pytest.mark.parametrize(("rules", "seed"), [pytest.param(Rules(), 0, id="default"), pytest.param(FLOORS, 4, id="floors")])
 def test_no_two_steps_from_all_patients_to_a_model_differ_by_a_few(rules, seed):
     """Registries of odd sizes, filters that a few fail: of all numbers beside the results, no two tell of fewer than the smallest cell."""
     sizes = [300 + 7 * seed, 250 - 3 * seed, 280, 260]

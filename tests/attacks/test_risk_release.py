@@ -12,8 +12,7 @@ import pytest
 import fedstats
 from fedstats import Dictionary, Rules
 from fedstats.analyses import validation
-from fedstats.disclosure import NO_RULES
-from fedstats.query import driver
+from fedstats.disclosure import NO_RULES, engine
 from fedstats.query.analysis import Failed
 
 from ..risk_data import DICTIONARY, registries
@@ -146,7 +145,7 @@ def test_subgroups_of_a_card_do_not_leave_a_few_over(by):
 def test_subgroups_shown_without_a_look_at_the_others_leave_a_few_over(monkeypatch):
     """The control: every group is shown, and groups of different variables are not compared."""
     monkeypatch.setattr(validation, "groups_shown", lambda cells, *rest: (cells > 0).all(axis=1))
-    monkeypatch.setattr(driver, "trouble", lambda *args: None)
+    monkeypatch.setattr(engine, "trouble", lambda *args: None)
 
     assert sum(few_follow(*judged(seed, ["course", "late"]), ["course", "late"], 10) for seed in range(4)) >= 2
 
@@ -234,7 +233,7 @@ def test_leaves_of_several_models_are_not_subtracted(monkeypatch):
     tables = registries((90, 90, 90), 7)
     assert between_leaves(tables) == []
 
-    monkeypatch.setattr(driver, "grown_again", lambda *args: None)
+    monkeypatch.setattr(engine, "grown_again", lambda *args: None)
     found = [few for seed in range(6) for few in between_leaves(registries((90, 90, 90), seed)) if few < 10]
 
     assert found

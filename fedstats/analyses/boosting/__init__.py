@@ -27,8 +27,8 @@ from .training import Training
 
 USUAL_ROUNDS, USUAL_DEPTH, USUAL_RATE = 100, 4, 0.1     # where rounds are named, or cannot be chosen
 CHOSEN_DEPTH, CHOSEN_RATE = 3, 0.05                     # where they are chosen: short steps, and leaves for many of them
-CHOSEN = ("The number of trees was chosen by {folds}-fold cross-validation by patient, as the one with the smallest loss in patients whom "
-          "the models had not seen.")
+CHOSEN = ("The number of trees was chosen by {folds}-fold cross-validation by patient, as the one whose risks are spread as they should "
+          "be in patients whom the models had not seen (for numbers and counts: that with the smallest loss there).")
 
 
 def _call(outcome: str, covariates: Sequence[str] | str, *, objective: str = LOGISTIC, time: str | None = None, rounds: int | None = None,
@@ -60,8 +60,8 @@ def boost(params: BoostParams, setting: Setting) -> Joint:
 
     outcome : yes/no for binary:logistic (a probability), survival:cox and hazard:logistic (then with `time`; the latter gives absolute
     risks at registered times); a number for reg:squarederror and count:poisson. covariates may be missing; trees learn where missing
-    values go. rounds : trees; where none are named, the number with the smallest loss in a cross-validation under the seal, of short
-    steps, and a model that tells nothing about patients it has not seen is refused unless release_anyway. Names and
+    values go. rounds : trees; where none are named, the number whose risks a cross-validation under the seal finds spread as they should
+    be (for numbers: that with the smallest loss), of short steps, and a model that tells nothing about patients it has not seen is refused unless release_anyway. Names and
     meaning of rounds, max_depth, learning_rate, reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step,
     subsample, scale_pos_weight and monotone as in xgboost. bins : at most so many per covariate, cut at registered cut points.
     validation, early_stopping : hold out this share of patients, and stop after so many trees without a better loss there.
