@@ -61,7 +61,8 @@ def boost(params: BoostParams, setting: Setting) -> Joint:
     outcome : yes/no for binary:logistic (a probability), survival:cox and hazard:logistic (then with `time`; the latter gives absolute
     risks at registered times); a number for reg:squarederror and count:poisson. covariates may be missing; trees learn where missing
     values go. rounds : trees; where none are named, the number whose risks a cross-validation under the seal finds spread as they should
-    be (for numbers: that with the smallest loss), of short steps, and a model that tells nothing about patients it has not seen is refused unless release_anyway. Names and
+    be (for numbers: that with the smallest loss), of short steps, and a model that tells nothing about patients it has not seen
+    is refused unless release_anyway. Names and
     meaning of rounds, max_depth, learning_rate, reg_lambda, reg_alpha, gamma, min_child_weight, max_delta_step,
     subsample, scale_pos_weight and monotone as in xgboost. bins : at most so many per covariate, cut at registered cut points.
     validation, early_stopping : hold out this share of patients, and stop after so many trees without a better loss there.
