@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import functools
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,11 @@ def lung_dictionary(**changes: dict) -> Dictionary:
     """The dictionary of lung; changes: {variable: {field: value}} (dots in names as given in a dict)."""
     source = {**LUNG, "variables": [{**one, **changes.get(one["name"], {})} for one in LUNG["variables"]]}
     return Dictionary.from_dict(source)
+
+
+def hear_interrupts() -> None:
+    """In a process about to be started: what a shell runs in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def pooled_lung(**changes: dict) -> fedstats.Federation:

@@ -22,7 +22,7 @@ from fedstats.risk.folder import check_folder, read_folder
 from fedstats.risk.patients import predict, read_patients
 from fedstats.wire.roster import Consortium
 
-from . import flat_registries
+from . import flat_registries, helpers
 from .test_network import running
 
 # -- the comparison ---------------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_an_interrupted_demonstration_ends_its_processes(tmp_path, number):
     """Ctrl-C, and a polite kill: nothing stays behind, nothing half-written."""
     out, keep = tmp_path / "out", tmp_path / "keep"
     process = subprocess.Popen([sys.executable, "-m", "fedstats.cli", "demo", "--out", str(out), "--keep", str(keep)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=helpers.hear_interrupts)
     until = time.monotonic() + 90
     while len(processes_of(keep)) < 4 and time.monotonic() < until:     # the demonstration itself and some of its children
         time.sleep(0.05)
