@@ -156,8 +156,9 @@ def targets(world: World) -> dict[str, np.ndarray]:
     declared = [one for question in world.ask for one in question.read().shows(BOOK)]
     found: dict[str, np.ndarray] = {}
     for one in declared:
-        names = sorted({axis.column for axis in one.axes} | set(getattr(one, "what", ()))
-                       | ({one.time} if isinstance(one, SurvivalCurve) else set()) | ({one.merged} if getattr(one, "merged", "") else set()))
+        names = {axis.column for axis in one.axes} | set(getattr(one, "what", ()))
+        names |= {one.time} if isinstance(one, SurvivalCurve) else set()
+        names = sorted(names | ({getattr(one, "merged", "")} - {""}))
         for size in range(1, len(names) + 1):
             for some in itertools.combinations(names, size):
                 _by_value(found, world.types, some, set(one.of.known))
