@@ -302,7 +302,8 @@ EXCEPTIONS = (
     Exception_("boost", r"trees\.\d+\.cover\.\d+", "weights of leaves, told to multiples of the smallest cell", rounded_cover),
     Exception_("boost", r"trees\..*(left|right|feature|threshold)\.\d+", FLOORS, lambda *_: True),
     Exception_("boost", r"metrics\..*", FLOORS, of_these_trees),
-    Exception_("boost", r"columns\.\d+\.bins", "bins are joined", lambda seen, place, value: value <= leaves(seen.free)[place]),
+    Exception_("boost", r"columns\.\d+\.bins", "bins of a feature are joined",
+               lambda seen, place, value: value <= leaves(seen.free)[place]),
     Exception_("boost", r"parameters\.min_child_weight", "the floor itself",
                lambda seen, place, value: value in (seen.free["parameters"]["min_child_weight"], EXACT.min_cell / 4)),
 )

@@ -368,8 +368,8 @@ def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Seque
                ) -> list[tuple[float | None, float | None, float | None, bool]]:
     """Median, quartiles and whether they are exact, per column of the table, each from bins merged until they may be shown.
 
-    None for those in bins that had to be merged, and for all where one lies in a bin wider than the spread of the values:
-    their place in there would be a guess.
+    None for those in bins that had to be merged, or in one wider than the spread of the values: a place in there would be
+    a guess.
     """
     ends, found = ends_of_bins(setting.dictionary, name), []
     lines = zip(np.vstack([totals[f"all_bins{k}"], totals[f"bins{k}"]]),
@@ -382,12 +382,15 @@ def _quartiles(totals: Sums, k: int, name: str, setting: Setting, columns: Seque
         bins = [(ends[a][0], ends[b - 1][1]) for a, b in ranges]
         if not bins:
             continue
-        three = [quantile_of(merged(counts, ranges).tolist(), bins, q) for q in QUARTILES]
-        told = [in_single_bins(merged(counts, ranges).tolist(), ranges, q) for q in QUARTILES]
-        wide = [high - low for (_, low, high), one in zip(three, told) if one]
-        if wide and max(wide) <= MOST_BLUR * (shown.sd or 0.0):
-            q1, median, q3 = (value if one else None for (value, _, _), one in zip(three, told))
-            found[-1] = (median, q1, q3, not any(wide))
+        counted, most = merged(counts, ranges).tolist(), MOST_BLUR * (shown.sd or 0.0)
+        three = [quantile_of(counted, bins, q) for q in QUARTILES]
+        told = [
+            in_single_bins(counted, ranges, q) and high - low <= most
+            for q, (_, low, high) in zip(QUARTILES, three)
+        ]
+        q1, median, q3 = (value if one else None for (value, _, _), one in zip(three, told))
+        exact = all(low == high for (_, low, high), one in zip(three, told) if one)
+        found[-1] = (median, q1, q3, exact and any(told))
     return found
 
 

@@ -72,9 +72,10 @@ def size(rows: Rows, populations: Sequence[dict]) -> dict:
 @statistic("levels/1", layout=lambda dictionary, *, columns: {
     name: Block((len(dictionary[name].labels or ()),), integer=True) for name in columns}, alone=True)
 def levels(rows: Rows, columns: Sequence[str]) -> dict:
-    """Per level of each category, 1 if somebody in the whole data-cut of this registry has it, or may have; in the cohort or not."""
-    return {name: rows.occupied.get(name, np.ones(len(rows.dictionary[name].labels or ()), dtype=bool)).astype(np.int64)
-            for name in columns}
+    """Per level of each category, 1 if somebody in the whole data-cut of this registry has it, in the cohort or not. Where that is
+    not recorded, whoever has patients in the cohort may have all."""
+    unknown = {name: np.full(len(rows.dictionary[name].labels or ()), rows.n > 0) for name in columns}
+    return {name: rows.occupied.get(name, unknown[name]).astype(np.int64) for name in columns}
 
 
 def _weighed_pairs(populations: Sequence[Population]) -> list[tuple[int, int]]:
