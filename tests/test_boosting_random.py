@@ -110,9 +110,9 @@ def test_no_histogram_is_asked_for(patients, rules):
     found, _ = asked(lambda: boosted(X, y, rules=rules, batch=4, **RANDOM))
     names = [one.statistic for one in found]
 
-    assert names == ["size/1", "boosting_start/1", *(["boosting_leaves/1"] if rules.min_cell > 1 else []), *["boosting_leaf_sums/1"] * 3,
-                     "boosting_scores/1"]
-    assert found[1].params["covariates"] == []
+    people = ["boosting_leaves/1"] if rules.min_cell > 1 else []
+    assert names == ["size/2", "levels/1", "boosting_start/1", *people, *["boosting_leaf_sums/1"] * 3, "boosting_scores/1"]
+    assert found[2].params["covariates"] == []
 
 
 def test_gradients_are_asked_only_for_leaves_that_hold_enough(patients):

@@ -48,7 +48,8 @@ def content(result):
 
 def test_the_same_digits_in_one_process_and_under_the_seal(tables):
     """A cohort on visits, relapses and treatments: pooled and simulated results are equal in every digit, flow included."""
-    found = [fed.ask(*asked(fed.cohort(TREE, where=[("sex", "==", "F")])))
+    known = [("sex", "==", "F"), ("cdw24_event", "missing", False)]        # all questions about the same patients
+    found = [fed.ask(*asked(fed.cohort(TREE, where=known)))
              for fed in (fedstats.pooled(tables, data_cut=CUT, rules=RULES), fedstats.simulate(tables, data_cut=CUT, rules=RULES))]
 
     assert not any(isinstance(one, Failed) for one in found[0])

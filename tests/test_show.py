@@ -162,7 +162,7 @@ def test_levels_called_low_and_high_are_not_an_interval():
 def test_a_note_that_quotes_a_row_is_the_reason_of_that_row_only():
     result = cohort(Rules(min_cell=100)).summary(["age", "event"])
 
-    assert words.rule_of(result, [("age",), ("event",)], ("event",), "mean") == "rule min_cell"
+    assert words.rule_of(result, [("age",), ("event",)], ("event",), "mean") == "rule min_cell 100"
     assert words.rule_of(result, [("age",), ("event",)], ("age",), "mean") == ""
 
 

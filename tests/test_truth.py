@@ -26,7 +26,9 @@ from fedstats import Dictionary, Rules
 from fedstats.analyses import validation
 from fedstats.analyses.quantiles import registered
 from fedstats.disclosure import NO_RULES
-from fedstats.disclosure.rules import DECIMALS, SIGNIFICANT
+from fedstats.disclosure.precision import CURVE_DECIMALS as DECIMALS
+from fedstats.disclosure.precision import DIGITS as SIGNIFICANT
+from fedstats.disclosure.precision import SMALLEST_P
 from fedstats.errors import Refused
 from fedstats.query.analysis import ANALYSES, question_of
 
@@ -114,8 +116,7 @@ def _read_curve(shown, free):
     for name in ("events", "censored"):
         found[name] = [sum(free[name][a:b]) for a, b in zip(starts, ends)]
     found["at_risk"] = [free["at_risk"][a] if a < len(full) else free["remaining"] for a in starts]
-    found["total_events"] = sum(found["events"])
-    found["remaining"] = free["n"] - found["total_events"] - sum(found["censored"])
+    found["remaining"] = free["n"] - sum(found["events"]) - sum(found["censored"])
     return found | {"times": shown["times"], "since": shown["since"]}
 
 
@@ -353,6 +354,8 @@ STEPS: tuple[tuple[str, str, Callable], ...] = (
     ("boost", r"(trees\..*|metrics\..*)", lambda part, exact: math.inf),
     ("boost", r"base_margin", lambda part, exact: 4 * 10.0**-SIGNIFICANT),          # the logit of the rounded share
     ("severity", r".*\.score", lambda part, exact: 10.0**-DECIMALS),
+    ("", r".*(^|[._])p(_\w+)?", lambda part, exact: max(digits(2)(part, exact), 2 * SMALLEST_P)),
+    ("", r".*(chi2|chi2_yates|cramers_v)", digits(3)),
     ("", r".*", digits(SIGNIFICANT)),
 )
 
@@ -412,6 +415,10 @@ def badly_rounded(kind, exact, rounded):
     return found
 
 
+# Their digits follow standard errors and people: `test_precision` tries these.
+DIGITS_TRIED = {"summary", "compare", "table_one", "correlation", "rates", "glm", "cox", "piecewise", "ordinal", "multinomial"}
+
+
 def checked(n, seed, questions=QUESTIONS):
     """Per question that is answered: its kind, and how many numbers it shows."""
     tables = registries(n, seed)
@@ -427,7 +434,8 @@ def checked(n, seed, questions=QUESTIONS):
         assert not differing(seen), (name, args, kwargs)
         if name == "validation":        # leaves are rounded too, which makes other models
             shown = msgspec.to_builtins(without_rules(tables, name, args, kwargs, result, ROUNDED))
-        assert not badly_rounded(name, shown, msgspec.to_builtins(asked(tables, name, args, kwargs, ROUNDED))), (name, args, kwargs)
+        if name not in DIGITS_TRIED:
+            assert not badly_rounded(name, shown, msgspec.to_builtins(asked(tables, name, args, kwargs, ROUNDED))), (name, args, kwargs)
         yield name, len(leaves(shown))
 
 

@@ -149,7 +149,7 @@ def interval(metrics: Metrics, name: str) -> str:
     value, low, high = (getattr(metrics, name + end) for end in ("", "_low", "_high"))
     if value is None:
         return HIDDEN if metrics.n is None else "–"
-    return f"{value:.3f}" if low is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def calibration(classes: Sequence[RiskClass]) -> str:
