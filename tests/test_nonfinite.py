@@ -9,6 +9,7 @@ import pytest
 from msgspec import inspect
 
 from fedstats import analyses  # noqa: F401  (registers the analyses)
+from fedstats.analyses.boosting.model import RiskModel
 from fedstats.query.analysis import ANALYSES, Failed, Result, read_result
 from fedstats.query.nonfinite import WORDS, numbered, worded
 from fedstats.wire.analyst import alike
@@ -72,6 +73,10 @@ def test_a_number_without_end_survives_json_in_every_field_of_every_result(kind,
     """Written as JSON that other programs read, read back as the same number; texts that look like
     one stay texts."""
     content = example(inspect.type_info(kind), number)
+    if kind is RiskModel:       # a tree that is not finite is no tree: named, and not carried
+        with pytest.raises(msgspec.ValidationError, match="a tree holds a number that is not finite"):
+            msgspec.convert(content, kind, strict=True)
+        return
     result = msgspec.convert(content, kind, strict=True)
     text = json.dumps(result.to_dict(), allow_nan=False)
     over = msgspec.json.decode(
