@@ -242,11 +242,6 @@ def test_the_tail_is_cut():
             assert any("ends at" in note for note in result.notes)
 
 
-def exact_at(whole, time):
-    """The curve on the whole grid at a time of it."""
-    return whole.at(time)
-
-
 @pytest.mark.parametrize("n", [60, 400, 4000])
 @pytest.mark.parametrize("by", [None, "sex", "ph.ecog"])
 def test_every_number_is_that_of_the_pooled_table(n, by, rules):
@@ -257,13 +252,13 @@ def test_every_number_is_that_of_the_pooled_table(n, by, rules):
     for curve in found.groups:
         whole = exact[curve.group]
         for k, time in enumerate(curve.times[1:], start=1):
-            there = exact_at(whole, time)
+            there = whole.at(time)
             seen += 1
             assert (curve.survival[k], curve.se[k], curve.low[k], curve.high[k], curve.cumulative_hazard[k]) == pytest.approx(
                 (there.survival, there.se, there.low, there.high, there.cumulative_hazard), rel=1e-12)
             assert sum(curve.events[:k + 1]) == sum(d for t, d in zip(whole.times, whole.events) if t <= time)
         for time in np.arange(0.0, curve.times[-1] if curve.times else 0.0, 30.0).tolist():
-            between, there = curve.at(time), exact_at(whole, time)
+            between, there = curve.at(time), whole.at(time)
             assert between.lowest - 1e-12 <= there.survival <= between.highest + 1e-12
             assert between.survival is None or between.survival == pytest.approx(there.survival, rel=1e-12)
     assert seen > 3 or n == 60
@@ -302,7 +297,7 @@ def test_digits_follow_what_one_person_moves(by):
         for curve in found.groups:
             whole = exact[curve.group]
             for k, time in enumerate(curve.times[1:], start=1):
-                there, one = exact_at(whole, time), 1 / curve.at_risk[k]
+                there, one = whole.at(time), 1 / curve.at_risk[k]
                 assert abs(curve.survival[k] - there.survival) <= one / 2 + 5.1e-5        # and four decimals
                 assert curve.low[k] <= there.survival <= curve.high[k]
                 assert (curve.se[k] is None) == (curve.at_risk[k] < 100)

@@ -194,12 +194,6 @@ def _shown_flow(steps: Sequence[str], through: np.ndarray, contributors: np.ndar
     return tuple(found)
 
 
-def _called(k: int, questions: Sequence[Question]) -> str:
-    """A question in an error, which stands beside the whole of it."""
-    kind = questions[k].analysis.partition("/")[0]
-    return f"question {k + 1} ({kind})" if len(questions) > 1 else f"this question ({kind})"
-
-
 def finish(result: Result, rules: Rules, registries: int, cohort: str = "") -> Result:
     """The result as it may leave: rounded, with the rules and the assumptions it rests on. cohort : a sentence about it."""
     if rules.rounding:
